@@ -1,0 +1,1 @@
+"""The denoiser and what samples from it; tensors only, no geodata library."""

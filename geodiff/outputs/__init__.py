@@ -1,0 +1,1 @@
+"""From restored tiles to stores, catalogues and pictures."""

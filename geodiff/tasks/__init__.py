@@ -1,0 +1,1 @@
+"""The jobs that compose the other rooms; only the command line imports them."""

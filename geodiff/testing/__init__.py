@@ -1,0 +1,1 @@
+"""Synthetic scenes whose truth is known, fakes and strategies, for tests and for the demo."""
