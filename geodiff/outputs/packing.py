@@ -1,0 +1,77 @@
+"""How quantities are packed into 16 bits, with the CF attributes that tell every reader how to unpack them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.schema import BoolArray, FloatArray
+
+PackedArray = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A linear code in uint16: value = code / steps + offset.
+
+    Attributes:
+        steps: codes per unit; the quantum is 1 / steps.
+        offset: the value of code 0.
+        fill: the code that means "no value"; unpacked as NaN.
+        lowest: the smallest code of a value; smaller values are stored as this.
+        highest: the largest code of a value; larger values are stored as this.
+    """
+
+    steps: int
+    offset: float
+    fill: int
+    lowest: int
+    highest: int
+
+    @property
+    def scale(self) -> float:
+        return 1 / self.steps
+
+    def pack(self, values: npt.NDArray[np.floating], keep: BoolArray) -> PackedArray:
+        """Round to the nearest code (ties to even), clip, and fill where not ``keep`` or not finite.
+
+        Args:
+            values: (..., y, x) of any float type.
+            keep: (y, x) bool.
+
+        Returns:
+            (..., y, x) uint16; off by at most half a quantum inside the range of the code.
+        """
+        usable = keep & np.isfinite(values)
+        # float64, in which steps and offset are exact enough that equal inputs give equal codes on any machine.
+        codes = np.where(usable, values, 0).astype(np.float64)
+        codes *= self.steps
+        codes -= self.offset * self.steps
+        np.rint(codes, out=codes)
+        np.clip(codes, self.lowest, self.highest, out=codes)
+        codes[~usable] = self.fill
+        return codes.astype(np.uint16)
+
+    def unpack(self, codes: PackedArray) -> FloatArray:
+        """The values of codes, float32, NaN for the fill code."""
+        values = (codes / self.steps + self.offset).astype(np.float32)
+        values[codes == self.fill] = np.nan
+        return values
+
+    def attributes(self) -> dict[str, float | int]:
+        """CF attributes: ``scale_factor``, ``_FillValue`` and, unless it is zero, ``add_offset``."""
+        shift = {"add_offset": self.offset} if self.offset else {}
+        return {"scale_factor": self.scale, **shift, "_FillValue": self.fill}
+
+
+REFLECTANCE: Final = Packing(steps=10_000, offset=-0.1, fill=0, lowest=1, highest=65_535)
+"""The code of Sentinel-2 L2A itself since processing baseline 04.00: digital number / 10000 - 0.1, 0 is no data.
+
+It keeps reflectances from -0.0999, which dark water shows after atmospheric correction, to 6.4535.
+"""
+
+UNCERTAINTY: Final = Packing(steps=100_000, offset=0.0, fill=65_535, lowest=0, highest=65_534)
+"""Standard deviation of reflectance in steps of 1e-5, up to 0.65534."""
