@@ -130,4 +130,4 @@ def test_the_data_folder_follows_the_environment(tmp_path: Path, monkeypatch: py
 
 
 def test_the_packaged_catalogs_are_found() -> None:
-    assert (catalogs_dir() / "models").is_dir()
+    assert (catalogs_dir() / "sources.yaml").is_file()
