@@ -11,6 +11,7 @@ import numpy.typing as npt
 from geodiff.grid import Grid, Window
 from geodiff.outputs.ledger import Ledger
 from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY, PackedArray
+from geodiff.outputs.shards import Encoded, read_packed, write_packed
 from geodiff.outputs.store_layout import (
     group_attributes,
     multiscales_attributes,
@@ -18,7 +19,7 @@ from geodiff.outputs.store_layout import (
     overview_levels,
     write_group,
 )
-from geodiff.outputs.zarr_store import Encoded, Region, StoreSpec, read_packed, regions_of, write_packed
+from geodiff.outputs.store_spec import Region, StoreSpec, regions_of
 from geodiff.schema import BoolArray
 
 
@@ -37,7 +38,8 @@ def halve(codes: PackedArray, *, fill: int) -> PackedArray:
     sums = _sum4(np.where(filled, codes, 0).astype(np.uint32))
     means = np.full(sums.shape, float(fill))
     np.divide(sums, counts, out=means, where=counts > 0)
-    return np.rint(means).astype(np.uint16)
+    result: PackedArray = np.rint(means).astype(np.uint16)
+    return result
 
 
 def halve_mask(valid: BoolArray) -> BoolArray:
@@ -88,7 +90,7 @@ def _reduce(path: Path, spec: StoreSpec, region: Region) -> Encoded:
     reduced: Encoded = {}
     for name, values in packed.items():
         if name == "valid":
-            reduced[name] = halve_mask(values.astype(np.bool_))
+            reduced[name] = halve_mask(values.astype(np.bool_)).astype(np.uint8)
         else:
             fill = (UNCERTAINTY if name == "uncertainty" else REFLECTANCE).fill
             # Band by band: the sums take twice the room of the codes.

@@ -16,11 +16,10 @@ from pyproj import CRS
 
 from geodiff.grid import Grid
 from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
+from geodiff.outputs.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     import zarr
-
-    from geodiff.outputs.zarr_store import StoreSpec
 
 CUBE: Final = ("time", "band", "y", "x")
 LAYER: Final = ("time", "y", "x")
@@ -62,8 +61,8 @@ def group_attributes(grid: Grid) -> dict[str, Any]:
 
     crs, t = CRS.from_user_input(grid.crs), grid.transform
     authority = crs.to_authority()
-    reference = proj.create(code=":".join(authority)) if authority else proj.create(wkt2=crs.to_wkt())
-    placed = spatial.create(
+    reference: Any = proj.create(code=":".join(authority)) if authority else proj.create(wkt2=crs.to_wkt())
+    placed: Any = spatial.create(
         dimensions=("y", "x"),
         bbox=grid.bounds,
         transform_type="affine",
@@ -90,8 +89,8 @@ def multiscales_attributes(attributes: Mapping[str, Any], grid: Grid) -> dict[st
         entry["spatial:shape"] = list(here.shape)
         entry["spatial:transform"] = [t.a, t.b, t.c, t.d, t.e, t.f]
         layout.append(entry)
-    pyramid = {"multiscales": {"layout": layout, "resampling_method": "average"}}
-    return dict(zarr_cm.insert_many(dict(attributes), {"multiscales": pyramid["multiscales"]}, overwrite=True))
+    pyramid = {"layout": layout, "resampling_method": "average"}
+    return dict(zarr_cm.insert_many(dict(attributes), {"multiscales": pyramid}, overwrite=True))
 
 
 def _level_asset(level: int) -> str:
@@ -143,11 +142,11 @@ def _create_array(group: zarr.Group, name: str, spec: StoreSpec, grid: Grid) -> 
     group.create_array(
         name,
         shape=(len(spec.times), *middle, *grid.shape),
-        dtype="bool" if name == "valid" else "uint16",
+        dtype="uint8" if name == "valid" else "uint16",
         chunks=(1, *middle, spec.chunk, spec.chunk),
         shards=(1, *middle, spec.shard, spec.shard),
         compressors=_blosc(1 if name == "valid" else 2),
-        fill_value=False if name == "valid" else packing.fill,
+        fill_value=0 if name == "valid" else packing.fill,
         dimension_names=dims,
         attributes={**_DESCRIPTIONS[name], **({} if name == "valid" else packing.attributes()), **_PLACED},
     )
@@ -162,7 +161,12 @@ _DESCRIPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "uncertainty": {"long_name": "standard deviation of surface reflectance over the ensemble", "units": "1"},
     "member": {"long_name": "super-resolved surface reflectance, first member of the ensemble", "units": "1"},
-    "valid": {"long_name": "true where the surface was restored from clear observations"},
+    # uint8 and not bool: GDAL and titiler cannot resample bool.
+    "valid": {
+        "long_name": "1 where the surface was restored from clear observations",
+        "flag_values": [0, 1],
+        "flag_meanings": "invalid valid",
+    },
 }
 
 
