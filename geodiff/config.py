@@ -173,11 +173,13 @@ class MaskConfig(Settings):
         scl_classes: classes of the Sentinel-2 scene classification that are hidden: no data, saturated, cloud shadow,
             cloud of medium and of high probability, thin cirrus.
         dilation_m: how far a hidden area grows, in metres; the classification is 20 m and misses the rims of clouds.
+        spectral_screen: look for clouds by their brightness where a scene has no classification.
         min_clear: dates with a smaller share of clear pixels over the region (0-1) are left out.
     """
 
     scl_classes: tuple[Annotated[int, Field(ge=0, le=11)], ...] = (0, 1, 3, 8, 9, 10)
     dilation_m: float = Field(40.0, ge=0, le=2_000)
+    spectral_screen: bool = True
     min_clear: float = Field(0.05, ge=0, le=1)
 
 
