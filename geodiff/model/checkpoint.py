@@ -1,0 +1,116 @@
+"""Checkpoints: safetensors for the weights, JSON beside it for everything else. Never pickles.
+
+``NAME.safetensors`` holds tensors; ``NAME.json`` holds the kind and configuration of the model, the SHA-256 of the weights, the
+data, the training settings and the figures. Both are hostile until checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from geodiff.model.images import ImageConfig, ImageDenoiser
+from geodiff.schema import GeodiffError
+
+KIND = "geodiff-image-denoiser"
+FORMAT = 1
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_checkpoint(model: ImageDenoiser, path: Path, *, card: Mapping[str, Any]) -> None:
+    """Write ``path`` (.safetensors) and its JSON, each atomically, the JSON last.
+
+    Args:
+        model: weights are stored as float32.
+        path: must end in .safetensors.
+        card: data, training settings and figures, JSON-serialisable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, partial)
+    os.replace(partial, path)
+    record = {
+        "format": FORMAT,
+        "kind": KIND,
+        "config": dataclasses.asdict(model.config),
+        "sha256": digest(path),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **card,
+    }
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(text)
+    os.replace(partial, path.with_suffix(".json"))
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read the JSON beside a checkpoint.
+
+    Raises:
+        GeodiffError: no JSON, not JSON, or of another kind of model.
+    """
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text())
+    except FileNotFoundError:
+        raise GeodiffError(f"weights {path} have no {card_path.name} beside them: both files make a model") from None
+    except (OSError, ValueError) as error:
+        raise GeodiffError(f"model card {card_path} cannot be read: {error}") from None
+    if not isinstance(card, dict) or card.get("kind") != KIND or card.get("format") != FORMAT:
+        raise GeodiffError(f"{card_path} does not describe a {KIND} of format {FORMAT}: these weights are of another model")
+    return card
+
+
+def _config(card: Mapping[str, Any], path: Path) -> ImageConfig:
+    raw = card.get("config")
+    known = {field.name for field in dataclasses.fields(ImageConfig)}
+    if not isinstance(raw, dict) or set(raw) != known:
+        raise GeodiffError(f"the configuration beside {path} does not name exactly {sorted(known)}")
+    return ImageConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+
+
+def load_checkpoint(path: Path) -> tuple[ImageDenoiser, dict[str, Any]]:
+    """Load a model in evaluation mode.
+
+    Args:
+        path: a .safetensors file with its .json.
+
+    Returns:
+        The model and its card.
+
+    Raises:
+        GeodiffError: missing, a pickle, corrupt, not the file that the card describes, or of another model.
+    """
+    if not path.is_file():
+        raise GeodiffError(f"no weights at {path}: give a .safetensors file or the name of a model in the catalogue")
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise GeodiffError(f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first")
+    card = read_card(path)
+    if digest(path) != card.get("sha256"):
+        raise GeodiffError(f"{path} is not the file that {path.stem}.json describes (SHA-256 differs): fetch both again")
+    model = ImageDenoiser(_config(card, path))
+    try:
+        state = load_file(path)
+        model.load_state_dict(state, strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise GeodiffError(f"weights {path} do not fit the model that {path.stem}.json describes: {reason}") from None
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise GeodiffError(f"weights {path} hold values that are not numbers: the training diverged or the file is damaged")
+    return model.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload,no-any-return]

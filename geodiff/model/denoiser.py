@@ -1,0 +1,147 @@
+"""The trunk: pre-norm transformer blocks over real times and real places, shared by every modality.
+
+Clean tokens never attend to noisy ones, so the trunk runs in two calls: ``encode`` sees the clean tokens once and keeps the
+keys and values of every layer; ``denoise`` runs the noisy tokens against them, as often as the sampler asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geodiff.model.tokens import LevelEmbedding, Tokens, rotary_angles, rotate
+
+TIME_WAVELENGTHS_DAYS = (4.0, 3000.0)
+PLACE_WAVELENGTHS_M = (60.0, 60_000.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What the clean tokens leave behind: per layer keys and values (batch * cells, heads, times, head), and a mask."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    valid: Tensor
+    output: Tensor
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(..., n, width) -> (..., heads, n, width / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+class TemporalAttention(nn.Module):
+    """Attention of each cell over its dates, at real time differences, with qk-norm (Henry et al. 2020)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, days: Tensor, valid: Tensor, past: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (batch, times, cells, width) -> the same, and the keys and values (batch * cells, heads, times, head)."""
+        batch, times, cells, _ = x.shape
+        folded = x.transpose(1, 2).flatten(0, 1)
+        q, k, v = (_heads(part, self.heads) for part in self.qkv(folded).chunk(3, -1))
+        angles = rotary_angles(days, q.shape[-1] // 2, shortest=TIME_WAVELENGTHS_DAYS[0], longest=TIME_WAVELENGTHS_DAYS[1])
+        angles = angles[:, None, None].expand(-1, cells, 1, -1, -1).flatten(0, 1)
+        q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
+        # A token always sees itself: a date under cloud must not turn its whole row into NaN.
+        own = valid.transpose(1, 2).flatten(0, 1)[:, None, None, :] | torch.eye(times, dtype=torch.bool, device=x.device)
+        keys, values, mask = k, v, own
+        if past is not None:
+            keys, values = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+            mask = torch.cat([past[2][:, None, None, :].expand(-1, -1, times, -1), own.expand(-1, -1, times, -1)], -1)
+        mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        mixed = self.out(mixed.transpose(1, 2).flatten(2)).unflatten(0, (batch, cells)).transpose(1, 2)
+        return mixed, k, v
+
+
+class SpatialAttention(nn.Module):
+    """Attention of each frame over neighbouring cells, at real distances in metres."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
+        """x (batch, times, cells, width) -> the same."""
+        cells, reach = tokens.neighbours.shape
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
+        pairs = q.shape[-1] // 4
+        angles = torch.cat(
+            [rotary_angles(tokens.place_m[..., axis], pairs, shortest=PLACE_WAVELENGTHS_M[0], longest=PLACE_WAVELENGTHS_M[1]) for axis in (0, 1)],
+            -1,
+        )[:, None, :, None, :]
+        q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
+        flat = tokens.neighbours.flatten()
+        k = k.index_select(2, flat).unflatten(2, (cells, reach))
+        v = v.index_select(2, flat).unflatten(2, (cells, reach))
+        seen = tokens.near & tokens.valid.index_select(2, flat).unflatten(2, (cells, reach))
+        own = tokens.neighbours == torch.arange(cells, device=x.device)[:, None]
+        scores = torch.einsum("btshd,btsnhd->btshn", q, k) * q.shape[-1] ** -0.5
+        scores = scores.masked_fill(~(seen | own)[:, :, :, None, :], float("-inf"))
+        mixed = torch.einsum("btshn,btsnhd->btshd", scores.softmax(-1), v)
+        out: Tensor = self.out(mixed.flatten(-2))
+        return out
+
+
+class Block(nn.Module):
+    """Temporal attention, spatial attention, SwiGLU (Shazeer 2020); each modulated by the noise level (AdaLN, Peebles 2023)."""
+
+    def __init__(self, width: int, heads: int, condition: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
+        self.modulation = nn.Linear(condition, 9 * width)
+        self.temporal = TemporalAttention(width, heads)
+        self.spatial = SpatialAttention(width, heads)
+        self.gate, self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        # Gates start small, not at zero: with a few thousand steps the trunk must earn its keep from the first.
+        nn.init.normal_(self.modulation.weight, std=0.02)
+        with torch.no_grad():
+            self.modulation.bias.zero_().view(9, width)[2::3] = 0.3
+
+    def forward(self, x: Tensor, condition: Tensor, tokens: Tokens, past: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.modulation(condition).chunk(9, -1)
+        mixed, keys, values = self.temporal(self.norms[0](x) * (1 + scale1) + shift1, tokens.days, tokens.valid, past)
+        x = x + gate1 * mixed
+        x = x + gate2 * self.spatial(self.norms[1](x) * (1 + scale2) + shift2, tokens)
+        hidden = self.norms[2](x) * (1 + scale3) + shift3
+        return x + gate3 * self.down(F.silu(self.gate(hidden)) * self.up(hidden)), keys, values
+
+
+class Denoiser(nn.Module):
+    """The spatio-temporal denoiser: blocks over tokens of any modality."""
+
+    def __init__(self, *, width: int, heads: int, layers: int, condition: int = 64) -> None:
+        super().__init__()
+        self.level = LevelEmbedding(condition)
+        self.blocks = nn.ModuleList(Block(width, heads, condition) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def encode(self, clean: Tokens) -> Context:
+        """Run the clean tokens once; ``output`` is (batch, times, cells, width)."""
+        x, condition = clean.payload, F.silu(self.level(clean.level))
+        keys, values = [], []
+        for block in self.blocks:
+            x, k, v = block(x, condition, clean, None)
+            keys.append(k)
+            values.append(v)
+        valid = clean.valid.transpose(1, 2).flatten(0, 1)
+        return Context(tuple(keys), tuple(values), valid, self.norm(x))
+
+    def denoise(self, noisy: Tokens, context: Context) -> Tensor:
+        """Run noisy tokens against the context; (batch, times, cells, width)."""
+        x, condition = noisy.payload, F.silu(self.level(noisy.level))
+        for block, keys, values in zip(self.blocks, context.keys, context.values, strict=True):
+            x, _, _ = block(x, condition, noisy, (keys, values, context.valid))
+        out: Tensor = self.norm(x)
+        return out
