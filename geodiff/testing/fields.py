@@ -7,6 +7,7 @@ that overlap see the same world.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from geodiff.rng import generator, noise_window
 from geodiff.schema import FloatArray
 
 Coords = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
 # Standard deviation of a cubic B-spline surface over white noise: the integral of B3 squared is 151/315 per axis.
@@ -78,13 +80,13 @@ def hash01(seed: int, what: str, *cells: Ints) -> FloatArray:
 
     The mixer is that of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
     """
-    state = np.uint64(generator(seed, "hash", what).integers(2**63))
+    state: npt.NDArray[np.uint64] = np.array(generator(seed, "hash", what).integers(2**63), np.uint64)
     for part in cells:
         state = (np.asarray(part).astype(np.uint64) ^ state) + np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
-    return ((state >> np.uint64(40)).astype(np.float32)) / np.float32(2**24)
+    return np.asarray((state >> np.uint64(40)).astype(np.float32) / np.float32(2**24))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +111,8 @@ class Cells:
 def voronoi(seed: int, what: str, y_m: Coords, x_m: Coords, spacing_m: float, *, jitter: float = 0.6) -> Cells:
     """Voronoi cells of one jittered point per square of ``spacing_m`` (Worley 1996), for (rows, columns) places.
 
-    The search looks at the eight neighbouring squares; with ``jitter`` (share of the square in which the point may
-    lie) up to 0.6 what it misses is below one cell in a thousand, and it is missed alike from every window.
+    ``jitter`` is the share of its square in which a point may lie. The search looks at the eight squares around a
+    place: at 0.6 and below what lies farther hardly matters, above it borders are a little off, alike in every window.
     """
     row, col = np.floor(y_m / spacing_m).astype(np.int64), np.floor(x_m / spacing_m).astype(np.int64)
     row0, col0, width = int(row.min()) - 1, int(col.min()) - 1, int(col.max() - col.min()) + 3
@@ -124,9 +126,10 @@ def voronoi(seed: int, what: str, y_m: Coords, x_m: Coords, spacing_m: float, *,
         dy[step] = fy - jitter * point_y.take(place + (i * width + j)) - np.float32(i + 0.5 - jitter / 2)
         dx[step] = fx - jitter * point_x.take(place + (i * width + j)) - np.float32(j + 0.5 - jitter / 2)
     best, dy0, dx0, edge, other = _nearest(dy, dx)
-    shared = sum(name.take(place + (step // 3 - 1) * width + step % 3 - 1) for step in (best, other)) % 1
-    metres = (v * np.float32(spacing_m) for v in (dy0, dx0, edge))
-    return Cells(row + best // 3 - 1, col + best % 3 - 1, *metres, shared)
+    own, beyond = (name.take(place + (step // 3 - 1) * width + step % 3 - 1) for step in (best, other))
+    shared = np.asarray((own + beyond) % 1, np.float32)
+    size = np.float32(spacing_m)
+    return Cells(row + best // 3 - 1, col + best % 3 - 1, dy0 * size, dx0 * size, edge * size, shared)
 
 
 def _nearest(dy: FloatArray, dx: FloatArray) -> tuple[Ints, FloatArray, FloatArray, FloatArray, Ints]:

@@ -1,7 +1,7 @@
 """A synthetic landscape of any extent, seen at metres per pixel: hills, a reservoir, fields, woods, roads, villages.
 
-The world is a function of the seed alone. It is drawn in blocks on the absolute pixel lattice, each from nothing but the
-seed and its own place, so that any window, in any order and chunking, shows exactly the pixels of the whole.
+The world is a function of the seed alone. It is drawn in blocks on the absolute pixel lattice, each from the seed
+and its own place alone, so that any window, in any order and chunking, shows exactly the pixels of the whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from geodiff.schema import BANDS_10M, FloatArray, UsageError
-from geodiff.testing.fields import Cells, Coords, fractal, hash01, smooth_noise, voronoi
+from geodiff.testing.fields import Cells, Coords, Floats, fractal, hash01, smooth_noise, voronoi
+from geodiff.testing.houses import block_of, make_lots
 from geodiff.testing.materials import CROPS, SHADE, SPECTRA, Cover
 from geodiff.testing.relief import Land, Relief, make_land, make_relief
 
@@ -112,7 +113,7 @@ def render(seed: int, origin_px: tuple[int, int], shape: tuple[int, int], pixel_
     return Scene(np.ascontiguousarray(image), canvas.cover[inner].copy(), canvas.land.parcel[inner].astype(np.int32))
 
 
-def _ramp(values: FloatArray, low: float, high: float) -> FloatArray:
+def _ramp(values: Floats, low: float, high: float) -> FloatArray:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((values - low) / np.float32(high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
@@ -140,14 +141,14 @@ class _Painter:
         self.image *= self.relief.hillshade
         self._reservoir()
 
-    def _cover_of(self, inside_m: FloatArray) -> FloatArray:
+    def _cover_of(self, inside_m: Floats) -> FloatArray:
         """Share of each pixel inside a shape, from the signed distance to its outline (positive inside)."""
-        return np.clip(inside_m / np.float32(self.pixel) + np.float32(0.5), 0, 1)
+        return np.asarray(np.clip(inside_m / self.pixel + 0.5, 0, 1), np.float32)
 
     def _noise(self, what: str, wavelength_m: float) -> FloatArray:
         return smooth_noise(self.seed, what, self.y, self.x, wavelength_m)
 
-    def _paint(self, alpha: FloatArray, colour: FloatArray, cover: Cover | None = None) -> None:
+    def _paint(self, alpha: Floats, colour: Floats, cover: Cover | None = None) -> None:
         tint = colour[:, None, None] if colour.ndim == 1 else colour
         self.image += alpha * (tint - self.image)
         if cover is not None:
@@ -172,7 +173,7 @@ class _Painter:
         self.image[:] = rough
         verge = 1.2 + 1.8 * hash01(seed, "verge", land.farm.row, land.farm.col)
         tilled = self._cover_of(land.border_m - verge) * (land.rough < 0.62) * self._cover_of(8 - self.relief.depth_m)
-        self._paint(tilled.astype(np.float32), field, Cover.CROP)
+        self._paint(tilled, field, Cover.CROP)
 
     def _woods(self) -> None:
         """Where trees stand: woods on slopes, hedges along some fields, single trees."""
@@ -215,10 +216,12 @@ class _Painter:
     def _village(self) -> None:
         """Streets, gardens and houses in the directions of the farm they stand on."""
         land = self.land
-        lots = _Lots.make(self.seed, land)
         lived = _ramp(land.village, 0.02, 0.10)
-        lonely = hash01(self.seed, "farmstead", land.farm.row, land.farm.col, lots.block_v, lots.block_u) < 0.012
+        lonely = hash01(self.seed, "farmstead", land.farm.row, land.farm.col, *block_of(land)) < 0.012
         lived = np.maximum(lived, (0.9 * (lonely & (self.relief.slope < 0.15))).astype(np.float32))
+        if not lived.any():
+            return
+        lots = make_lots(self.seed, land)
         lived *= self._cover_of(-4.5 - self.relief.depth_m) * (self.cover != Cover.WATER)
         garden = SPECTRA["garden"] + (lots.paved[..., None] > 0.55) * (SPECTRA["yard"] - SPECTRA["garden"])
         mottle = 1 + 0.12 * fractal(self.seed, "mottle", self.y, self.x, 14, octaves=2)
@@ -229,10 +232,10 @@ class _Painter:
         self.trees *= 1 - self._cover_of(lots.street_m + 2) * free
         house = self._cover_of(lots.inside_m) * (lots.built < 0.2 + 0.65 * lived) * (free > 0.3)
         self.trees *= 1 - np.clip(house * 2, 0, 1)
-        self._shade(house.astype(np.float32), 6.0)
-        self._paint(house.astype(np.float32), lots.roof, Cover.BUILDING)
+        self._shade(house, 6.0)
+        self._paint(house, lots.roof, Cover.BUILDING)
 
-    def _shade(self, mask: FloatArray, reach_m: float) -> None:
+    def _shade(self, mask: Floats, reach_m: float) -> None:
         """Darken what lies north west of ``mask``, where the morning sun casts its shadow."""
         shadow = mask
         for share in (0.5, 1.0):
@@ -256,9 +259,9 @@ class _Painter:
         leaf = SPECTRA["conifer"][:, None, None] * (1 - leafy) + SPECTRA["broadleaf"][:, None, None] * leafy
         lit = 0.80 + 0.5 * (tone - 0.5) + 0.32 * (crown.dy_m + crown.dx_m) / radius - 0.25 * (out / radius) ** 2
         lit = lit * (1 + 0.10 * fractal(self.seed, "stand", self.y, self.x, 160, octaves=3))
-        self._shade(crowns.astype(np.float32), 5.0)
+        self._shade(crowns, 5.0)
         self._paint(dense, SPECTRA["floor"])
-        self._paint(crowns.astype(np.float32), leaf * np.clip(lit + 0.3, 0.35, 1.6))
+        self._paint(crowns, leaf * np.clip(lit + 0.3, 0.35, 1.6))
         self.cover[(dense > 0.5) | (crowns > 0.5)] = Cover.FOREST
 
     def _reservoir(self) -> None:
@@ -268,38 +271,3 @@ class _Painter:
         ripple = 1 + 0.02 * fractal(self.seed, "ripple", self.y, self.x, 30, octaves=3, roughness=0.8)
         colour = SPECTRA["water"][:, None, None] * (1 - shallow) + SPECTRA["shallow"][:, None, None] * shallow
         self._paint(self.water, colour * ripple, Cover.WATER)
-
-
-@dataclass(frozen=True, eq=False)
-class _Lots:
-    """House lots of a village, (rows, columns) each: signed distances are positive inside."""
-
-    block_u: npt.NDArray[np.int64]
-    block_v: npt.NDArray[np.int64]
-    street_m: FloatArray
-    inside_m: FloatArray
-    built: FloatArray
-    paved: FloatArray
-    roof: FloatArray
-
-    @classmethod
-    def make(cls, seed: int, land: Land) -> _Lots:
-        """Blocks of eight lots between streets; a block in twelve carries one hall."""
-        farm = (land.farm.row, land.farm.col)
-        block_u, block_v = np.floor(land.u_m / 98).astype(np.int64), np.floor(land.v_m / 62).astype(np.int64)
-        u, v = (land.u_m - block_u * 98).astype(np.float32), (land.v_m - block_v * 62).astype(np.float32)
-        street = 2.6 - np.minimum(np.minimum(u, 98 - u), np.minimum(v, 62 - v))
-        hall = hash01(seed, "hall", *farm, block_v, block_u) < 0.08
-        lot_u, lot_v = ((u - 5) // 22).astype(np.int64), ((v - 5) // 26).astype(np.int64)
-        ids = (*farm, block_v, block_u, np.where(hall, 0, lot_v), np.where(hall, 0, lot_u))
-        draw = [hash01(seed, f"house/{k}", *ids) for k in range(6)]
-        half_u, half_v = (np.where(hall, b + 14 * draw[i], 3.6 + 4.2 * draw[i]) for i, b in ((0, 24), (1, 11)))
-        middle_u = np.where(hall, 49, 5 + 22 * lot_u + 11 + 2.5 * (draw[2] - 0.5))
-        middle_v = np.where(hall, 31, 5 + 26 * lot_v + 13 + 6 * (draw[3] - 0.5))
-        across, along = np.abs(u - middle_u), np.abs(v - middle_v)
-        inside = np.minimum(half_u - across, half_v - along)
-        ridge = np.where(v > middle_v, 1.13, 0.84)
-        pick = np.where(hall, 2, (draw[4] > 0.72).astype(np.int64))
-        colours = np.stack([SPECTRA[name] for name in ("tile", "slate", "hall")]).T
-        roof = colours[:, pick] * (np.where(hall, 1.0, ridge) * (0.8 + 0.4 * draw[5]))
-        return cls(block_u, block_v, street, inside.astype(np.float32), draw[2], draw[3], roof.astype(np.float32))

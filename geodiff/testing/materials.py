@@ -1,8 +1,8 @@
 """What the synthetic ground is made of: surface reflectance in the four 10 m bands, and land-cover classes.
 
-The numbers are rounded from what atmospherically corrected Sentinel-2 shows over such surfaces in Mediterranean Europe, in
-agreement with the shapes of the ECOSTRESS library (Meerdink et al. 2019, Remote Sensing of Environment 230): they are
-plausible, not measurements.
+The numbers are rounded from what atmospherically corrected Sentinel-2 shows over such surfaces in southern Europe,
+in agreement with the shapes of the ECOSTRESS library (Meerdink et al. 2019, Remote Sensing of Environment 230):
+they are plausible, not measurements.
 """
 
 from __future__ import annotations

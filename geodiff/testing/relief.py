@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.schema import FloatArray
-from geodiff.testing.fields import Cells, Coords, Ints, fractal, hash01, smooth_noise, split_axis, voronoi
+from geodiff.testing.fields import Cells, Coords, Floats, Ints, fractal, hash01, smooth_noise, split_axis, voronoi
 
 FARM_M = 640.0
 """Mean width of a farm: a Voronoi cell whose parcels share one direction; roads run along its border."""
@@ -42,7 +42,7 @@ def _gradient(values: FloatArray, pixel_m: float) -> tuple[FloatArray, FloatArra
 
 def hilliness(seed: int, y_m: Coords, x_m: Coords) -> FloatArray:
     """0 in the plains, 1 in the hills; changes over kilometres."""
-    return np.clip(0.5 + 0.55 * fractal(seed, "hilly", y_m, x_m, 2_600, octaves=2), 0, 1)
+    return np.asarray(np.clip(0.5 + 0.55 * fractal(seed, "hilly", y_m, x_m, 2_600, octaves=2), 0, 1), np.float32)
 
 
 def make_relief(seed: int, y_m: Coords, x_m: Coords, pixel_m: float) -> Relief:
@@ -54,7 +54,8 @@ def make_relief(seed: int, y_m: Coords, x_m: Coords, pixel_m: float) -> Relief:
     hilly = hilliness(seed, y_m, x_m)
     ridges = fractal(seed, "ridges", y_m, x_m, 850, octaves=7, roughness=0.5)
     side = np.abs(line)
-    height = 130 * side + (15 + 105 * hilly) * np.minimum(side * 1.3, 1) * np.abs(ridges) + 5 * ridges * np.minimum(side * 3, 1)
+    height = 130 * side + 5 * ridges * np.minimum(side * 3, 1)
+    height += (15 + 105 * hilly) * np.minimum(side * 1.3, 1) * np.abs(ridges)
     down, right = _gradient(height, pixel_m)
     # Lambert's law with the morning sun in the south east, damped because level 2A is partly corrected for relief.
     normal = np.sqrt(1 + down**2 + right**2)
@@ -80,8 +81,8 @@ class Land:
     """
 
     farm: Cells
-    u_m: Coords
-    v_m: Coords
+    u_m: Floats
+    v_m: Floats
     parcel: Ints
     border_m: FloatArray
     rough: FloatArray
@@ -110,7 +111,10 @@ def make_land(seed: int, y_m: Coords, x_m: Coords) -> Land:
 def _per_farm(seed: int, farm: Cells) -> FloatArray:
     """How hilly the middle of each pixel's farm is: one value a farm, so that whole parcels are tilled or not."""
     row0, col0 = int(farm.row.min()), int(farm.col.min())
-    y, x = ((np.arange(a, int(n.max()) + 1) + 0.5) * FARM_M for a, n in ((row0, farm.row), (col0, farm.col)))
+    y, x = (
+        (np.arange(first, int(number.max()) + 1, dtype=np.float64) + 0.5) * FARM_M
+        for first, number in ((row0, farm.row), (col0, farm.col))
+    )
     return hilliness(seed, y, x)[farm.row - row0, farm.col - col0]
 
 
