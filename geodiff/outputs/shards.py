@@ -77,14 +77,19 @@ def write_packed(path: Path, spec: StoreSpec, region: Region, packed: Encoded) -
     ledger.mark(region.id, digest)
 
 
-def read_packed(path: Path, spec: StoreSpec, window: Window, *, time: int, level: int) -> Encoded:
-    """Packed arrays of a window of one date and level: (band, rows, cols), or (rows, cols) for ``valid``."""
+def read_packed(
+    path: Path, spec: StoreSpec, window: Window, *, time: int, level: int, names: tuple[str, ...] | None = None
+) -> Encoded:
+    """Packed arrays of a window of one date and level: (band, rows, cols), or (rows, cols) for ``valid``.
+
+    ``names`` limits what is read to some variables.
+    """
     import zarr
 
     group = zarr.open_group(path / str(level) if level else path, mode="r", use_consolidated=False)
     where = Region(time, 0, 0, window)
     packed: Encoded = {}
-    for name in arrays_of(spec):
+    for name in names or arrays_of(spec):
         array = group[name]
         assert isinstance(array, zarr.Array)
         packed[name] = np.asarray(array[_selection(where, array.ndim - 1)])[0]

@@ -1,0 +1,126 @@
+"""The documents of a static STAC catalogue: items, collections rebuilt from their folder, the catalogue above them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from geodiff.outputs.atomic import read_json, write_json
+from geodiff.schema import GeodiffError
+
+_ROOT = "../catalog.json"
+_DEFAULT = "Super-resolved image time series made by geodiff"
+
+
+def require_stac(path: Path, kind: str) -> None:
+    """Refuse to overwrite a file that is not the STAC object expected there.
+
+    Raises:
+        GeodiffError: the file exists and is something else.
+    """
+    document = read_json(path)
+    if path.exists() and not (isinstance(document, dict) and document.get("type") == kind):
+        raise GeodiffError(f"{path} is not a STAC {kind.lower()}: move it away, or choose another output folder")
+
+
+def item_document(item: pystac.Item, folder: Path, collection: str) -> dict[str, Any]:
+    """JSON of an item that lies in ``folder``: hrefs below the catalogue relative, links to its collection and root."""
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    for asset in document["assets"].values():
+        asset["href"] = _relative(asset["href"], folder)
+    own = ("root", "parent", "collection", "self")
+    further = [
+        {**link, "href": _relative(link["href"], folder)} for link in document["links"] if link["rel"] not in own
+    ]
+    document["links"] = [
+        _link("root", _ROOT),
+        _link("parent", "./collection.json"),
+        _link("collection", "./collection.json"),
+        *further,
+    ]
+    document["collection"] = collection
+    return document
+
+
+def _relative(href: str, folder: Path) -> str:
+    """``href`` as seen from ``folder`` when it lies below the catalogue, else as it is."""
+    path = Path(href)
+    if not path.is_absolute() or not path.is_relative_to(folder.resolve().parent):
+        return href
+    relative = os.path.relpath(path, folder.resolve())
+    return relative if relative.startswith("..") else f"./{relative}"
+
+
+def _link(rel: str, href: str) -> dict[str, str]:
+    return {"rel": rel, "href": href, "type": "application/geo+json" if rel == "item" else "application/json"}
+
+
+def write_collection(folder: Path, collection: str, description: str) -> None:
+    """Write ``collection.json`` of a folder from the items that lie in it; keeps what it does not manage."""
+    items = _items(folder)
+    existing = read_json(folder / "collection.json")
+    kept = existing if isinstance(existing, dict) else {}
+    links = [link for link in kept.get("links", []) if link.get("rel") not in ("root", "parent", "self", "item")]
+    document = {
+        "type": "Collection",
+        "id": collection,
+        "stac_version": pystac.get_stac_version(),
+        "title": kept.get("title", collection),
+        "license": "other",
+        **kept,
+        "description": description or kept.get("description") or _DEFAULT,
+        "extent": _extent(items.values()),
+        "links": [
+            _link("root", _ROOT),
+            _link("parent", _ROOT),
+            *links,
+            *(_link("item", f"./{name}") for name in sorted(items)),
+        ],
+    }
+    write_json(folder / "collection.json", document)
+
+
+def _items(folder: Path) -> dict[str, dict[str, Any]]:
+    """File name and content of every STAC item in a folder."""
+    found = {}
+    for path in sorted(folder.glob("[!.]*.json")):
+        document = read_json(path)
+        if isinstance(document, dict) and document.get("type") == "Feature" and "stac_version" in document:
+            found[path.name] = document
+    return found
+
+
+def _extent(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    boxes = [item["bbox"] for item in items if item.get("bbox")]
+    west, south, east, north = zip(*boxes, strict=True)
+    times = sorted(
+        str(item["properties"].get(key) or item["properties"]["datetime"])
+        for item in items
+        for key in ("start_datetime", "end_datetime")
+    )
+    box = [min(west), min(south), max(east), max(north)]
+    return {"spatial": {"bbox": [box]}, "temporal": {"interval": [[times[0], times[-1]]]}}
+
+
+def write_catalog(catalog_dir: Path, collection: str) -> None:
+    """Link a collection from ``catalog.json``; other children and fields stay."""
+    existing = read_json(catalog_dir / "catalog.json")
+    kept = existing if isinstance(existing, dict) else {}
+    href = f"./{collection}/collection.json"
+    links = [link for link in kept.get("links", []) if link.get("rel") not in ("root", "self")]
+    if not any(link.get("rel") == "child" and link.get("href") == href for link in links):
+        links.append(_link("child", href))
+    document = {
+        "type": "Catalog",
+        "id": "geodiff",
+        "stac_version": pystac.get_stac_version(),
+        "title": "geodiff results",
+        "description": _DEFAULT,
+        **kept,
+        "links": [_link("root", "./catalog.json"), *links],
+    }
+    write_json(catalog_dir / "catalog.json", document)

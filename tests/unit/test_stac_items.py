@@ -1,0 +1,196 @@
+"""Items and the static catalogue: well-formed, relative, and complete at every moment."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+from shapely.geometry import box, shape
+
+from geodiff.grid import Grid
+from geodiff.outputs import static_catalog
+from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
+from geodiff.schema import GeodiffError
+
+RUN = RunRecord(
+    run_id="s2-x4-0123abcd",
+    grid=Grid("EPSG:32631", (2.5, 2.5), (500_000.0, 4_700_000.0), (1200, 1600)),
+    bands=("B02", "B03", "B04", "B08"),
+    times=tuple(np.array(["2020-01-13T10:50:00", "2021-06-01"], dtype="datetime64[s]")),
+    ensemble=4,
+    scale=4,
+    model="denoiser-x4",
+    model_href="https://example.com/models/denoiser-x4.json",
+    sources=("https://example.com/items/a.json", "https://example.com/items/b.json"),
+    properties={"geodiff:km2_per_s": 0.8},
+    created=datetime(2026, 1, 2, tzinfo=UTC),
+)
+
+
+def item_in(folder: Path, run: RunRecord = RUN) -> pystac.Item:
+    store = folder / "boadella" / f"{run.run_id}.zarr"
+    store.mkdir(parents=True, exist_ok=True)
+    cogs = [store.with_name(f"{run.run_id}_20200113T105000_{name}.tif") for name in ("reflectance", "uncertainty")]
+    picture = store.with_suffix(".png")
+    return build_item(run, zarr=store, thumbnail=picture, quicklook=picture, summary=folder / "summary.json", cogs=cogs)
+
+
+def validate(document: dict[str, object]) -> None:
+    """Check against the schemas of the STAC core that come with pystac; nothing is fetched."""
+    jsonschema = pytest.importorskip("jsonschema")
+    referencing = pytest.importorskip("referencing")
+    from pystac.validation.local_validator import get_local_schema_cache
+
+    kind = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}[str(document["type"])]
+    schemas = get_local_schema_cache()
+    resources = [(uri, referencing.Resource.from_contents(schema)) for uri, schema in schemas.items()]
+    schema = schemas[f"https://schemas.stacspec.org/v1.1.0/{kind}-spec/json-schema/{kind}.json"]
+    check = jsonschema.Draft7Validator(schema, registry=referencing.Registry().with_resources(resources))
+    assert [error.message for error in check.iter_errors(document)] == []
+
+
+def test_the_item_says_what_where_and_when(tmp_path: Path) -> None:
+    item = item_in(tmp_path)
+    assert item.datetime is None
+    assert item.properties["start_datetime"] == "2020-01-13T10:50:00Z"
+    assert item.properties["end_datetime"] == "2021-06-01T00:00:00Z"
+    assert item.properties["proj:code"] == "EPSG:32631"
+    assert item.properties["proj:transform"][:3] == [2.5, 0.0, 500_000.0]
+    assert item.properties["gsd"] == 2.5
+    assert item.properties["created"] == "2026-01-02T00:00:00Z"
+    assert "geodiff" in item.properties["processing:software"]
+    assert item.bbox is not None
+    outline = shape(item.geometry)
+    assert outline.is_valid
+    assert box(*item.bbox).buffer(1e-6).contains(outline)
+    assert outline.area > 0.95 * box(*item.bbox).area
+    # Counter-clockwise, as GeoJSON asks for.
+    assert outline.exterior.is_ccw
+    assert [link.target for link in item.get_links("derived_from")] == [RUN.model_href, *RUN.sources]
+
+
+def test_assets_carry_roles_types_and_the_packing_of_their_bands(tmp_path: Path) -> None:
+    assets = item_in(tmp_path).assets
+    assert assets["zarr"].media_type == "application/vnd+zarr; version=3"
+    assert assets["zarr"].roles == ["data"]
+    assert assets["thumbnail"].roles == ["thumbnail"]
+    red = assets["20200113T105000_reflectance"].extra_fields["bands"][2]
+    assert red == {"name": "B04", "eo:common_name": "red", "raster:scale": 1e-4, "raster:offset": -0.1}
+    assert assets["20200113T105000_uncertainty"].extra_fields["nodata"] == 65535
+
+
+def test_one_date_is_the_datetime(tmp_path: Path) -> None:
+    item = item_in(tmp_path, replace(RUN, times=RUN.times[:1], created=None))
+    assert item.datetime == datetime(2020, 1, 13, 10, 50, tzinfo=UTC)
+    assert "start_datetime" not in item.properties
+    assert "created" not in item.properties
+
+
+def test_documents_follow_the_stac_schemas(tmp_path: Path) -> None:
+    path = publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    for file in (path, path.parent / "collection.json", tmp_path / "catalog.json"):
+        validate(json.loads(file.read_text()))
+
+
+def test_the_catalogue_can_be_walked_and_moved(tmp_path: Path) -> None:
+    publish_item(tmp_path / "a", item_in(tmp_path / "a"), collection="boadella")
+    (tmp_path / "a").rename(tmp_path / "b")
+    catalog = pystac.Catalog.from_file(str(tmp_path / "b" / "catalog.json"))
+    (item,) = catalog.get_items(recursive=True)
+    store = item.assets["zarr"].get_absolute_href()
+    assert store is not None
+    assert Path(store) == tmp_path / "b" / "boadella" / f"{RUN.run_id}.zarr"
+    assert str(tmp_path) not in (tmp_path / "b" / "boadella" / f"{RUN.run_id}.json").read_text()
+    assert item.get_collection() is not None
+    assert item.ext.proj.code == "EPSG:32631"
+
+
+def test_a_published_run_is_found(tmp_path: Path) -> None:
+    assert find_item(tmp_path, RUN.run_id) is None
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    item = find_item(tmp_path, RUN.run_id)
+    assert item is not None
+    assert item.id == RUN.run_id
+    assert find_item(tmp_path, "s2-x4-other") is None
+    (tmp_path / "boadella" / f"{RUN.run_id}.zarr").rmdir()
+    assert find_item(tmp_path, RUN.run_id) is None
+
+
+@pytest.mark.parametrize("step", ["write_collection", "write_catalog"])
+def test_a_publication_cut_short_does_not_count_until_it_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(static_catalog, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    assert find_item(tmp_path, RUN.run_id) is None
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    assert find_item(tmp_path, RUN.run_id) is not None
+
+
+def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.json")}
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.json")} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["boadella", "catalog.json"]
+
+
+def test_a_catalogue_of_the_user_keeps_its_own(tmp_path: Path) -> None:
+    mine = pystac.Catalog("mine", "my things")
+    mine.add_link(pystac.Link("child", "./other/catalog.json"))
+    document = {**mine.to_dict(include_self_link=False, transform_hrefs=False), "note": "keep me"}
+    (tmp_path / "catalog.json").write_text(json.dumps(document))
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    after = json.loads((tmp_path / "catalog.json").read_text())
+    assert (after["id"], after["note"]) == ("mine", "keep me")
+    assert {"./other/catalog.json", "./boadella/collection.json"} <= {link["href"] for link in after["links"]}
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"type": "Feature"}'])
+def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    (tmp_path / "catalog.json").write_text(content)
+    with pytest.raises(GeodiffError, match="not a STAC catalog"):
+        publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    assert (tmp_path / "catalog.json").read_text() == content
+    assert not (tmp_path / "boadella" / f"{RUN.run_id}.json").exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden"])
+def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GeodiffError, match="file name"):
+        build_item(replace(RUN, run_id=name), zarr=tmp_path)
+    with pytest.raises(GeodiffError, match="file name"):
+        publish_item(tmp_path, item_in(tmp_path), collection=name)
+
+
+_PUBLISHER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from dataclasses import replace
+from pathlib import Path
+import test_stac_items as t
+for number in range(6):
+    run = replace(t.RUN, run_id=f"{sys.argv[3]}-{number}")
+    t.publish_item(Path(sys.argv[1]), t.item_in(Path(sys.argv[1]), run), collection="boadella")
+"""
+
+
+def test_two_processes_publish_into_one_catalogue_and_lose_nothing(tmp_path: Path) -> None:
+    folder = str(Path(__file__).parent)
+    names = ("first", "second")
+    commands = [[sys.executable, "-c", _PUBLISHER, str(tmp_path), folder, name] for name in names]
+    for process in [subprocess.Popen(command) for command in commands]:
+        assert process.wait() == 0
+    expected = {f"{name}-{number}" for name in names for number in range(6)}
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    assert {item.id for item in catalog.get_items(recursive=True)} == expected
