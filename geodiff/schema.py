@@ -1,0 +1,107 @@
+"""The words of the project: dimension and band names, units, and the frozen values that cross the seams.
+
+This module imports nothing of ours, so that every room can import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+TIME: Final = "time"
+BAND: Final = "band"
+Y: Final = "y"
+X: Final = "x"
+CUBE_DIMS: Final = (TIME, BAND, Y, X)
+VALID: Final = "valid"
+"""Boolean coordinate (time, y, x) of a cube: True where every band was observed, clear and inside the swath."""
+
+SHIFT_X_M: Final = "shift_x_m"
+SHIFT_Y_M: Final = "shift_y_m"
+"""Coordinates (time,) of a cube: where a date's content lies off the common frame, in metres east and north.
+
+A date with ``shift_x_m = 4`` shows every feature 4 m too far east; sampling it at ``x + 4`` brings it home.
+"""
+
+BANDS_10M: Final = ("B02", "B03", "B04", "B08")
+"""Blue, green, red and near infrared of Sentinel-2 MSI: the four bands sampled at 10 m."""
+
+SECONDS_PER_DAY: Final = 86_400.0
+
+
+class GeodiffError(Exception):
+    """A failure that the user can act on: one line that says what was wrong, where, and what to do.
+
+    ``exit_code`` is what the command line ends with: 1 for input or environment that failed, 2 for wrong usage.
+    """
+
+    exit_code = 1
+
+
+class UsageError(GeodiffError):
+    """The request itself is wrong (reversed dates, unknown band, absurd resolution)."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """The pixels of one tile with its halo: what a resolver sees, with no geodata library attached.
+
+    Attributes:
+        reflectance: (time, band, y, x) float32 surface reflectance, 0-1; any value where ``valid`` is False.
+        valid: (time, y, x) bool.
+        days: (time,) float64, days since 1970-01-01 UTC.
+        target_day: float, the day to restore, same origin as ``days``.
+        target_index: the index in ``time`` of the observed target date; None when the target lies between dates.
+        shift_px: (time, 2) float32, (down, right) displacement of each date's content against the frame of the
+            target, in low-resolution pixels.
+        pixel_m: the side of a low-resolution pixel in metres.
+        origin_px: (row, column) of the patch's first pixel on the absolute low-resolution lattice of the CRS
+            (rows count downwards).
+    """
+
+    reflectance: FloatArray
+    valid: BoolArray
+    days: npt.NDArray[np.float64]
+    target_day: float
+    target_index: int | None
+    shift_px: FloatArray
+    pixel_m: float
+    origin_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restoration:
+    """What a resolver returns for one patch.
+
+    Attributes:
+        mean: (band, scale*y, scale*x) float32 reflectance, the expectation of the high-resolution target.
+        members: (member, band, scale*y, scale*x) float32, samples; no members for a resolver without an ensemble.
+    """
+
+    mean: FloatArray
+    members: FloatArray
+
+
+class Resolver(Protocol):
+    """Anything that restores a patch: the denoiser, a baseline, somebody else's network behind an adapter."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def bands(self) -> tuple[str, ...]: ...
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        """Restore ``patch``; a pure function of its arguments on one machine (any thread, any order)."""
+        ...
