@@ -51,7 +51,7 @@ def load_cube(
     Returns:
         (time, band, y, x) float32 reflectance, NaN where not valid. Coordinates: ``time`` (UTC of the day's first
         scene), ``band``, ``y`` and ``x`` pixel centres, ``valid`` (time, y, x) bool, ``scene_id`` (time) and
-        ``spatial_ref``. The attribute ``cloud_mask`` says how clouds were found: "scl", "spectral", "scl, spectral" or "none".
+        ``spatial_ref``. The attribute ``cloud_mask`` says how clouds were found: "scl", "spectral", both or "none".
         Compute cube and ``valid`` together (``cube.compute()`` does) and each pixel is read once. When computed, a file
         that is missing, corrupt or truncated raises GeodiffError.
 

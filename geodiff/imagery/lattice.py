@@ -15,7 +15,7 @@ from pyproj.exceptions import CRSError, ProjError
 from geodiff.grid import MAX_RESOLUTION_M, MIN_RESOLUTION_M, Grid, check_bbox
 from geodiff.imagery.reader import lattice_offset
 from geodiff.imagery.sources import Source
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, X, Y
 
 Bbox = tuple[float, float, float, float]
 
@@ -108,13 +108,22 @@ def grid_of(cube: xr.DataArray) -> Grid:
     """
     import rioxarray  # noqa: F401 - registers .rio
 
-    if cube.rio.crs is None or "x" not in cube.coords or "y" not in cube.coords:
+    if cube.rio.crs is None or X not in cube.coords or Y not in cube.coords:
         raise GeodiffError("the cube lacks a CRS or pixel coordinates: set them with cube.rio.write_crs(...)")
-    transform = cube.rio.transform()
     epsg = cube.rio.crs.to_epsg()
-    text = f"EPSG:{epsg}" if epsg else cube.rio.crs.to_wkt()
-    shape = (cube.sizes["y"], cube.sizes["x"])
-    return Grid(text, (transform.a, -transform.e), (transform.c, transform.f), shape)
+    crs = f"EPSG:{epsg}" if epsg else cube.rio.crs.to_wkt()
+    stated = [float(v) for v in str(cube.spatial_ref.attrs.get("GeoTransform", "")).split()]
+    sides = (stated[1], -stated[5]) if len(stated) == 6 else (_step(cube[X]), -_step(cube[Y]))
+    origin = float(cube[X][0]) - sides[0] / 2, float(cube[Y][0]) + sides[1] / 2
+    if len(stated) == 6 and max(abs(stated[0] - origin[0]), abs(stated[3] - origin[1])) < 1e-6 * min(sides):
+        origin = stated[0], stated[3]  # not cropped since it was written: exact
+    return Grid(crs, sides, origin, (cube.sizes[Y], cube.sizes[X]))
+
+
+def _step(axis: xr.DataArray) -> float:
+    if axis.size < 2:
+        raise GeodiffError(f"the cube has one pixel along {axis.name} and no GeoTransform: write it with cube.rio")
+    return float(axis[-1] - axis[0]) / (axis.size - 1)
 
 
 def reaches(item: pystac.Item, bounds: Bbox) -> bool:
