@@ -14,9 +14,6 @@ import numpy.typing as npt
 import pystac
 import rasterio
 from pyproj import CRS, Transformer
-from shapely import box, segmentize
-from shapely.geometry import mapping
-from shapely.ops import transform
 
 from geodiff.grid import Grid
 from geodiff.schema import FloatArray, GeodiffError
@@ -162,10 +159,12 @@ def _write_item(scene: SceneData, folder: Path) -> pystac.Item:
 
 def _outline(grid: Grid) -> dict[str, Any]:
     """The border of a grid as a GeoJSON polygon in degrees."""
-    to_wgs84 = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform
-    border = segmentize(box(*grid.bounds), max(grid.shape) * max(grid.resolution) / 2)
-    found: dict[str, Any] = mapping(transform(to_wgs84, border))
-    return found
+    west, south, east, north = grid.bounds
+    # Half-way points too, because a straight side of a UTM raster is bent in degrees; counter-clockwise (RFC 7946).
+    x = [west, (west + east) / 2, east, east, east, (west + east) / 2, west, west, west]
+    y = [south, south, south, (south + north) / 2, north, north, north, (south + north) / 2, south]
+    ring = np.stack(Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(x, y), axis=1)
+    return {"type": "Polygon", "coordinates": [ring.tolist()]}
 
 
 def encode(image: FloatArray, *, carried: bool) -> npt.NDArray[np.uint16]:

@@ -148,7 +148,16 @@ def simulate_series(
     _check(truth_hr, names, when, scale)
     how = effects or Effects()
     middle = len(when) // 2 if anchor is None else range(len(when))[anchor]
-    maker = _Maker(truth_hr, when, scale, seed, names, tuple(mtf or band_mtf(names)), how, middle)
+    maker = _Maker(
+        ground=truth_hr,
+        days=when,
+        scale=scale,
+        seed=seed,
+        bands=names,
+        mtf=tuple(mtf or band_mtf(names)),
+        effects=how,
+        anchor=middle,
+    )
     ground = read_ground(truth_hr, names, seed, cover=cover, parcel=parcel)
     truth = np.stack(
         [
