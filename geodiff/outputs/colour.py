@@ -42,7 +42,7 @@ class Stretch:
     def apply(self, image: FloatArray) -> RGBA:
         """Colours of an image: (band, y, x) reflectance to (y, x, 4) float32, alpha 0 where a shown band is NaN."""
         shown = image[list(self.bands)].astype(np.float32)
-        alpha: BoolArray = np.isfinite(shown).all(axis=0)
+        alpha = np.asarray(np.isfinite(shown).all(axis=0))
         black, span = (np.array(v, np.float32)[:, None, None] for v in (self.low, self.span))
         colour = np.clip((np.nan_to_num(shown) - black) / span, 0, 1) ** (1 / _GAMMA)
         rgb = np.repeat(colour, 3, axis=0) if len(self.bands) == 1 else colour
