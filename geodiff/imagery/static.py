@@ -58,7 +58,8 @@ class Tally:
         """Why nothing passed, judged by the scenes that came furthest."""
         seen = sum(self.stages.values())
         if not seen:
-            return "the catalogue holds no scenes"
+            names = ", ".join(sorted(self.collections)[:20])
+            return f"it has the collections {names}: name one of these" if names else "the catalogue holds no scenes"
         furthest, count = max(self.stages), self.stages[max(self.stages)]
         if furthest is Stage.COLLECTION:
             return f"its {seen} scenes are of {', '.join(sorted(self.collections)[:10])}: name one of these"
@@ -84,7 +85,7 @@ def find(reader: Reader, root_href: str, query: Query, tally: Tally) -> Iterator
         GeodiffError: a catalogue in the tree is unreadable or malformed, links lead where they may not, the tree is
             deeper than 24 levels or larger than 100,000 documents, no item at all is readable, or the server fails.
     """
-    index = list(_walk(reader, root_href, query))
+    index = list(_walk(reader, root_href, query, tally))
     with ThreadPoolExecutor(READERS if is_remote(root_href) else 1) as pool:
         for entry, read in zip(index, pool.map(lambda e: _load(reader, e), index), strict=True):
             for found in read:
@@ -113,7 +114,7 @@ class _Entry:
     document: dict[str, Any] | None = None
 
 
-def _walk(reader: Reader, root_href: str, query: Query) -> Iterator[_Entry]:
+def _walk(reader: Reader, root_href: str, query: Query, tally: Tally) -> Iterator[_Entry]:
     todo = deque([(root_href, 0)])
     known = {urldefrag(root_href).url}
     while todo:
@@ -124,8 +125,11 @@ def _walk(reader: Reader, root_href: str, query: Query) -> Iterator[_Entry]:
             yield _Entry(href, None, document)
             continue
         own = document.get("id") if kind == "Collection" else None
+        asked = not own or not query.collections or own in query.collections
+        if not asked:
+            tally.collections.add(str(own))
         for rel, target in _links(document, href):
-            if target in known or (rel == "item" and own and query.collections and own not in query.collections):
+            if target in known or (rel == "item" and not asked):
                 continue
             known.add(target)
             if len(known) > MAX_DOCUMENTS:
@@ -166,11 +170,15 @@ def _load(reader: Reader, entry: _Entry) -> list[Found]:
 
 
 def home(feature: Mapping[str, Any], fallback: str) -> str:
-    """Where relative links of an item that came inside another document start from: its remote self link, if any."""
+    """Where relative links of an item that came inside another document start from: its self link, if it is absolute.
+
+    A remote document must not claim a home on this disk, so from afar only remote self links count.
+    """
     links = feature.get("links")
     for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("rel") == "self" and is_remote(str(link.get("href"))):
-            return str(link["href"])
+        href = str(link.get("href")) if isinstance(link, Mapping) and link.get("rel") == "self" else ""
+        if is_remote(href) or (href.startswith("/") and not is_remote(fallback)):
+            return href
     return fallback
 
 
