@@ -28,10 +28,13 @@ VISIBLE = ("B02", "B03", "B04")
 UPSAMPLE = 50  # the correlation is refined to 1/50 px
 DETAIL_PX = 3.0  # standard deviation of the blur whose difference to the image is kept
 CLIP = 3.0  # standard deviations at which detail is cut, so that a few bright roofs do not decide
+MIN_DETAIL = 1e-5  # reflectance; an image with less is flat
 MAX_SHIFT_PX = 3.0
+MAX_ROUGH_PX = 2 * MAX_SHIFT_PX  # two dates may lie off to either side
 MIN_CORRELATION = 0.15  # of the detail after alignment; unrelated places stay below 0.05 over a window
 MIN_PIXELS = 1024
 MAX_COMPOSITE = 12  # dates in the median of the second round
+MAX_STARTS = 3  # dates that are tried as the reference of the first round
 READ_DATES = 32  # dates that are read at a time
 
 _Shift = npt.NDArray[np.float64]
@@ -131,7 +134,9 @@ def _high_pass(image: FloatArray, valid: BoolArray) -> _Detail:
     weight = ndimage.gaussian_filter(valid.astype(np.float32), DETAIL_PX)
     blurred = ndimage.gaussian_filter(np.where(valid, image, np.float32(0)), DETAIL_PX) / np.maximum(weight, 1e-3)
     detail = np.where(valid, image - blurred, np.float32(0))
-    spread = float(detail[valid].std()) or 1.0
+    spread = float(detail[valid].std())
+    if spread < MIN_DETAIL:
+        return _Detail(np.zeros(image.shape, np.float32), np.zeros(image.shape, bool))
     return _Detail(np.clip(detail / spread, -CLIP, CLIP).astype(np.float32), valid)
 
 
@@ -141,9 +146,7 @@ def _shifts_px(details: list[_Detail], *, first: int | None) -> tuple[_Shift, np
         usable = details[0].valid.sum() >= MIN_PIXELS
         return np.zeros((1, 2)), np.array([1.0 if usable else 0.0])
     clear = [int(detail.valid.sum()) for detail in details]
-    start = int(np.argmax(clear)) if first is None or clear[first] < MIN_PIXELS else first
-    rough = [_register(details[start], detail) for detail in details]
-    good = [i for i, (shift, match) in enumerate(rough) if match >= MIN_CORRELATION and np.abs(shift).max() <= 6.0]
+    rough, good = _rough(details, clear, first)
     if len(good) < 2:
         return np.array([shift for shift, _ in rough]), np.array([match for _, match in rough])
     best = sorted(good, key=lambda i: (-clear[i], i))[:MAX_COMPOSITE]
@@ -151,6 +154,21 @@ def _shifts_px(details: list[_Detail], *, first: int | None) -> tuple[_Shift, np
     # Roughly placed first, so that the window sees the same ground in both.
     fine = [_refine(common, detail, shift) for detail, (shift, _) in zip(details, rough, strict=True)]
     return np.array([shift for shift, _ in fine]), np.array([match for _, match in fine])
+
+
+def _rough(details: list[_Detail], clear: list[int], first: int | None) -> tuple[list[tuple[_Shift, float]], list[int]]:
+    """Register all dates to one, and say which agree with it; a date that agrees with few gives way to the next."""
+    usable = sum(count >= MIN_PIXELS for count in clear)
+    order = sorted(range(len(details)), key=lambda i: (i != first, -clear[i], i))
+    best: tuple[list[tuple[_Shift, float]], list[int]] = ([], [])
+    for start in order[:MAX_STARTS]:
+        found = [_register(details[start], detail) for detail in details]
+        good = [i for i, (s, match) in enumerate(found) if match >= MIN_CORRELATION and np.abs(s).max() <= MAX_ROUGH_PX]
+        if not best[0] or len(good) > len(best[1]):
+            best = found, good
+        if 2 * len(good) >= usable:
+            break
+    return best
 
 
 def _register(reference: _Detail, moving: _Detail) -> tuple[_Shift, float]:
@@ -177,7 +195,7 @@ def _register(reference: _Detail, moving: _Detail) -> tuple[_Shift, float]:
 
 
 def _refine(common: _Detail, detail: _Detail, rough: _Shift) -> tuple[_Shift, float]:
-    whole = np.round(rough) if np.abs(rough).max() <= 6.0 else np.zeros(2)
+    whole = np.round(rough) if np.abs(rough).max() <= MAX_ROUGH_PX else np.zeros(2)
     rest, match = _register(common, _moved(detail, -whole))
     return whole + rest, match
 

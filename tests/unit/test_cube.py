@@ -1,0 +1,368 @@
+"""From items to a cube: exact values, one offset, one step per day, nothing lost in silence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from rasterio.warp import Resampling, reproject
+
+from geodiff.config import MaskConfig
+from geodiff.grid import Grid
+from geodiff.imagery.cube import choose_grid, grid_of, load_cube, require_usable
+from geodiff.imagery.ranking import rank_dates, select_dates
+from geodiff.imagery.sources import load_sources
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.testing.scenes_on_disk import write_scene
+
+SOURCE = load_sources()["static"]
+GRID = Grid("EPSG:32631", (10.0, 10.0), (500_000.0, 4_700_000.0), (96, 80))
+OPEN = MaskConfig(dilation_m=0, spectral_screen=False)
+BANDS = ("B02", "B04")
+
+
+def numbers(seed: int = 0, shape: tuple[int, int] = GRID.shape, low: int = 200, high: int = 4000) -> np.ndarray:
+    return np.random.default_rng(seed).integers(low, high, shape, dtype=np.uint16)
+
+
+def scene(folder: Path, name: str = "a", when: str = "2021-06-01T10:50:00", **options: Any) -> pystac.Item:
+    arrays = options.pop("arrays", None) or {band: numbers(i) for i, band in enumerate(BANDS)}
+    return write_scene(folder, name, arrays, options.pop("grid", GRID), when, **options)
+
+
+def cube_of(*items: pystac.Item, **options: Any) -> Any:
+    settings: dict[str, Any] = {"source": SOURCE, "bands": BANDS, "grid": GRID, "mask": OPEN, "chunk": 64}
+    return load_cube(items, **(settings | options))
+
+
+def test_values_coordinates_and_laziness(tmp_path: Path) -> None:
+    cube = cube_of(scene(tmp_path, "b", "2021-06-06T10:50:00"), scene(tmp_path, "a"))
+    assert dask.is_dask_collection(cube.data)
+    assert dask.is_dask_collection(cube.valid.data)
+    assert cube.dims == ("time", "band", "y", "x")
+    assert cube.dtype == np.float32
+    assert [str(t)[:19] for t in cube.time.values] == ["2021-06-01T10:50:00", "2021-06-06T10:50:00"]
+    assert list(cube.scene_id.values) == ["a", "b"]
+    assert cube.rio.crs.to_epsg() == 32631
+    assert grid_of(cube) == GRID
+    np.testing.assert_array_equal(cube.x, 500_005 + 10 * np.arange(80))
+    np.testing.assert_array_equal(cube.y, 4_699_995 - 10 * np.arange(96))
+    assert all(isinstance(value, str | int | float) for value in cube.attrs.values())
+    done = cube.compute()
+    assert done.valid.all()
+    for i in range(2):
+        np.testing.assert_array_equal(done[0, i], (numbers(i) / 10_000).astype(np.float32))
+
+
+def test_a_crop_on_the_native_lattice_copies_pixels(tmp_path: Path) -> None:
+    crop = Grid(GRID.crs, GRID.resolution, (500_130.0, 4_699_790.0), (40, 90))  # reaches beyond the scene to the east
+    done = cube_of(scene(tmp_path), grid=crop, chunk=17).compute()
+    np.testing.assert_array_equal(done[0, 0, :, :67], (numbers(0)[21:61, 13:] / 10_000).astype(np.float32))
+    assert not done.valid[0, :, 67:].any()
+    assert np.isnan(done[0, :, :, 67:]).all()
+
+
+def test_native_grid_in_degrees_hands_back_the_source(tmp_path: Path) -> None:
+    # The lattice of the Boadella series: no whole multiples of anything.
+    lattice = Grid(
+        "EPSG:4326", (0.00012103616459715589, 9.016627702064337e-05), (2.79202780664, 42.36457137143), (90, 70)
+    )
+    data = np.random.default_rng(1).integers(1, 5000, lattice.shape, dtype=np.int16)
+    item = scene(tmp_path, arrays={"B02": data}, grid=lattice, nodata=None)
+    whole = choose_grid([item], bbox=lattice.bounds_wgs84, crs="native", source=SOURCE)
+    assert whole.shape == lattice.shape
+    assert whole.origin == pytest.approx(lattice.origin, abs=1e-12)
+    x, y = lattice.x[[10, 40]], lattice.y[[50, 20]]
+    part = choose_grid([item], bbox=(x[0], y[0], x[1], y[1]), crs="native", source=SOURCE)
+    assert part.shape == (31, 31)
+    done = cube_of(item, bands=["B02"], grid=part).compute()
+    np.testing.assert_array_equal(done[0, 0], (data[20:51, 10:41] / 10_000).astype(np.float32))
+
+
+def test_default_grid_is_utm_on_the_lattice_of_the_sensor(tmp_path: Path) -> None:
+    item = scene(tmp_path)
+    west, south, east, north = GRID.bounds_wgs84
+    grid = choose_grid([item], bbox=(west + 1e-3, south + 1e-3, east - 1e-3, north - 1e-3), source=SOURCE)
+    assert grid.crs == "EPSG:32631"
+    assert all(edge % 10 == 0 for edge in grid.origin)
+    done = cube_of(item, grid=grid).compute()
+    row, col = grid.lattice_origin[0] - GRID.lattice_origin[0], grid.lattice_origin[1] - GRID.lattice_origin[1]
+    inside = numbers(0)[row : row + grid.shape[0], col : col + grid.shape[1]]
+    np.testing.assert_array_equal(done[0, 0], (inside / 10_000).astype(np.float32))
+
+
+def test_a_grid_in_degrees_has_square_pixels_on_the_ground(tmp_path: Path) -> None:
+    grid = choose_grid([scene(tmp_path)], bbox=GRID.bounds_wgs84, resolution_m=20, crs="EPSG:4326", source=SOURCE)
+    assert grid.pixel_m == pytest.approx((20, 20), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"crs": "EPSG:99999"}, UsageError, "unknown CRS"),
+        ({"crs": "the moon"}, UsageError, "unknown CRS"),
+        ({"resolution_m": 0.0}, UsageError, "absurd"),
+        ({"resolution_m": float("nan")}, UsageError, "absurd"),
+        ({"resolution_m": 1e6}, UsageError, "absurd"),
+        ({"bbox": (10.0, 50.0, 10.1, 50.1)}, GeodiffError, "outside all 1 scenes"),
+        ({"bbox": (42.4, 3.0, 42.5, 3.1)}, GeodiffError, "W S E N"),
+        ({"bbox": (3.1, 42.4, 3.0, 42.5)}, UsageError, "west"),
+    ],
+)
+def test_grids_that_make_no_sense(tmp_path: Path, options: dict[str, Any], error: type, words: str) -> None:
+    settings: dict[str, Any] = {"bbox": GRID.bounds_wgs84, "source": SOURCE}
+    with pytest.raises(error, match=words):
+        choose_grid([scene(tmp_path)], **(settings | options))
+
+
+def test_native_needs_one_lattice(tmp_path: Path) -> None:
+    moved = Grid(GRID.crs, GRID.resolution, (500_004.0, 4_700_000.0), GRID.shape)
+    items = [scene(tmp_path), scene(tmp_path, "b", grid=moved)]
+    with pytest.raises(GeodiffError, match="do not share a lattice"):
+        choose_grid(items, bbox=GRID.bounds_wgs84, crs="native", source=SOURCE)
+    with pytest.raises(GeodiffError, match="no scenes"):
+        choose_grid([], bbox=GRID.bounds_wgs84, source=SOURCE)
+
+
+def test_coarse_bands_are_interpolated_and_classes_are_not(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(1000, 1000 + 40 * 20, 20, dtype=np.uint16), (48, 1))
+    classes = np.full((48, 40), 4, np.uint8)
+    classes[:, 20:] = 9
+    item = scene(tmp_path, arrays={"B02": numbers(), "B11": ramp, "SCL": classes})
+    done = cube_of(item, bands=["B02", "B11"]).compute()
+    np.testing.assert_array_equal(done.valid[0].values, np.arange(80)[None] < np.full((96, 1), 40))
+    inner = done[0, 1, :, 1:39].values
+    np.testing.assert_allclose(np.diff(inner, axis=1), 0.001, atol=1.1e-4)  # linear between the centres of 20 m pixels
+    np.testing.assert_array_equal(done[0, 0, :, :40], (numbers()[:, :40] / 10_000).astype(np.float32))
+
+
+def test_no_data_does_not_bleed_into_resampled_pixels(tmp_path: Path) -> None:
+    coarse = np.full((48, 40), 3000, np.uint16)
+    coarse[10:20, 10:20] = 0
+    done = cube_of(scene(tmp_path, arrays={"B11": coarse}), bands=["B11"]).compute()
+    assert not done.valid[0, 24:36, 24:36].any()
+    np.testing.assert_allclose(done.values[np.isfinite(done.values)], 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.int16, -1), (np.float32, np.nan), (np.int16, -32768)])
+def test_signed_and_floating_no_data(tmp_path: Path, dtype: type, nodata: float) -> None:
+    data = numbers().astype(dtype)
+    data[:5] = nodata
+    half = Grid(GRID.crs, (20.0, 20.0), GRID.origin, (48, 40))
+    item = scene(tmp_path, arrays={"B02": data}, nodata=nodata)
+    for grid, empty in ((GRID, 5), (half, 2)):
+        done = cube_of(item, bands=["B02"], grid=grid).compute()
+        assert not done.valid[0, :empty].any()
+        assert done.valid[0, empty + 1 :].all()
+        assert 0.0199 < float(done.min()) <= float(done.max()) < 0.4
+
+
+def test_offset_once_in_a_cube_of_mixed_baselines(tmp_path: Path) -> None:
+    truth = numbers()
+    items = [
+        scene(tmp_path, "old", "2021-06-01T10:50:00", arrays={"B02": truth}, baseline="03.01"),
+        scene(tmp_path, "new", "2022-06-01T10:50:00", arrays={"B02": truth + 1000}, baseline="04.00"),
+        scene(
+            tmp_path, "lowered", "2023-06-01T10:50:00", arrays={"B02": truth}, baseline="05.09", offset_applied=True,
+            raster={"scale": 0.0001, "offset": -0.1, "nodata": 0},
+        ),
+        scene(
+            tmp_path, "stated", "2024-06-01T10:50:00", arrays={"B02": truth + 1000}, baseline="05.10",
+            raster={"scale": 0.0001, "offset": -0.1, "nodata": 0},
+        ),
+    ]  # fmt: skip
+    done = cube_of(*items, bands=["B02"]).compute()
+    for step in done:
+        np.testing.assert_array_equal(step[0], (truth / 10_000).astype(np.float32))
+
+
+def test_scenes_of_one_day_become_one_step(tmp_path: Path) -> None:
+    west, east = numbers(1), numbers(2)
+    west[:, 50:] = 0
+    east[:, :30] = 0
+    cloud = np.full(GRID.shape, 4, np.uint8)
+    cloud[40:50, 35:40] = 9  # seen by the first tile only
+    a = scene(tmp_path, "a", "2021-06-01T10:50:00", arrays={"B02": west, "SCL": cloud}, cloud_cover=1)
+    b = scene(
+        tmp_path, "b", "2021-06-01T10:50:14", arrays={"B02": east + 0, "SCL": np.full(GRID.shape, 4, np.uint8)},
+        cloud_cover=5,
+    )  # fmt: skip
+    done = cube_of(b, a, bands=["B02"]).compute()
+    assert done.sizes["time"] == 1
+    assert str(done.scene_id.values[0]) == "a,b"
+    assert str(done.time.values[0])[:19] == "2021-06-01T10:50:00"
+    assert done.valid.all()
+    expected = np.where(west > 0, west, east)
+    expected[40:50, 35:40] = east[40:50, 35:40]
+    np.testing.assert_array_equal(done[0, 0], (expected / 10_000).astype(np.float32))
+
+
+def test_a_pass_at_midnight_utc_is_one_day(tmp_path: Path) -> None:
+    fiji = Grid("EPSG:32701", (10.0, 10.0), (300_000.0, 8_000_000.0), (32, 32))
+    arrays = {"B02": numbers(0, fiji.shape)}
+    items = [scene(tmp_path, name, when, arrays=arrays, grid=fiji) for name, when in (
+        ("before", "2021-06-01T23:59:55"), ("after", "2021-06-02T00:00:09"), ("next", "2021-06-02T23:59:58"),
+    )]  # fmt: skip
+    cube = cube_of(*items, bands=["B02"], grid=fiji)
+    assert list(cube.scene_id.values) == ["after,before", "next"]
+
+
+@pytest.fixture
+def neighbours(tmp_path: Path) -> tuple[Grid, np.ndarray, list[pystac.Item]]:
+    """One smooth landscape seen by two tiles of neighbouring UTM zones, and the grid of one between them."""
+    grid = Grid("EPSG:32631", (10.0, 10.0), (739_000.0, 4_700_000.0), (160, 160))
+    rows, cols = np.mgrid[0:260, 0:260]
+    truth = (2000 + 900 * np.sin(rows / 9) * np.cos(cols / 11)).astype(np.float32)
+    wide = Grid(grid.crs, grid.resolution, (grid.origin[0] - 500, grid.origin[1] + 500), truth.shape)
+    other = Grid.cover(grid.bounds_wgs84, crs="EPSG:32632")
+    east = np.zeros(other.shape, np.float32)
+    reproject(
+        truth, east, src_transform=wide.transform, src_crs=wide.crs, dst_transform=other.transform,
+        dst_crs=other.crs, resampling=Resampling.cubic, XSCALE=1, YSCALE=1,
+    )  # fmt: skip
+    inside = truth[50:210, 50:210]
+    west = np.where(np.arange(160)[None] < 90, inside, 0)
+    items = [
+        scene(tmp_path, "west", arrays={"B02": west.astype(np.uint16)}, grid=grid, cloud_cover=0),
+        scene(tmp_path, "east", arrays={"B02": np.round(east).astype(np.uint16)}, grid=other, cloud_cover=9),
+    ]
+    return grid, inside, items
+
+
+def test_tiles_of_neighbouring_zones_are_joined_on_one_grid(
+    neighbours: tuple[Grid, np.ndarray, list[pystac.Item]],
+) -> None:
+    grid, truth, items = neighbours
+    done = cube_of(*items, bands=["B02"], grid=grid).compute()
+    assert done.sizes["time"] == 1
+    assert done.valid[0, 2:-2, 2:-2].all()
+    error = np.abs(done[0, 0, 4:-4, 4:-4].values - truth[4:-4, 4:-4] / 10_000)
+    assert error.max() < 1.5e-3  # of an amplitude of 0.09: two cubic resamplings of a smooth field
+
+
+@pytest.mark.parametrize("chunk", [31, 100, 4000])
+def test_chunks_do_not_change_reprojected_pixels(
+    neighbours: tuple[Grid, np.ndarray, list[pystac.Item]], chunk: int
+) -> None:
+    grid, _, items = neighbours
+    expected = cube_of(*items, bands=["B02"], grid=grid, chunk=64).compute()
+    np.testing.assert_array_equal(cube_of(*items, bands=["B02"], grid=grid, chunk=chunk).compute(), expected)
+
+
+def damaged(item: pystac.Item, how: str) -> pystac.Item:
+    path = Path(item.assets["B04"].href)
+    content = path.read_bytes()
+    match how:
+        case "missing":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "corrupt":
+            path.write_bytes(content[:600] + b"\xff" * (len(content) - 1200) + content[-600:])
+        case "no raster":
+            path.write_text("<html>404 Not Found</html>")
+        case "two bands":
+            with rasterio.open(path, "w", driver="GTiff", dtype="uint8", count=2, height=4, width=4):
+                pass
+    return item
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "corrupt", "no raster", "two bands"])
+@pytest.mark.parametrize("resolution", [10.0, 20.0])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_damaged_file_is_named_not_passed_over(tmp_path: Path, how: str, resolution: float) -> None:
+    grid = Grid(GRID.crs, (resolution, resolution), GRID.origin, (48, 40))
+    cube = cube_of(damaged(scene(tmp_path), how), grid=grid)
+    with pytest.raises(GeodiffError, match=r"scene a, asset B04: cannot read .*B04\.tif") as caught:
+        cube.compute()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_asked_wrongly_is_refused_before_reading(tmp_path: Path) -> None:
+    item = scene(tmp_path)
+    with pytest.raises(UsageError, match="no band 'B08'"):
+        cube_of(item, bands=["B08"])
+    with pytest.raises(UsageError, match="once"):
+        cube_of(item, bands=["B02", "B02"])
+    with pytest.raises(GeodiffError, match="no scenes"):
+        cube_of()
+    far = Grid(GRID.crs, GRID.resolution, (600_000.0, 4_700_000.0), GRID.shape)
+    with pytest.raises(GeodiffError, match="none of 1 scenes reaches the grid"):
+        cube_of(item, grid=far)
+    timeless = item.clone()
+    timeless.datetime = None
+    with pytest.raises(GeodiffError, match="no datetime"):
+        cube_of(timeless)
+
+
+def test_a_file_without_georeference_lies_where_its_item_says(tmp_path: Path) -> None:
+    item = scene(tmp_path)
+    for asset in item.assets.values():
+        with rasterio.open(asset.href) as file:
+            data = file.read(1)
+        options = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": 96, "width": 80, "nodata": 0}
+        with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(asset.href, "w", **options) as file:
+            file.write(data, 1)
+    np.testing.assert_array_equal(cube_of(item).compute()[0, 0], (numbers(0) / 10_000).astype(np.float32))
+
+
+def test_a_cube_of_clouds_says_so(tmp_path: Path) -> None:
+    classes = np.full(GRID.shape, 9, np.uint8)
+    items = [
+        scene(tmp_path, str(day), f"2021-06-{day:02}T10:50:00", arrays={"B02": numbers(day), "SCL": classes})
+        for day in (1, 6)
+    ]
+    cube = cube_of(*items, bands=["B02"])
+    done = cube.compute()
+    assert not done.valid.any()
+    assert np.isnan(done).all()
+    with pytest.raises(GeodiffError, match="all 2 from 2021-06-01 to 2021-06-06 are cloudy"):
+        require_usable(cube)
+    with pytest.raises(GeodiffError, match="no usable date"):
+        select_dates(cube, 18_780.0, 4)
+    assert (rank_dates(cube)["score"] == 0).all()
+
+
+def test_scenes_without_classification_are_screened_by_their_spectrum(tmp_path: Path) -> None:
+    items = []
+    for day in range(1, 6):
+        blue, red, infrared = (np.full(GRID.shape, value, np.uint16) for value in (400, 600, 2500))
+        if day == 3:
+            for band in (blue, red, infrared):
+                band[20:60, 20:60] = 5000
+        arrays = {"B02": blue, "B04": red, "B08": infrared}
+        items.append(scene(tmp_path, str(day), f"2021-06-{day:02}T10:50:00", arrays=arrays))
+    screened = cube_of(*items, bands=["B04"], mask=MaskConfig(dilation_m=0))
+    assert screened.attrs["cloud_mask"] == "spectral"
+    assert list(screened.band.values) == ["B04"]
+    valid = screened.valid.compute()
+    assert not valid[2, 20:60, 20:60].any()
+    assert int((~valid).sum()) == 1600
+    plain = cube_of(*items, bands=["B04"])
+    assert plain.attrs["cloud_mask"] == "none"
+    assert plain.valid.all()
+
+
+def test_dates_are_ranked_and_selected(tmp_path: Path) -> None:
+    items = []
+    for day, (haze, hidden) in enumerate([(0, 0), (600, 0), (0, 60), (0, 96), (0, 5)], start=1):
+        classes = np.full(GRID.shape, 4, np.uint8)
+        classes[:hidden] = 9
+        arrays = {"B02": numbers(0) + np.uint16(haze), "SCL": classes}
+        items.append(scene(tmp_path, str(day), f"2021-06-{day:02}T12:00:00", arrays=arrays))
+    cube = cube_of(*items, bands=["B02"])
+    table = rank_dates(cube)
+    assert list(table["index"]) == [0, 4, 2, 1, 3]
+    np.testing.assert_allclose(table.set_index("index")["clear"].sort_index(), [1, 1, 36 / 96, 0, 91 / 96])
+    assert table.set_index("index")["haze"][1] == pytest.approx(0.06, abs=1e-3)
+    june_third = (datetime(2021, 6, 3) - datetime(1970, 1, 1)).days + 0.5
+    kept = select_dates(cube, june_third, 2)
+    assert [str(t)[8:10] for t in kept.time.values] == ["01", "03"]  # the day itself, however cloudy, and the best
+    with pytest.raises(UsageError, match="at least one"):
+        select_dates(cube, june_third, 0)
