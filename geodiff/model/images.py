@@ -33,16 +33,16 @@ class ImageConfig:
     scale: int
     residual_scale: tuple[float, ...]
     mtf: tuple[float, ...]
-    stem_width: int = 48
-    stem_blocks: int = 2
-    decoder_width: int = 64
+    stem_width: int = 40
+    stem_blocks: int = 1
+    decoder_width: int = 48
     decoder_blocks: int = 8
-    detail_width: int = 16
+    detail_width: int = 12
     stride: int = 4
     reach: int = 2
-    trunk_width: int = 96
+    trunk_width: int = 64
     trunk_heads: int = 4
-    trunk_layers: int = 3
+    trunk_layers: int = 2
     fusion_heads: int = 8
 
 

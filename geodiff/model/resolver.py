@@ -98,7 +98,7 @@ class DiffusionResolver:
             series, known = patch_series(patch)
             if not known.any():
                 return _nothing(patch, self.scale, members)
-            return self._restore(patch, series, members, seed)
+            return _hide(self._restore(patch, series, members, seed), known, self.scale)
 
     def _restore(self, patch: Patch, series: Series, members: int, seed: int) -> Restoration:
         context = self.model.encode(series)
@@ -128,6 +128,14 @@ def _nothing(patch: Patch, scale: int, members: int) -> Restoration:
     return Restoration(mean=empty[0], members=empty[1:])
 
 
+def _hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
+    """NaN where no date showed the ground: what is there is the prior's alone."""
+    unknown = ~known.numpy().repeat(scale, 0).repeat(scale, 1)
+    restored.mean[:, unknown] = np.nan
+    restored.members[:, :, unknown] = np.nan
+    return restored
+
+
 def _bicubic(image: Tensor, scale: int) -> FloatArray:
     result: FloatArray = _upsample(image[None], scale)[0].numpy()
     return result
@@ -147,7 +155,7 @@ class BicubicResolver:
             if not known.any():
                 return _nothing(patch, self.scale, 0)
             mean = _bicubic(series.reference[0], self.scale)
-            return Restoration(mean=mean, members=mean[None][:0])
+            return _hide(Restoration(mean=mean, members=mean[None][:0]), known, self.scale)
 
 
 @dataclass(frozen=True)
@@ -169,4 +177,4 @@ class MedianResolver:
             stack = torch.where(clear, moved[:, :-1] / moved[:, -1:].clamp_min(0.5), float("nan"))
             median = _fill_nearest(stack.nanmedian(0).values.nan_to_num(), known)
             mean = _bicubic(median, self.scale)
-            return Restoration(mean=mean, members=mean[None][:0])
+            return _hide(Restoration(mean=mean, members=mean[None][:0]), known, self.scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,16 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class TrainConfig(BaseModel):
-    """Settings of a training; stored in the checkpoint's card."""
+    """Settings of a training; stored in the checkpoint's card.
+
+    The learning rate and the share of noise follow ``steps`` or, where ``minutes`` of wall clock are given, whichever of
+    the two is further along: a budget for machines whose speed is not known beforehand.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = 4000
+    steps: int = 6000
+    minutes: float | None = None
     batch: int = 8
     patch_px: int = 32
     dates: tuple[int, ...] = (1, 2, 3, 4)
@@ -105,13 +111,28 @@ class Training(L.LightningModule):
         self.net = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.history: list[dict[str, float]] = []
+        self.spent_s, self.started = 0.0, time.monotonic()
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        steps = self.global_step / self.config.steps
+        spent = self.spent_s + time.monotonic() - self.started
+        return min(max(steps, spent / 60 / self.config.minutes if self.config.minutes else 0.0), 1.0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spent_s"] = self.spent_s + time.monotonic() - self.started
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
         series, target, _ = simulate(*batch, self.simulation, generator)
         context = self.net.encode(series)
         residual = (target - context.upsampled) / self.net.residual_scale
-        pure = 1.0 if self.global_step < self.config.regression_share * self.config.steps else self.config.pure_noise
+        pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
         level = draw_levels(len(target), pure=pure, generator=generator).to(target)
         noise = torch.randn(residual.shape, generator=generator).to(residual)
         estimate = self.net(mix(residual, noise, level[:, None, None, None]), level, context)
@@ -127,13 +148,14 @@ class Training(L.LightningModule):
         with torch.no_grad():
             for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 averaged.lerp_(current, 1 - decay)
+        if self.progress >= 1.0:
+            self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.config.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
 
         def factor(step: int) -> float:
-            done = min(step / self.config.steps, 1.0)
-            return min((step + 1) / self.config.warmup, 1.0) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+            return min((step + 1) / self.config.warmup, 1.0) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -222,7 +244,7 @@ def train_superres(root: Path, out: Path, config: TrainConfig, *, resume: bool =
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Export(weights, card), ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=100)],
+        callbacks=[Export(weights, card), ModelCheckpoint(out, "last", every_n_train_steps=100, enable_version_counter=False)],
     )
     trainer.fit(module, loader, DataLoader(batches, batch_size=None), ckpt_path=str(last) if start else None, weights_only=True)
     return weights

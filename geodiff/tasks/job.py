@@ -1,0 +1,208 @@
+"""One run as a value: what a worker needs to restore any region of it, in this process or another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pystac
+import xarray as xr
+
+from geodiff.config import SuperresConfig
+from geodiff.grid import Grid, TileKey, TilePlan
+from geodiff.imagery.cube import load_cube
+from geodiff.imagery.sources import Source
+from geodiff.outputs.ledger import margins_folder
+from geodiff.outputs.stitch import MarginCache, contributors
+from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
+from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
+from geodiff.tasks.models import ModelRef, load_resolver
+from geodiff.tasks.targets import Target
+from geodiff.tasks.windows import CubeSource, Recipe, TileLocks, piece_of, restore_window
+
+CUBE_CHUNK_PX = 256
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the stored values, and where they go; plain enough to be sent to another process.
+
+    Attributes:
+        run_id: hash of configuration, scenes and model.
+        config: of the run.
+        source: the catalogue.
+        items: the scenes, as plain STAC JSON.
+        grid: the low-resolution grid.
+        targets: the days to restore.
+        shifts_m: (east, north) of each date in metres; empty when dates are not registered.
+        model: to restore with.
+        store: path of the Zarr store.
+        spec: of the store.
+    """
+
+    run_id: str
+    config: SuperresConfig
+    source: Source
+    items: tuple[dict[str, Any], ...]
+    grid: Grid
+    targets: tuple[Target, ...]
+    shifts_m: tuple[tuple[float, float], ...]
+    model: ModelRef
+    store: Path
+    spec: StoreSpec
+
+    @property
+    def plan(self) -> TilePlan:
+        tile = self.config.tile
+        return TilePlan(self.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
+
+    def cube(self) -> xr.DataArray:
+        """The lazy cube of all scenes, with its shifts."""
+        cube = load_cube(
+            [pystac.Item.from_dict(item) for item in self.items],
+            source=self.source,
+            bands=self.config.bands,
+            grid=self.grid,
+            mask=self.config.mask,
+            chunk=CUBE_CHUNK_PX,
+        )
+        if self.shifts_m:
+            east, north = zip(*self.shifts_m, strict=True)
+            cube = cube.assign_coords({SHIFT_X_M: (TIME, list(east)), SHIFT_Y_M: (TIME, list(north))})
+        return cube
+
+
+class Worker:
+    """Restores regions of one job; any number of threads may share it."""
+
+    def __init__(self, job: Job, cube: xr.DataArray | None = None) -> None:
+        self.job = job
+        resolver = load_resolver(job.model, passes=job.config.passes, bands=job.config.bands)
+        config = job.config
+        self.recipe = Recipe(resolver, job.plan, config.ensemble, config.seed, keep_member=config.keep_member)
+        self.source = CubeSource(job.cube() if cube is None else cube, resolver.bands)
+        self.margins = MarginCache(margins_folder(job.store))
+        self.locks = [TileLocks() for _ in job.targets]
+        self.by_place = {(r.time, r.row, r.col): r for r in regions(job.spec)}
+        self.done = {region.id for region in done_regions(job.store, job.spec)}
+
+    def run(self, region: Region) -> None:
+        """Restore and store one region, unless it is done."""
+        if region.id in self.done:
+            return
+        restored = restore_window(
+            self.source,
+            self.job.targets[region.time],
+            region.window,
+            self.recipe,
+            found=lambda key: self._found(region, key),
+            share=lambda key, values: self._share(region, key, values),
+            locks=self.locks[region.time],
+        )
+        write_region(
+            self.job.store,
+            self.job.spec,
+            region,
+            restored.mean,
+            restored.uncertainty,
+            restored.valid,
+            member=restored.member,
+        )
+        self.done.add(region.id)
+        self.margins.drop(region.id)
+
+    def _found(self, region: Region, key: TileKey) -> FloatArray | None:
+        reach = piece_window(self.recipe, key, region)
+        return None if reach is None else self.margins.get(region.id, key, (self.recipe.channels, *reach))
+
+    def _share(self, region: Region, key: TileKey, values: FloatArray) -> None:
+        """Leave to the regions that are still to be done what this tile gives them."""
+        for other in self._neighbours(region):
+            piece = piece_of(values, self.recipe, key, other.window)
+            if piece is not None and key in contributors(self.recipe.plan, other.window, scale=self.recipe.resolver.scale):
+                self.margins.put(other.id, key, piece)
+
+    def _neighbours(self, region: Region) -> list[Region]:
+        reach = -(-self.recipe.plan.core * self.recipe.resolver.scale // self.job.spec.shard) + 1
+        steps = range(-reach, reach + 1)
+        places = [(region.time, region.row + dr, region.col + dc) for dr in steps for dc in steps if dr or dc]
+        found = [self.by_place[place] for place in places if place in self.by_place]
+        return [other for other in found if other.id not in self.done]
+
+
+def piece_window(recipe: Recipe, key: TileKey, region: Region) -> tuple[int, int] | None:
+    """(rows, columns) of what a tile gives to a region."""
+    reach = recipe.plan.output_window(key).scaled(recipe.resolver.scale).intersect(region.window)
+    return None if reach is None else (reach.rows, reach.cols)
+
+
+_WORKERS: dict[tuple[str, Path], Worker] = {}
+_WORKERS_GUARD = threading.Lock()
+
+
+def run_region(job: Job, region: Region) -> str:
+    """Restore one region in whatever process this is; returns its id."""
+    with _WORKERS_GUARD:
+        worker = _WORKERS.get((job.run_id, job.store))
+        if worker is None:
+            # One job at a time: a worker of a long-lived cluster must not keep the cubes of all its past.
+            _WORKERS.clear()
+            worker = _WORKERS[job.run_id, job.store] = Worker(job)
+    worker.run(region)
+    return region.id
+
+
+def restore_all(
+    job: Job, *, workers: int, scheduler: str | None = None, cube: xr.DataArray | None = None, progress: Progress
+) -> None:
+    """Restore every region that is not done, with threads of this process or on a Dask cluster.
+
+    A region that fails stops the run; those that were stored stay stored.
+
+    Raises:
+        GeodiffError: reading, restoring or writing failed; the scheduler cannot be reached.
+    """
+    everything = regions(job.spec)
+    finished = {region.id for region in done_regions(job.store, job.spec)}
+    todo = [region for region in everything if region.id not in finished]
+    count = len(everything) - len(todo)
+    progress("restore", count, len(everything))
+    if scheduler:
+        _restore_on_cluster(job, todo, scheduler, lambda n: progress("restore", count + n, len(everything)))
+        return
+    worker = Worker(job, cube)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        running: set[Future[None]] = {pool.submit(worker.run, region) for region in todo}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    count += 1
+                    progress("restore", count, len(everything))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _restore_on_cluster(job: Job, todo: list[Region], scheduler: str, tell: Callable[[int], None]) -> None:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise GeodiffError("--scheduler needs the package distributed: pip install 'geodiff[distributed]'") from None
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise GeodiffError(f"cannot reach the Dask scheduler at {scheduler}: {error}") from None
+    with client:
+        futures = [client.submit(run_region, job, region, key=f"{job.run_id}-{region.id}") for region in todo]
+        for number, future in enumerate(as_completed(futures), 1):
+            future.result()
+            tell(number)

@@ -1,0 +1,224 @@
+"""What a run will do, before it does it: scenes, dates, tiles, and what they will cost in time and disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pystac
+from shapely.geometry import shape
+
+from geodiff.config import SuperresConfig, config_hash
+from geodiff.imagery.catalog import search
+from geodiff.imagery.coregister import estimate_shifts
+from geodiff.imagery.cube import choose_grid, load_cube, require_usable
+from geodiff.imagery.ranking import rank_dates
+from geodiff.imagery.sources import Source, load_source
+from geodiff.model.checkpoint import digest
+from geodiff.outputs.zarr_store import StoreSpec
+from geodiff.schema import TIME, Resolver, UsageError
+from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
+from geodiff.tasks.models import ModelRef, find_model, load_resolver
+from geodiff.tasks.targets import choose_targets, days_of
+from geodiff.version import __version__
+
+KM2_PER_S_PER_PASS = 2.5
+"""Rough speed of one core, in km2 of 10 m pixels per second and pass of a member: only for the estimate of the plan."""
+
+BYTES_PER_VALUE = 1.6
+"""Compressed size of a uint16 value of real scenes, overviews included: only for the estimate of the plan."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start.
+
+    Attributes:
+        job: the run.
+        dates: of the cube, as YYYY-MM-DD.
+        clear: clear fraction of each date over the region, 0-1.
+        area_km2: of the region.
+        tiles: number of tiles, over all targets.
+        seconds: estimated time to restore.
+        bytes: estimated size of the store.
+    """
+
+    job: Job
+    dates: tuple[str, ...]
+    clear: tuple[float, ...]
+    area_km2: float
+    tiles: int
+    seconds: float
+    bytes: int
+
+
+def bbox_of(config: SuperresConfig) -> tuple[float, float, float, float]:
+    """(west, south, east, north) of the place that was asked for, in degrees."""
+    if config.bbox is not None:
+        return config.bbox
+    west, south, east, north = shape(config.region).bounds
+    return (west, south, east, north)
+
+
+def find_scenes(config: SuperresConfig) -> tuple[Source, list[pystac.Item]]:
+    """Search the catalogue of a configuration, in the order of time."""
+    source = load_source(config.catalog)
+    items = search(
+        source,
+        collections=config.collections,
+        bbox=config.bbox,
+        geometry=config.region,
+        datetime=config.datetime,
+        max_cloud=config.max_cloud,
+    )
+    return source, items
+
+
+def make_plan(config: SuperresConfig, out: Path, *, name: str, workers: int, progress: Progress) -> Plan:
+    """Search, judge the dates, register them, and lay out the run. Reads samples of the scenes, writes nothing.
+
+    Args:
+        config: what to do.
+        out: output folder.
+        name: of the region: a sub-folder of ``out`` and a collection of its catalogue.
+        workers: for the estimate of time.
+        progress: told of each stage.
+
+    Raises:
+        GeodiffError: catalogue, scenes or model fail; no usable date.
+        UsageError: bands, grid or target that cannot be.
+    """
+    ref = find_model(config.model)
+    resolver = load_resolver(ref, passes=config.passes, bands=config.bands)
+    if tuple(resolver.bands) != tuple(config.bands):
+        config = config.model_copy(update={"bands": tuple(resolver.bands)})
+    progress("search", 0, 1)
+    source, items = find_scenes(config)
+    progress("search", 1, 1)
+    grid = choose_grid(
+        items, bbox=bbox_of(config), resolution_m=config.resolution_m, crs=config.crs, source=source
+    )
+    cube = load_cube(items, source=source, bands=config.bands, grid=grid, mask=config.mask, chunk=CUBE_CHUNK_PX)
+    progress("judge dates", 0, 2)
+    ranking = rank_dates(cube).sort_values("index")
+    clear = [float(value) for value in ranking["clear"]]
+    if max(clear, default=0.0) <= 0:
+        require_usable(cube)
+    progress("judge dates", 1, 2)
+    shifts: tuple[tuple[float, float], ...] = ()
+    if config.coregister and cube.sizes[TIME] > 1:
+        shifts = tuple((float(x), float(y)) for x, y in estimate_shifts(cube).values)
+    progress("judge dates", 2, 2)
+    targets = choose_targets(
+        cube[TIME].values,
+        clear,
+        [float(value) for value in ranking["score"]],
+        target=config.target,
+        every=config.every,
+        min_clear=config.mask.min_clear,
+    )
+    scenes = tuple(item.to_dict(include_self_link=True, transform_hrefs=False) for item in items)
+    run_id = _run_id(config, items, ref)
+    times = tuple(np.datetime64(round(t.day * 86_400), "s") for t in targets)
+    spec = StoreSpec(
+        grid.zoom(resolver.scale),
+        tuple(resolver.bands),
+        times,
+        members=config.keep_member,
+        attrs=_provenance(config, run_id, scenes, ref),
+    )
+    job = Job(run_id, config, source, scenes, grid, targets, shifts, ref, out / name / f"{run_id}.zarr", spec)
+    days = days_of(cube[TIME].values)
+    return Plan(
+        job=job,
+        dates=tuple(str(np.datetime64(int(d), "D")) for d in days),
+        clear=tuple(clear),
+        area_km2=grid.area_km2,
+        tiles=len(list(job.plan.keys())) * len(targets),
+        seconds=_seconds(job, resolver, workers),
+        bytes=_bytes(spec, keep_member=config.keep_member),
+    )
+
+
+def _run_id(config: SuperresConfig, items: Sequence[pystac.Item], ref: ModelRef) -> str:
+    weights = digest(ref.weights) if ref.weights else ref.name
+    return config_hash([config.model_dump(mode="json"), sorted(item.id for item in items), weights])
+
+
+def _provenance(config: SuperresConfig, run_id: str, scenes: Sequence[dict[str, object]], ref: ModelRef) -> dict[str, object]:
+    return {
+        "geodiff:run_id": run_id,
+        "geodiff:version": __version__,
+        "geodiff:configuration": json.loads(config.to_json()),
+        "geodiff:scenes": sorted(str(scene["id"]) for scene in scenes),
+        "geodiff:model": {"name": ref.name, "sha256": digest(ref.weights) if ref.weights else None},
+    }
+
+
+def _seconds(job: Job, resolver: Resolver, workers: int) -> float:
+    # Tiles carry halo and feather; encoding the dates counts like two passes.
+    tile = job.config.tile
+    padded = ((tile.core + 2 * (tile.feather + tile.halo)) / tile.core) ** 2
+    passes = 3 + job.config.ensemble * (job.config.passes - 1) if job.model.weights else 1
+    pixels_km2 = job.grid.shape[0] * job.grid.shape[1] * 1e-4
+    return pixels_km2 * padded * passes * len(job.targets) / (KM2_PER_S_PER_PASS * max(workers, 1))
+
+
+def _bytes(spec: StoreSpec, *, keep_member: bool) -> int:
+    values = spec.grid.shape[0] * spec.grid.shape[1] * len(spec.bands) * len(spec.times) * (3 if keep_member else 2)
+    return int(values * BYTES_PER_VALUE)
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output folder that cannot be written, before anything is read.
+
+    Raises:
+        UsageError: it is a file, or may not be written.
+    """
+    import os
+
+    folder = out
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"--out {out}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {folder} is not writable: choose another folder")
+
+
+def plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    """The plan as (what, value) for the terminal."""
+    job = plan.job
+    used = sorted({index for target in job.targets for index in target.dates})
+    minutes = plan.seconds / 60
+    return [
+        ("run", f"{job.run_id} -> {job.store}"),
+        ("scenes", f"{len(job.items)} on {len(plan.dates)} dates, {plan.dates[0]} to {plan.dates[-1]}"),
+        ("dates used", ", ".join(f"{plan.dates[i]} ({plan.clear[i]:.0%} clear)" for i in used)),
+        ("targets", ", ".join(t.label + ("" if t.index is not None else " (between dates)") for t in job.targets)),
+        ("grid", f"{job.grid.shape[0]} x {job.grid.shape[1]} px, {job.grid.crs}, {plan.area_km2:.1f} km2"),
+        ("output", f"{job.spec.grid.shape[0]} x {job.spec.grid.shape[1]} px at {np.mean(job.spec.grid.pixel_m):.2f} m"),
+        ("model", f"{job.model.name}, ensemble of {job.config.ensemble}, {job.config.passes} passes"),
+        ("tiles", str(plan.tiles)),
+        ("estimate", f"{f'{minutes:.0f} min' if minutes >= 2 else f'{plan.seconds:.0f} s'}, {plan.bytes / 1e6:.0f} MB on disk"),
+    ]
+
+
+def record(plan: Plan) -> dict[str, object]:
+    """What the summary says about the data of a run."""
+    job = plan.job
+    return {
+        "run_id": job.run_id,
+        "catalog": job.config.catalog,
+        "scenes": [str(item["id"]) for item in job.items],
+        "dates": [{"date": d, "clear": round(c, 4)} for d, c in zip(plan.dates, plan.clear, strict=True)],
+        "targets": [{**asdict(target), "date": target.label} for target in job.targets],
+        "shifts_m": [list(shift) for shift in job.shifts_m],
+        "area_km2": round(plan.area_km2, 4),
+        "model": job.model.name,
+        "ensemble": job.config.ensemble,
+        "passes": job.config.passes,
+    }

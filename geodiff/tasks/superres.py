@@ -1,0 +1,228 @@
+"""The main job: from a STAC query, or from a cube, to a super-resolved cube with its uncertainty."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geodiff.config import SuperresConfig, TileConfig
+from geodiff.grid import TilePlan, Window
+from geodiff.outputs.atomic import write_json
+from geodiff.outputs.cog import write_cogs
+from geodiff.outputs.ledger import exclusive
+from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
+from geodiff.outputs.zarr_store import create_store, finalize
+from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError, X, Y
+from geodiff.tasks.job import Progress, restore_all
+from geodiff.tasks.models import find_model, load_resolver
+from geodiff.tasks.pictures import draw
+from geodiff.tasks.plan import Plan, record
+from geodiff.tasks.targets import Target, choose_targets
+from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+        summary: what ``summary.json`` says.
+        resumed: True when the run had been finished before and nothing was done.
+    """
+
+    summary: dict[str, Any]
+    resumed: bool
+
+
+def run(
+    plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None = None, progress: Progress
+) -> Outcome:
+    """Do what a plan says; resume what an earlier run left; return at once when its item is published.
+
+    The order is: template, regions, overviews, pictures, summary, and last the STAC item, which is the commit.
+
+    Args:
+        plan: from ``make_plan``.
+        out: output folder, a static STAC catalogue of all its runs.
+        name: of the region.
+        workers: threads; they change the speed, never a value.
+        scheduler: address of a Dask scheduler to use in their place.
+        progress: told of each stage.
+
+    Raises:
+        GeodiffError: as of reading, restoring and writing; what was stored stays stored.
+    """
+    job = plan.job
+    published = find_item(out, job.run_id)
+    if published is not None:
+        summary = json.loads(_summary_path(plan).read_text()) if _summary_path(plan).is_file() else record(plan)
+        write_json(out / "summary.json", summary)
+        return Outcome(summary, resumed=True)
+    started = time.monotonic()
+    with exclusive(job.store):
+        create_store(job.store, job.spec)
+        restore_all(job, workers=workers, scheduler=scheduler, progress=progress)
+        seconds = time.monotonic() - started
+        finalize(job.store, job.spec, progress=lambda done, total: progress("overviews", done, total))
+        cogs = _cogs(plan, progress)
+        progress("pictures", 0, 1)
+        pictures = draw(job, job.cube())
+        progress("pictures", 1, 1)
+        summary = _summary(plan, seconds, [*pictures.values(), *cogs], out=out, name=name)
+        write_json(_summary_path(plan), summary)
+        item = build_item(_run_record(plan), zarr=job.store, summary=_summary_path(plan), cogs=cogs, **pictures)
+        publish_item(out, item, collection=name, description=f"Super-resolved Sentinel-2 of {name}")
+    write_json(out / "summary.json", summary)
+    return Outcome(summary, resumed=False)
+
+
+def _cogs(plan: Plan, progress: Progress) -> list[Path]:
+    if plan.job.config.format != "cog":
+        return []
+    folder = plan.job.store.with_suffix("")
+    return write_cogs(plan.job.store, plan.job.spec, folder, progress=lambda done, n: progress("cogs", done, n))
+
+
+def _summary_path(plan: Plan) -> Path:
+    return plan.job.store.with_name(f"{plan.job.run_id}_summary.json")
+
+
+def _run_record(plan: Plan) -> RunRecord:
+    job = plan.job
+    links = [link["href"] for item in job.items for link in item.get("links", []) if link.get("rel") == "self"]
+    return RunRecord(
+        run_id=job.run_id,
+        grid=job.spec.grid,
+        bands=job.spec.bands,
+        times=job.spec.times,
+        ensemble=job.config.ensemble,
+        scale=job.spec.grid.shape[0] // job.grid.shape[0],
+        model=job.model.name,
+        model_href=str(job.model.item) if job.model.item else None,
+        sources=tuple(links),
+        created=datetime.now(UTC),
+    )
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _summary(plan: Plan, seconds: float, files: Sequence[Path], *, out: Path, name: str) -> dict[str, Any]:
+    job = plan.job
+    restored = plan.area_km2 * len(job.targets)
+    stored = sum(path.stat().st_size for path in job.store.rglob("*") if path.is_file())
+    return {
+        **record(plan),
+        "seconds": round(seconds, 3),
+        "km2_per_s": round(restored / max(seconds, 1e-9), 4),
+        "km2_per_s_per_member": round(restored * job.config.ensemble / max(seconds, 1e-9), 4),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "bytes": stored,
+        "zarr": str(job.store),
+        "item": str(out / name / f"{job.run_id}.json"),
+        "catalog_out": str(out / "catalog.json"),
+        "files": [str(path) for path in files],
+    }
+
+
+def superres(
+    cube: xr.DataArray,
+    *,
+    target: date | str | None = None,
+    every: str | None = None,
+    model: str = "default",
+    ensemble: int = 4,
+    passes: int = 2,
+    seed: int = 0,
+    keep_member: bool = False,
+    tile: TileConfig = TileConfig(),  # noqa: B008 - frozen
+    chunk: int = 1024,
+) -> xr.Dataset:
+    """Super-resolve a cube, lazily: nothing is restored before it is computed.
+
+    Args:
+        cube: (time, band, y, x) surface reflectance 0-1 with a CRS (``rioxarray``), NaN where invalid, and optionally the
+            coordinates ``valid`` (time, y, x) and ``shift_x_m``, ``shift_y_m`` (time,) of ``imagery.coregister``.
+        target: day to restore; the clearest date when None.
+        every: "10D" for a series of targets, one every ten days.
+        model: name of a shipped model or baseline, path of weights or of a STAC item.
+        ensemble: number of members behind the uncertainty.
+        passes: evaluations of the denoiser per member.
+        seed: of the noise.
+        keep_member: also return the first member.
+        tile: how the region is cut.
+        chunk: side of the Dask chunks of the result in pixels; it does not change a value.
+
+    Returns:
+        Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not valid,
+        and ``valid`` (time, y, x) bool, on a grid as many times finer as the model's scale.
+
+    Raises:
+        UsageError: dimensions, bands or target that cannot be.
+        GeodiffError: no CRS, no usable date, or weights that cannot be loaded.
+    """
+    from geodiff.imagery.ranking import rank_dates
+
+    if set(cube.dims) != set(CUBE_DIMS):
+        raise UsageError(f"a cube has the dimensions {CUBE_DIMS}, this one has {cube.dims}")
+    ref = find_model(model)
+    bands = tuple(str(band) for band in cube[BAND].values)
+    resolver = load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ())
+    if VALID not in cube.coords:
+        cube = cube.assign_coords({VALID: np.isfinite(cube).all(BAND)})
+    source = CubeSource(cube, resolver.bands)
+    plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
+    ranking = rank_dates(source.cube).sort_values("index")
+    day = date.fromisoformat(target) if isinstance(target, str) else target
+    targets = choose_targets(cube[TIME].values, list(ranking["clear"]), list(ranking["score"]), target=day, every=every)
+    recipe = Recipe(resolver, plan, ensemble, seed, keep_member=keep_member)
+    return _lazy(source, targets, recipe, chunk)
+
+
+def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: int) -> xr.Dataset:
+    import dask
+    import dask.array as da
+    import rioxarray  # noqa: F401 - registers .rio
+
+    grid, bands = source.grid.zoom(recipe.resolver.scale), recipe.resolver.bands
+    rows, cols = grid.shape
+    restore = dask.delayed(_stacked, pure=True)
+    dates = []
+    for target in targets:
+        lines = []
+        for top in range(0, rows, chunk):
+            line = []
+            for left in range(0, cols, chunk):
+                window = Window(top, left, min(chunk, rows - top), min(chunk, cols - left))
+                shape = (recipe.channels, window.rows, window.cols)
+                line.append(da.from_delayed(restore(source, target, window, recipe), shape, np.float32))
+            lines.append(da.concatenate(line, axis=2))
+        dates.append(da.concatenate(lines, axis=1))
+    layers = da.stack(dates)
+    names = ["reflectance", "uncertainty", *(["member"] if recipe.keep_member else [])]
+    times = np.array([round(t.day * 86_400) for t in targets], "datetime64[s]").astype("datetime64[ns]")
+    coords = {TIME: times, BAND: list(bands), Y: grid.y, X: grid.x}
+    count = len(bands)
+    data = {name: (CUBE_DIMS, layers[:, i * count : (i + 1) * count]) for i, name in enumerate(names)}
+    result = xr.Dataset(data, coords).assign({VALID: ((TIME, Y, X), da.isfinite(layers[:, :count]).all(axis=1))})
+    labelled: xr.Dataset = result.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
+    return labelled
+
+
+def _stacked(source: CubeSource, target: Target, window: Window, recipe: Recipe) -> np.ndarray[Any, Any]:
+    restored = restore_window(source, target, window, recipe)
+    layers = [restored.mean, restored.uncertainty, *([restored.member] if restored.member is not None else [])]
+    return np.concatenate(layers)

@@ -1,0 +1,95 @@
+"""Which days are restored, and from which dates of the cube each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.schema import UsageError
+
+MAX_DATES = 6
+"""Dates that the denoiser sees for one target; more cost time and change little."""
+
+MEMORY_DAYS = 60.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A day to restore.
+
+    Attributes:
+        day: days since 1970-01-01 UTC, with the time of the acquisition where the day was observed.
+        index: the acquisition of that day in the cube; None when the day lies between dates.
+        dates: indices of the dates to restore from, in order of time, the target's own among them.
+    """
+
+    day: float
+    index: int | None
+    dates: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """The day as YYYY-MM-DD."""
+        return str(np.datetime64(int(np.floor(self.day)), "D"))
+
+
+def days_of(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
+    """Days since 1970-01-01 UTC, (time,) float64."""
+    return times.astype("datetime64[s]").astype(np.float64) / 86_400.0
+
+
+def choose_targets(
+    times: npt.NDArray[np.datetime64],
+    clear: Sequence[float],
+    score: Sequence[float],
+    *,
+    target: date | None = None,
+    every: str | None = None,
+    min_clear: float = 0.05,
+    max_dates: int = MAX_DATES,
+) -> tuple[Target, ...]:
+    """Choose the days to restore and their dates.
+
+    A date enters with its score x exp(-|days| / 60); the target's own date always enters.
+
+    Args:
+        times: of the cube, increasing.
+        clear: clear fraction of each date over the region, 0-1.
+        score: how good each date is, higher is better (``ranking.rank_dates``).
+        target: one day; must lie in the series or within 60 days of it.
+        every: "10D": one target every ten days from the first date to the last; without either, the best date.
+        min_clear: dates that are less clear are left out (a target's own date is not).
+        max_dates: dates per target.
+
+    Raises:
+        UsageError: a target too far from the series.
+    """
+    days = days_of(times)
+    fraction, quality = np.asarray(clear, np.float64), np.asarray(score, np.float64)
+    if every is not None:
+        step = int(every.removesuffix("D"))
+        wanted = [float(d) for d in np.arange(np.floor(days[0]), np.floor(days[-1]) + 1, step)]
+    elif target is not None:
+        wanted = [float(np.datetime64(target, "D").astype(int))]
+    else:
+        # Ties go to the later date: recent ground is what most users ask for.
+        wanted = [float(np.floor(days[len(days) - 1 - int(np.argmax(quality[::-1]))]))]
+    return tuple(_target(day, days, np.where(fraction >= min_clear, quality, -1.0), max_dates) for day in wanted)
+
+
+def _target(day: float, days: npt.NDArray[np.float64], quality: npt.NDArray[np.float64], max_dates: int) -> Target:
+    """``quality`` is negative for a date that is not clear enough."""
+    if not days[0] - MEMORY_DAYS <= day <= days[-1] + MEMORY_DAYS:
+        first, last, asked = (np.datetime64(int(np.floor(d)), "D") for d in (days[0], days[-1], day))
+        raise UsageError(f"target {asked} lies over 60 days outside the series {first} to {last}: widen --datetime")
+    same = np.flatnonzero(np.floor(days) == np.floor(day))
+    index = int(same[0]) if same.size else None
+    moment = float(days[index]) if index is not None else day + 0.5
+    score = quality * np.exp(-np.abs(days - moment) / MEMORY_DAYS)
+    order = sorted(range(len(days)), key=lambda i: (i != index, -score[i], i))
+    chosen = [i for i in order if i == index or quality[i] >= 0][:max_dates]
+    return Target(moment, index, tuple(sorted(chosen or order[:1])))

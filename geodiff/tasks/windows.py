@@ -1,0 +1,245 @@
+"""From a cube to restored windows: cut patches, restore tiles, blend them. The same pixels whatever the window."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from geodiff.grid import TileKey, TilePlan, Window
+from geodiff.imagery.lattice import grid_of
+from geodiff.outputs.stitch import Blend, crop, tile_window
+from geodiff.schema import (
+    BAND,
+    SHIFT_X_M,
+    SHIFT_Y_M,
+    TIME,
+    VALID,
+    BoolArray,
+    FloatArray,
+    Patch,
+    Resolver,
+    UsageError,
+    X,
+    Y,
+)
+from geodiff.tasks.targets import Target, days_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """A window of one restored date.
+
+    Attributes:
+        mean: (band, y, x) float32 reflectance, NaN where not valid.
+        uncertainty: (band, y, x) float32, root mean square of the members' deviation from the mean; NaN without members.
+        valid: (y, x) bool: some date showed the ground.
+        member: (band, y, x) float32, the first member; None when it is not kept.
+    """
+
+    mean: FloatArray
+    uncertainty: FloatArray
+    valid: BoolArray
+    member: FloatArray | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a date is restored: everything but the place.
+
+    Attributes:
+        resolver: the model.
+        plan: tiles of the low-resolution grid.
+        members: size of the ensemble.
+        seed: of the noise.
+        keep_member: return the first member as well.
+    """
+
+    resolver: Resolver
+    plan: TilePlan
+    members: int
+    seed: int
+    keep_member: bool = False
+
+    @property
+    def channels(self) -> int:
+        return len(self.resolver.bands) * (3 if self.keep_member else 2)
+
+
+class CubeSource:
+    """Windows of a cube as patches.
+
+    Args:
+        cube: (time, band, y, x) with ``valid``, a CRS and, where dates were registered, ``shift_x_m`` and ``shift_y_m``.
+        bands: in the order that the resolver wants.
+
+    Raises:
+        UsageError: a band is missing.
+    """
+
+    def __init__(self, cube: xr.DataArray, bands: Sequence[str]) -> None:
+        lacking = [band for band in bands if band not in cube[BAND].values]
+        if lacking:
+            raise UsageError(f"the cube has no band {', '.join(lacking)}: it has {', '.join(map(str, cube[BAND].values))}")
+        self.cube = cube.sel({BAND: list(bands)}).transpose(TIME, BAND, Y, X)
+        self.grid = grid_of(cube)
+        self.days = days_of(cube[TIME].values)
+
+    def shifts_px(self, target: Target) -> FloatArray:
+        """(time, 2) float32, (down, right) of the target's dates against its own frame."""
+        if SHIFT_X_M not in self.cube.coords:
+            return np.zeros((len(target.dates), 2), np.float32)
+        across_m, down_m = self.grid.pixel_m
+        shift = np.stack([-self.cube[SHIFT_Y_M].values / down_m, self.cube[SHIFT_X_M].values / across_m], -1)
+        own = shift[target.index] if target.index is not None else np.zeros(2)
+        relative: FloatArray = (shift[list(target.dates)] - own).astype(np.float32)
+        return relative
+
+    def read(self, dates: Sequence[int], window: Window) -> tuple[FloatArray, BoolArray]:
+        """Reflectance (time, band, y, x) and valid (time, y, x) of a window; not valid beyond the grid."""
+        reflectance = np.zeros((len(dates), self.cube.sizes[BAND], window.rows, window.cols), np.float32)
+        valid = np.zeros((len(dates), window.rows, window.cols), np.bool_)
+        inside = window.intersect(Window(0, 0, *self.grid.shape))
+        if inside is None:
+            return reflectance, valid
+        rows, cols = inside.slices_in(Window(0, 0, *self.grid.shape))
+        # The caller is one of many workers already: a scheduler of its own would only add threads.
+        part = self.cube.isel({TIME: list(dates), Y: rows, X: cols}).compute(scheduler="synchronous")
+        to = inside.slices_in(window)
+        seen = np.isfinite(part.values).all(1)
+        if VALID in part.coords:
+            seen &= part[VALID].values
+        reflectance[:, :, to[0], to[1]] = np.where(seen[:, None], part.values, 0.0)
+        valid[:, to[0], to[1]] = seen
+        return reflectance, valid
+
+    def patch(self, target: Target, window: Window, block: tuple[FloatArray, BoolArray], at: Window) -> Patch:
+        """The patch of ``window``, cut from a block that was read ``at`` a larger window."""
+        rows, cols = window.slices_in(at)
+        row0, col0 = self.grid.lattice_origin
+        return Patch(
+            reflectance=block[0][:, :, rows, cols],
+            valid=block[1][:, rows, cols],
+            days=self.days[list(target.dates)],
+            target_day=target.day,
+            target_index=target.dates.index(target.index) if target.index is not None else None,
+            shift_px=self.shifts_px(target),
+            pixel_m=float(np.mean(self.grid.pixel_m)),
+            origin_px=(row0 + window.top, col0 + window.left),
+        )
+
+
+def restore_tile(patch: Patch, recipe: Recipe) -> FloatArray:
+    """Channels of one tile over core and feather: mean, uncertainty and, when kept, the first member."""
+    scale, cut = recipe.resolver.scale, recipe.plan.halo * recipe.resolver.scale
+    restored = recipe.resolver.restore(patch, members=recipe.members, seed=recipe.seed)
+    layers = [restored.mean, _spread(restored.mean, restored.members)]
+    if recipe.keep_member:
+        layers.append(restored.members[0] if len(restored.members) else restored.mean)
+    rows, cols = patch.valid.shape[1] * scale, patch.valid.shape[2] * scale
+    return np.concatenate(layers)[:, cut : rows - cut, cut : cols - cut]
+
+
+def _spread(mean: FloatArray, members: FloatArray) -> FloatArray:
+    """Root mean square deviation from the mean, which is not that of the members but the expectation itself."""
+    if not len(members):
+        return np.full_like(mean, np.nan)
+    spread: FloatArray = np.sqrt(np.square(members - mean).mean(0))
+    return spread
+
+
+class TileLocks:
+    """One lock per tile, so that two workers of a process do not compute the same tile."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[TileKey, threading.Lock] = {}
+
+    def lock(self, key: TileKey) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(key, threading.Lock())
+
+
+Found = Callable[[TileKey], FloatArray | None]
+Share = Callable[[TileKey, FloatArray], None]
+
+
+def _bounding(windows: Sequence[Window]) -> Window:
+    top, left = min(w.top for w in windows), min(w.left for w in windows)
+    bottom, right = max(w.top + w.rows for w in windows), max(w.left + w.cols for w in windows)
+    return Window(top, left, bottom - top, right - left)
+
+
+def restore_window(
+    source: CubeSource,
+    target: Target,
+    window: Window,
+    recipe: Recipe,
+    *,
+    found: Found | None = None,
+    share: Share | None = None,
+    locks: TileLocks | None = None,
+) -> Restored:
+    """Restore a window of the high-resolution grid; the same values whatever the window, the order or the workers.
+
+    Args:
+        source: the cube.
+        target: the day and its dates.
+        window: on the high-resolution grid.
+        recipe: the model and its tiles.
+        found: looks for what another window's tile gave to this one (None: compute it).
+        share: is told of every tile that was computed, with all its channels over ``tile_window``.
+        locks: shared by the workers of a process.
+    """
+    scale, locks = recipe.resolver.scale, locks or TileLocks()
+    blend = Blend(recipe.plan, window, channels=recipe.channels, scale=scale)
+    pending: deque[TileKey] = deque()
+
+    def look(key: TileKey) -> bool:
+        piece = found(key) if found else None
+        if piece is not None:
+            blend.add(key, piece, at=blend.piece_window(key))
+        return piece is not None
+
+    pending.extend(key for key in blend.missing() if not look(key))
+    at = _bounding([recipe.plan.input_window(key) for key in pending]) if pending else window
+    block: tuple[FloatArray, BoolArray] | None = None
+    waited = 0
+    while pending:
+        key = pending.popleft()
+        # A tile that somebody else is computing goes to the back of the queue; when all are, wait.
+        if not locks.lock(key).acquire(blocking=waited >= len(pending)):
+            pending.append(key)
+            waited += 1
+            continue
+        waited = 0
+        try:
+            if look(key):
+                continue
+            block = block or source.read(target.dates, at)
+            values = restore_tile(source.patch(target, recipe.plan.input_window(key), block, at), recipe)
+            if share:
+                share(key, values)
+        finally:
+            locks.lock(key).release()
+        blend.add(key, values)
+    return _split(blend.result(), len(recipe.resolver.bands), recipe)
+
+
+def _split(channels: FloatArray, bands: int, recipe: Recipe) -> Restored:
+    mean, uncertainty = channels[:bands], channels[bands : 2 * bands]
+    valid: BoolArray = np.isfinite(mean).all(0)
+    return Restored(mean, uncertainty, valid, channels[2 * bands :] if recipe.keep_member else None)
+
+
+def piece_of(values: FloatArray, recipe: Recipe, key: TileKey, window: Window) -> FloatArray | None:
+    """What a computed tile gives to a window; None when it does not reach it."""
+    outer = tile_window(recipe.plan, key, scale=recipe.resolver.scale)
+    inner = outer.intersect(window)
+    return None if inner is None else crop(values, outer, inner)
+
+
