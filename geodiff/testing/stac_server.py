@@ -116,6 +116,8 @@ def _running(handler: Any) -> Iterator[str]:
 
 
 class _QuietFiles(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # one connection for many files
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
