@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -126,6 +126,11 @@ def raster_reader(path: Path, index: int) -> Callable[[tuple[int, int] | None], 
     return read
 
 
+def read_last_pixel(source: rasterio.DatasetReader) -> None:
+    """Read the last pixel of every band, which fails where a file ends before it should."""
+    source.read(window=((source.height - 1, source.height), (source.width - 1, source.width)))
+
+
 def write_cog(layer: Layer, path: Path) -> bool:
     """Write a layer as a cloud-optimised GeoTIFF, whole or not at all.
 
@@ -168,7 +173,8 @@ def write_cog(layer: Layer, path: Path) -> bool:
     except (OSError, RasterioError) as error:
         raise GeodiffError(f"cannot write {path}: {_first_line(error)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return True
 
 
@@ -211,8 +217,7 @@ def _made_from(path: Path) -> str | None:
         return None
     try:
         with rasterio.open(path) as source:
-            # Reading the last block shows whether the file ends where it should.
-            source.read(1, window=((source.height - 1, source.height), (source.width - 1, source.width)))
+            read_last_pixel(source)
             mark = source.tags().get(FINGERPRINT)
             return None if mark is None else str(mark)
     except RasterioError:

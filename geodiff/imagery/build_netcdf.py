@@ -136,7 +136,7 @@ def _crs(path: Path, cube: xr.Dataset, options: BuildOptions) -> str:
             continue
         try:
             crs = CRS.from_user_input(int(text) if re.fullmatch(r"\d+", str(text)) else str(text))
-        except CRSError:
+        except (CRSError, ValueError):
             continue
         epsg = crs.to_epsg()
         return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())

@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geodiff.imagery.acquisition import item_crs
-from geodiff.imagery.build_layers import Layer, Scene, open_raster, raster_reader, zoomed
+from geodiff.imagery.build_layers import Layer, Scene, open_raster, raster_reader, read_last_pixel, zoomed
 from geodiff.imagery.build_names import band_in, date_in, date_of, is_class, normal_band, slug
 from geodiff.imagery.documents import Reader, UnreadableError
 from geodiff.imagery.hrefs import check_href, is_remote
@@ -118,6 +118,7 @@ def _layers(path: Path, options: BuildOptions) -> tuple[list[Layer], dict[str, s
         if source.transform.is_identity:
             raise GeodiffError(f"{path} is not georeferenced: georeference it, or put its STAC item beside it")
         _north_up(path, source.transform)
+        read_last_pixel(source)
         names = _band_names(path, source, options)
         layers = [
             Layer(
@@ -162,7 +163,7 @@ def _given_crs(path: Path, options: BuildOptions) -> str:
         raise GeodiffError(f"{path} has no CRS: pass --crs EPSG:..., or put its STAC item beside it")
     try:
         return str(CRS.from_user_input(options.crs).to_string())
-    except CRSError:
+    except (CRSError, ValueError):
         raise UsageError(f"{options.crs!r} is not a CRS: give a code such as EPSG:32631") from None
 
 
@@ -234,6 +235,7 @@ def _described_layers(path: Path, feature: Mapping[str, Any], options: BuildOpti
         with open_raster(local) as source:
             if source.count != 1:
                 continue
+            read_last_pixel(source)
             placed = source.crs is not None and not source.transform.is_identity
             transform = source.transform if placed else _scaled_transform(local, asset, source.shape)
             layer = Layer(
