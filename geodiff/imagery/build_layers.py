@@ -18,6 +18,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.features
 from affine import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.warp import transform_geom
@@ -29,6 +30,9 @@ from geodiff.imagery.build_names import is_class
 from geodiff.schema import GeodiffError
 
 Numbers = npt.NDArray[Any]
+# Where a file is closed, which is when a full disk shows, rasterio lets GDAL's own errors through, and raises SystemError
+# where GDAL failed without a word.
+RASTER_ERRORS = (RasterioError, CPLE_BaseError, SystemError)
 PREVIEW = 256
 """Side of the decimated mask from which a footprint is drawn."""
 
@@ -111,7 +115,7 @@ def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as source:
                 yield source
-    except RasterioError as error:
+    except RASTER_ERRORS as error:
         raise GeodiffError(f"cannot read {path}: {_first_line(error)}; it seems corrupt or truncated") from None
 
 
@@ -170,7 +174,7 @@ def write_cog(layer: Layer, path: Path) -> bool:
         if _made_from(temporary) != mark:
             raise RasterioIOError("the file came out incomplete, is the disk full?")
         os.replace(temporary, path)
-    except (OSError, RasterioError) as error:
+    except (OSError, *RASTER_ERRORS) as error:
         raise GeodiffError(f"cannot write {path}: {_first_line(error)}") from None
     finally:
         with suppress(OSError):
@@ -220,10 +224,12 @@ def _made_from(path: Path) -> str | None:
             read_last_pixel(source)
             mark = source.tags().get(FINGERPRINT)
             return None if mark is None else str(mark)
-    except RasterioError:
+    except RASTER_ERRORS:
         return None
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, SystemError):
+        return "GDAL failed without a reason, is the disk full?"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0][:200]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -423,14 +424,29 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
         build_catalog(tmp_path / "in", tmp_path / "out", bands=FOUR)
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _tif(tmp_path / "in" / "Lake_2020-01-13.tif", _numbers())
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from geodiff.imagery.build import build_catalog
+from geodiff.schema import GeodiffError
 
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    build_catalog(Path(sys.argv[1]), Path(sys.argv[2]), bands=["B02", "B03"])
+except GeodiffError as error:
+    sys.exit(f"refused: {error}")
+"""
 
-    monkeypatch.setattr(os, "replace", full)
-    _refused(tmp_path, "No space left on device", bands=FOUR)
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    _tif(tmp_path / "in" / "Lake_2020-01-13.tif", _numbers(2, 200))
+    words = [sys.executable, "-c", FULL_DISK, str(tmp_path / "in"), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "refused: cannot write" in done.stderr
+    assert done.returncode == 1
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 # --- real data ----------------------------------------------------------------------------------------------------
