@@ -30,8 +30,8 @@ from geodiff.imagery.build_names import is_class
 from geodiff.schema import GeodiffError
 
 Numbers = npt.NDArray[Any]
-# Where a file is closed, which is when a full disk shows, rasterio lets GDAL's own errors through, and raises SystemError
-# where GDAL failed without a word.
+# Where a file is closed, which is when a full disk shows, rasterio lets GDAL's own errors through, and raises
+# SystemError where GDAL failed without a word.
 RASTER_ERRORS = (RasterioError, CPLE_BaseError, SystemError)
 PREVIEW = 256
 """Side of the decimated mask from which a footprint is drawn."""
