@@ -1,7 +1,7 @@
 """The trunk: pre-norm transformer blocks over real times and real places, shared by every modality.
 
-Clean tokens never attend to noisy ones, so the trunk runs in two calls: ``encode`` sees the clean tokens once and keeps the
-keys and values of every layer; ``denoise`` runs the noisy tokens against them, as often as the sampler asks.
+Clean tokens never attend to noisy ones, so the trunk runs in two calls: ``encode`` sees the clean tokens once and keeps
+the keys and values of every layer; ``denoise`` runs the noisy tokens against them, as often as the sampler asks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Context:
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     """(..., n, width) -> (..., heads, n, width / heads)."""
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    split: Tensor = x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    return split
 
 
 class TemporalAttention(nn.Module):
@@ -43,16 +44,22 @@ class TemporalAttention(nn.Module):
         self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, days: Tensor, valid: Tensor, past: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, days: Tensor, valid: Tensor, past: tuple[Tensor, Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """x (batch, times, cells, width) -> the same, and the keys and values (batch * cells, heads, times, head)."""
         batch, times, cells, _ = x.shape
         folded = x.transpose(1, 2).flatten(0, 1)
         q, k, v = (_heads(part, self.heads) for part in self.qkv(folded).chunk(3, -1))
-        angles = rotary_angles(days, q.shape[-1] // 2, shortest=TIME_WAVELENGTHS_DAYS[0], longest=TIME_WAVELENGTHS_DAYS[1])
+        angles = rotary_angles(
+            days, q.shape[-1] // 2, shortest=TIME_WAVELENGTHS_DAYS[0], longest=TIME_WAVELENGTHS_DAYS[1]
+        )
         angles = angles[:, None, None].expand(-1, cells, 1, -1, -1).flatten(0, 1)
         q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
         # A token always sees itself: a date under cloud must not turn its whole row into NaN.
-        own = valid.transpose(1, 2).flatten(0, 1)[:, None, None, :] | torch.eye(times, dtype=torch.bool, device=x.device)
+        own = valid.transpose(1, 2).flatten(0, 1)[:, None, None, :] | torch.eye(
+            times, dtype=torch.bool, device=x.device
+        )
         keys, values, mask = k, v, own
         if past is not None:
             keys, values = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
@@ -74,28 +81,38 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """x (batch, times, cells, width) -> the same."""
-        cells, reach = tokens.neighbours.shape
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
         pairs = q.shape[-1] // 4
         angles = torch.cat(
-            [rotary_angles(tokens.place_m[..., axis], pairs, shortest=PLACE_WAVELENGTHS_M[0], longest=PLACE_WAVELENGTHS_M[1]) for axis in (0, 1)],
+            [
+                rotary_angles(
+                    tokens.place_m[..., axis], pairs, shortest=PLACE_WAVELENGTHS_M[0], longest=PLACE_WAVELENGTHS_M[1]
+                )
+                for axis in (0, 1)
+            ],
             -1,
         )[:, None, :, None, :]
         q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
-        flat = tokens.neighbours.flatten()
-        k = k.index_select(2, flat).unflatten(2, (cells, reach))
-        v = v.index_select(2, flat).unflatten(2, (cells, reach))
-        seen = tokens.near & tokens.valid.index_select(2, flat).unflatten(2, (cells, reach))
-        own = tokens.neighbours == torch.arange(cells, device=x.device)[:, None]
-        scores = torch.einsum("btshd,btsnhd->btshn", q, k) * q.shape[-1] ** -0.5
-        scores = scores.masked_fill(~(seen | own)[:, :, :, None, :], float("-inf"))
-        mixed = torch.einsum("btshn,btsnhd->btshd", scores.softmax(-1), v)
+        own = tokens.neighbours == torch.arange(x.shape[2], device=x.device)[:, None]
+        seen = tokens.near & tokens.valid[:, :, tokens.neighbours] | own
+        # Frame by frame: the gathered neighbourhoods are ``reach`` times larger than the tokens, the peak of memory.
+        frames = [_among_neighbours(*(part[:, t] for part in (q, k, v, seen)), tokens) for t in range(x.shape[1])]
+        mixed = torch.stack(frames, 1)
         out: Tensor = self.out(mixed.flatten(-2))
         return out
 
 
+def _among_neighbours(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, tokens: Tokens) -> Tensor:
+    """Attention of each cell of one frame over its neighbours: (batch, cells, heads, head) -> the same."""
+    shape, flat = tokens.neighbours.shape, tokens.neighbours.flatten()
+    near_k, near_v = (part.index_select(1, flat).unflatten(1, shape) for part in (k, v))
+    scores = torch.einsum("bshd,bsnhd->bshn", q, near_k) * q.shape[-1] ** -0.5
+    weights = scores.masked_fill(~seen[:, :, None, :], float("-inf")).softmax(-1)
+    return torch.einsum("bshn,bsnhd->bshd", weights, near_v)
+
+
 class Block(nn.Module):
-    """Temporal attention, spatial attention, SwiGLU (Shazeer 2020); each modulated by the noise level (AdaLN, Peebles 2023)."""
+    """Temporal and spatial attention, SwiGLU (Shazeer 2020); each modulated by the noise level (AdaLN, Peebles 2023)."""
 
     def __init__(self, width: int, heads: int, condition: int) -> None:
         super().__init__()
@@ -103,13 +120,19 @@ class Block(nn.Module):
         self.modulation = nn.Linear(condition, 9 * width)
         self.temporal = TemporalAttention(width, heads)
         self.spatial = SpatialAttention(width, heads)
-        self.gate, self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.gate, self.up, self.down = (
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(2 * width, width),
+        )
         # Gates start small, not at zero: with a few thousand steps the trunk must earn its keep from the first.
         nn.init.normal_(self.modulation.weight, std=0.02)
         with torch.no_grad():
             self.modulation.bias.zero_().view(9, width)[2::3] = 0.3
 
-    def forward(self, x: Tensor, condition: Tensor, tokens: Tokens, past: tuple[Tensor, Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, condition: Tensor, tokens: Tokens, past: tuple[Tensor, Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.modulation(condition).chunk(9, -1)
         mixed, keys, values = self.temporal(self.norms[0](x) * (1 + scale1) + shift1, tokens.days, tokens.valid, past)
         x = x + gate1 * mixed

@@ -13,11 +13,11 @@ import pystac
 import xarray as xr
 
 from geodiff.config import SuperresConfig
-from geodiff.grid import Grid, TileKey, TilePlan
+from geodiff.grid import Grid, TileKey, TilePlan, Window
 from geodiff.imagery.cube import load_cube
 from geodiff.imagery.sources import Source
 from geodiff.outputs.ledger import margins_folder
-from geodiff.outputs.stitch import MarginCache, contributors
+from geodiff.outputs.stitch import MarginCache
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
 from geodiff.tasks.models import ModelRef, load_resolver
@@ -103,7 +103,7 @@ class Worker:
             region.window,
             self.recipe,
             found=lambda key: self._found(region, key),
-            share=lambda key, values: self._share(region, key, values),
+            share=lambda key, values, at: self._share(region, key, values, at),
             locks=self.locks[region.time],
         )
         write_region(
@@ -122,11 +122,11 @@ class Worker:
         reach = piece_window(self.recipe, key, region)
         return None if reach is None else self.margins.get(region.id, key, (self.recipe.channels, *reach))
 
-    def _share(self, region: Region, key: TileKey, values: FloatArray) -> None:
+    def _share(self, region: Region, key: TileKey, values: FloatArray, at: Window) -> None:
         """Leave to the regions that are still to be done what this tile gives them."""
         for other in self._neighbours(region):
-            piece = piece_of(values, self.recipe, key, other.window)
-            if piece is not None and key in contributors(self.recipe.plan, other.window, scale=self.recipe.resolver.scale):
+            piece = piece_of(values, at, other.window)
+            if piece is not None:
                 self.margins.put(other.id, key, piece)
 
     def _neighbours(self, region: Region) -> list[Region]:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geodiff.grid import TileKey, TilePlan, Window
 from geodiff.imagery.lattice import grid_of
-from geodiff.outputs.stitch import Blend, crop, tile_window
+from geodiff.outputs.stitch import Blend, crop
 from geodiff.schema import (
     BAND,
     SHIFT_X_M,
@@ -28,6 +28,9 @@ from geodiff.schema import (
     Y,
 )
 from geodiff.tasks.targets import Target, days_of
+
+ALIGN_PX = 4
+"""Side of the model's cells in low-resolution pixels; tile core, feather and halo should be multiples of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,15 +136,45 @@ class CubeSource:
         )
 
 
-def restore_tile(patch: Patch, recipe: Recipe) -> FloatArray:
-    """Channels of one tile over core and feather: mean, uncertainty and, when kept, the first member."""
-    scale, cut = recipe.resolver.scale, recipe.plan.halo * recipe.resolver.scale
+def input_window(plan: TilePlan, key: TileKey) -> Window:
+    """What the model sees of a tile: its input window without what lies beyond the grid.
+
+    Edges stay on the lattice of ``ALIGN_PX`` pixels, on which the cells of the model lie, so that neighbours cut the
+    same cells; up to three pixels beyond the grid are then part of the patch, and not valid.
+    """
+    whole, (row0, col0), (rows, cols) = plan.input_window(key), plan.grid.lattice_origin, plan.grid.shape
+    top, bottom = _aligned(whole.top, whole.top + whole.rows, rows, row0)
+    left, right = _aligned(whole.left, whole.left + whole.cols, cols, col0)
+    return Window(top, left, bottom - top, right - left)
+
+
+def _aligned(first: int, last: int, size: int, origin: int) -> tuple[int, int]:
+    """[first, last) cut to [0, size), grown to whole cells of the absolute lattice."""
+    low, high = max(first, 0) + origin, min(last, size) + origin
+    return low // ALIGN_PX * ALIGN_PX - origin, -(-high // ALIGN_PX) * ALIGN_PX - origin
+
+
+def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tuple[FloatArray, Window]:
+    """Channels of one tile over core and feather: mean, uncertainty and, when kept, the first member.
+
+    Args:
+        patch: what the model sees.
+        at: where it lies on the low-resolution grid.
+        key: of the tile.
+        recipe: the model.
+
+    Returns:
+        (channels, rows, cols) float32, and the window of the high-resolution grid that it covers.
+    """
+    scale = recipe.resolver.scale
     restored = recipe.resolver.restore(patch, members=recipe.members, seed=recipe.seed)
     layers = [restored.mean, _spread(restored.mean, restored.members)]
     if recipe.keep_member:
         layers.append(restored.members[0] if len(restored.members) else restored.mean)
-    rows, cols = patch.valid.shape[1] * scale, patch.valid.shape[2] * scale
-    return np.concatenate(layers)[:, cut : rows - cut, cut : cols - cut]
+    given = recipe.plan.output_window(key).intersect(at)
+    assert given is not None, "a tile of the plan reaches the grid"
+    rows, cols = given.scaled(scale).slices_in(at.scaled(scale))
+    return np.concatenate([layer[:, rows, cols] for layer in layers]), given.scaled(scale)
 
 
 def _spread(mean: FloatArray, members: FloatArray) -> FloatArray:
@@ -165,7 +198,7 @@ class TileLocks:
 
 
 Found = Callable[[TileKey], FloatArray | None]
-Share = Callable[[TileKey, FloatArray], None]
+Share = Callable[[TileKey, FloatArray, Window], None]
 
 
 def _bounding(windows: Sequence[Window]) -> Window:
@@ -192,7 +225,7 @@ def restore_window(
         window: on the high-resolution grid.
         recipe: the model and its tiles.
         found: looks for what another window's tile gave to this one (None: compute it).
-        share: is told of every tile that was computed, with all its channels over ``tile_window``.
+        share: is told of every tile that was computed: key, channels, and the window that they cover.
         locks: shared by the workers of a process.
     """
     scale, locks = recipe.resolver.scale, locks or TileLocks()
@@ -206,7 +239,7 @@ def restore_window(
         return piece is not None
 
     pending.extend(key for key in blend.missing() if not look(key))
-    at = _bounding([recipe.plan.input_window(key) for key in pending]) if pending else window
+    at = _bounding([input_window(recipe.plan, key) for key in pending]) if pending else window
     block: tuple[FloatArray, BoolArray] | None = None
     waited = 0
     while pending:
@@ -221,12 +254,13 @@ def restore_window(
             if look(key):
                 continue
             block = block or source.read(target.dates, at)
-            values = restore_tile(source.patch(target, recipe.plan.input_window(key), block, at), recipe)
+            seen = input_window(recipe.plan, key)
+            values, given = restore_tile(source.patch(target, seen, block, at), seen, key, recipe)
             if share:
-                share(key, values)
+                share(key, values, given)
         finally:
             locks.lock(key).release()
-        blend.add(key, values)
+        blend.add(key, values, at=given)
     return _split(blend.result(), len(recipe.resolver.bands), recipe)
 
 
@@ -236,10 +270,7 @@ def _split(channels: FloatArray, bands: int, recipe: Recipe) -> Restored:
     return Restored(mean, uncertainty, valid, channels[2 * bands :] if recipe.keep_member else None)
 
 
-def piece_of(values: FloatArray, recipe: Recipe, key: TileKey, window: Window) -> FloatArray | None:
-    """What a computed tile gives to a window; None when it does not reach it."""
-    outer = tile_window(recipe.plan, key, scale=recipe.resolver.scale)
-    inner = outer.intersect(window)
-    return None if inner is None else crop(values, outer, inner)
-
-
+def piece_of(values: FloatArray, at: Window, window: Window) -> FloatArray | None:
+    """The part of a computed tile that lies in a window; None when it does not reach it."""
+    inner = at.intersect(window)
+    return None if inner is None else crop(values, at, inner)
