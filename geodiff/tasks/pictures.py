@@ -32,7 +32,7 @@ def draw(job: Job, cube: xr.DataArray) -> dict[str, Path]:
     scale = job.spec.grid.shape[0] // job.grid.shape[0]
     mean, uncertainty = _stored(job, low_window.scaled(scale), len(job.targets) - 1)
     pixel_m = float(np.mean(job.grid.pixel_m))
-    rgb = _true_colour(job.spec.bands)
+    rgb = true_colour(job.spec.bands)
     shown = str(cube["time"].values[nearest])[:10]
     paths = {
         "thumbnail": job.store.with_name(f"{job.run_id}_thumbnail.png"),
@@ -71,7 +71,7 @@ def _stored(job: Job, window: Window, time: int) -> tuple[FloatArray, FloatArray
         return piece["reflectance"].values.astype(np.float32), piece["uncertainty"].values.astype(np.float32)
 
 
-def _true_colour(bands: tuple[str, ...]) -> tuple[int, ...]:
+def true_colour(bands: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of red, green, blue among the bands; the first three (or one) where they are not all there."""
     wanted = ("B04", "B03", "B02")
     if all(band in bands for band in wanted):
