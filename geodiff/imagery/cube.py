@@ -150,7 +150,7 @@ def _day_step(
     layers: list[da.Array] = []
     for item in group:
         reflectance = stacker.reflectance(item, read)
-        seen = da.isfinite(reflectance[:needed]).all(axis=0)
+        seen = da.map_blocks(_observed, reflectance, needed, dtype=bool, drop_axis=0, meta=np.empty((0, 0), bool))
         classes = stacker.classes(item)
         if classes is not None:
             seen &= scl_valid(classes, mask, stacker.grid.pixel_m)
@@ -165,6 +165,12 @@ def _day_step(
         meta=np.empty((0, 0, 0), np.float32),
     )
     return joined[:-1], joined[-1] > 0
+
+
+def _observed(reflectance: FloatArray, needed: int) -> BoolArray:
+    """Where each of the first ``needed`` bands has data, (band, y, x) -> (y, x)."""
+    observed: BoolArray = np.logical_and.reduce([np.isfinite(band) for band in reflectance[:needed]])
+    return observed
 
 
 def _first_valid(*layers: npt.NDArray[Any]) -> FloatArray:

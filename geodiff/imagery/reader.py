@@ -8,7 +8,9 @@ naming the scene, and always warps the same blocks, so that a pixel's value does
 from __future__ import annotations
 
 import math
-import warnings
+import threading
+import uuid
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,7 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -33,6 +35,32 @@ WARP_TOLERANCE_PX = 1e-3
 
 _Numbers = npt.NDArray[Any]
 _Mask = npt.NDArray[np.bool_]
+
+
+MAX_OPEN = 64
+"""Files that a thread keeps open."""
+
+
+class _Handles(threading.local):
+    """Open files of one thread (GDAL handles may not be shared), at most ``MAX_OPEN``, the longest unused closed first.
+
+    stackstac keeps every file of every date open in every thread, which ends at the limit of the operating system.
+    """
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[str, Any] = OrderedDict()
+
+    def open(self, key: str, url: str) -> Any:
+        if key in self._files:
+            self._files.move_to_end(key)
+            return self._files[key]
+        while len(self._files) >= MAX_OPEN:
+            self._files.popitem(last=False)[1].close()
+        self._files[key] = rasterio.open(url, sharing=False)
+        return self._files[key]
+
+
+_HANDLES = _Handles()
 
 
 @dataclass(frozen=True)
@@ -56,8 +84,8 @@ class AssetNote:
 class SceneReader:
     """A stackstac ``Reader``: reads windows of one asset on the target grid.
 
-    It opens the file for each window and keeps no handle: the number of open files stays that of the threads however
-    many dates there are, and the reader travels to workers. ``notes`` are by href, all that stackstac passes on.
+    It travels to workers: files are opened where they are read, and few are kept open (see ``_Handles``). ``notes`` are
+    by href, all that stackstac passes on.
     """
 
     def __init__(
@@ -76,6 +104,7 @@ class SceneReader:
         self.url, self.spec, self.resampling, self.note = url, spec, resampling, notes[url]
         self.dtype, self.fill_value = np.dtype(dtype), fill_value
         self.gdal_env = gdal_env
+        self._key = uuid.uuid4().hex  # a later computation opens anew, for the file may have been replaced
 
     def read(self, window: Window) -> _Numbers:
         """Read ``window`` of the target grid.
@@ -87,10 +116,8 @@ class SceneReader:
             GeodiffError: the file is missing, corrupt or truncated; names scene, asset and href.
         """
         try:
-            with self.gdal_env.open, warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(self.url, sharing=False) as dataset:
-                    numbers, seen = self._read(dataset, window)
+            with self.gdal_env.open:
+                numbers, seen = self._read(_HANDLES.open(self._key, self.url), window)
         except (RasterioError, OSError, ValueError) as error:
             raise self._failure(error) from error
         if self.note.rule is None:
@@ -100,7 +127,7 @@ class SceneReader:
         return reflectance
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Part of stackstac's protocol; handles close when others take their place or their thread ends."""
 
     def _read(self, dataset: Any, window: Window) -> tuple[_Numbers, _Mask]:
         if dataset.count != 1:
@@ -108,22 +135,11 @@ class SceneReader:
         crs = dataset.crs or self.note.crs
         transform = dataset.transform if dataset.crs else self._noted_transform(dataset)
         target = self.spec.vrt_params
-        if _same_crs(crs, target["crs"]) and (offset := lattice_offset(transform, target["transform"], target)):
-            return self._read_aligned(dataset, window, offset)
+        if _same_crs(crs, target["crs"]):
+            times = round(transform.a / target["transform"].a) if self.resampling == Resampling.nearest else 1
+            if offset := lattice_offset(transform, target["transform"], target, times=max(times, 1)):
+                return _read_aligned(dataset, window, offset, max(times, 1))
         return self._read_warped(dataset, window, crs, transform)
-
-    def _read_aligned(self, dataset: Any, window: Window, offset: tuple[int, int]) -> tuple[_Numbers, _Mask]:
-        """Copy pixels: the lattices are the same, ``offset`` (rows, columns) apart."""
-        rows, cols = int(window.height), int(window.width)
-        top, left = int(window.row_off) + offset[0], int(window.col_off) + offset[1]
-        r0, r1 = max(top, 0), min(top + rows, dataset.height)
-        c0, c1 = max(left, 0), min(left + cols, dataset.width)
-        numbers, seen = np.zeros((rows, cols), dataset.dtypes[0]), np.zeros((rows, cols), bool)
-        if r1 > r0 and c1 > c0:
-            inside = slice(r0 - top, r1 - top), slice(c0 - left, c1 - left)
-            numbers[inside] = dataset.read(1, window=Window(c0, r0, c1 - c0, r1 - r0))
-            seen[inside] = _is_data(numbers[inside], dataset.nodata)
-        return numbers, seen
 
     def _read_warped(self, dataset: Any, window: Window, crs: Any, transform: Affine) -> tuple[_Numbers, _Mask]:
         """Resample, block by block of the warped raster, so that each block is always computed from the same window."""
@@ -191,22 +207,43 @@ def _overlap(first: Window, second: Window) -> tuple[tuple[slice, slice], tuple[
     return slices[0], slices[1]
 
 
-def lattice_offset(source: Affine, target: Affine, shape: dict[str, Any]) -> tuple[int, int] | None:
+def lattice_offset(
+    source: Affine, target: Affine, shape: Mapping[str, Any], *, times: int = 1
+) -> tuple[int, int] | None:
     """Where ``target`` starts on the lattice of ``source``.
 
     Args:
         source, target: north-up transforms in one CRS.
         shape: "height" and "width" of the target in pixels, over which the pixel sizes may not drift apart.
+        times: pixels of the source are so many times as large as those of the target.
 
     Returns:
-        (rows, columns), or None where the lattices differ.
+        (rows, columns) in pixels of the target, or None where the lattices differ.
     """
     if any((source.b, source.d, target.b, target.d)) or not (source.a > 0 > source.e):
         return None
-    drift = max(abs(target.a / source.a - 1) * shape["width"], abs(target.e / source.e - 1) * shape["height"])
-    col, row = (target.c - source.c) / source.a, (target.f - source.f) / source.e
+    across, down = source.a / times, source.e / times
+    drift = max(abs(target.a / across - 1) * shape["width"], abs(target.e / down - 1) * shape["height"])
+    col, row = (target.c - source.c) / across, (target.f - source.f) / down
     off = max(abs(col - round(col)), abs(row - round(row)))
     return (round(row), round(col)) if max(drift, off) <= ALIGNED_PX else None
+
+
+def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: int) -> tuple[_Numbers, _Mask]:
+    """Copy pixels, each ``times`` by ``times`` times: the lattices agree, ``offset`` (rows, columns) apart."""
+    rows, cols = int(window.height), int(window.width)
+    top, left = int(window.row_off) + offset[0], int(window.col_off) + offset[1]
+    r0, r1 = max(top, 0), min(top + rows, dataset.height * times)
+    c0, c1 = max(left, 0), min(left + cols, dataset.width * times)
+    numbers, seen = np.zeros((rows, cols), dataset.dtypes[0]), np.zeros((rows, cols), bool)
+    if r1 > r0 and c1 > c0:
+        inside = slice(r0 - top, r1 - top), slice(c0 - left, c1 - left)
+        down, across = np.arange(r0, r1) // times, np.arange(c0, c1) // times
+        source = Window(across[0], down[0], across[-1] - across[0] + 1, down[-1] - down[0] + 1)
+        read = dataset.read(1, window=source)
+        numbers[inside] = read if times == 1 else read[np.ix_(down - down[0], across - across[0])]
+        seen[inside] = _is_data(numbers[inside], dataset.nodata)
+    return numbers, seen
 
 
 def kernel(ratio: float) -> Resampling:

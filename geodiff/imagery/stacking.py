@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,27 +61,25 @@ class Stacker:
         self, item: pystac.Item, notes: Mapping[str, AssetNote], resampling: Resampling, fill_value: Any
     ) -> da.Array:
         by_href = {item.assets[key].href: note for key, note in notes.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside stackstac, which users can do nothing about
-            stacked = stackstac.stack(
-                [self._plain(item, notes)],
-                assets=list(notes),
-                epsg=epsg_code(self.grid.crs),
-                resolution=self.grid.resolution,
-                bounds=self.grid.bounds,
-                snap_bounds=False,
-                resampling=resampling,
-                chunksize=(1, -1, self.chunk, self.chunk),
-                dtype=fill_value.dtype,
-                fill_value=fill_value,
-                rescale=False,
-                properties=False,
-                band_coords=False,
-                xy_coords=False,
-                gdal_env=DEFAULT_GDAL_ENV.updated(always={**REMOTE_ENV, **self.source.gdal_env}),
-                errors_as_nodata=(),
-                reader=partial(SceneReader, notes=by_href),
-            )
+        stacked = stackstac.stack(
+            [self._plain(item, notes)],
+            assets=list(notes),
+            epsg=epsg_code(self.grid.crs),
+            resolution=self.grid.resolution,
+            bounds=self.grid.bounds,
+            snap_bounds=False,
+            resampling=resampling,
+            chunksize=(1, -1, self.chunk, self.chunk),
+            dtype=fill_value.dtype,
+            fill_value=fill_value,
+            rescale=False,
+            properties=False,
+            band_coords=False,
+            xy_coords=False,
+            gdal_env=DEFAULT_GDAL_ENV.updated(always={**REMOTE_ENV, **self.source.gdal_env}),
+            errors_as_nodata=(),
+            reader=partial(SceneReader, notes=by_href),
+        )
         array: da.Array = stacked.data[0]
         return array
 

@@ -86,7 +86,8 @@ def _transform(grid: Grid, shape: tuple[int, ...]) -> Affine:
 
 def _write(path: Path, array: npt.NDArray[Any], grid: Grid, nodata: float | None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    side = 512 if min(array.shape) >= 512 else 64
+    options = {"tiled": True, "blockxsize": side, "blockysize": side, "compress": "deflate"}
     with rasterio.open(
         path,
         "w",

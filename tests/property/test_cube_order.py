@@ -50,7 +50,7 @@ def expected(items: list[pystac.Item]) -> Any:
     return load(items, 512)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(4)), again=st.lists(st.integers(0, 3), max_size=3), chunk=st.integers(9, 60))
 def test_order_repetition_and_chunks(
     items: list[pystac.Item], expected: Any, order: list[int], again: list[int], chunk: int
@@ -70,7 +70,7 @@ def test_the_case_is_not_trivial(expected: Any) -> None:
     np.testing.assert_array_equal(np.isnan(expected.values).all(axis=1), ~expected.valid.values)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(top=st.integers(0, 30), left=st.integers(0, 30), rows=st.integers(1, 20), cols=st.integers(1, 13))
 def test_a_crop_of_the_region_sees_the_same_pixels(
     items: list[pystac.Item], top: int, left: int, rows: int, cols: int

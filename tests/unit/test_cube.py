@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +287,56 @@ def test_a_damaged_file_is_named_not_passed_over(tmp_path: Path, how: str, resol
     assert "\n" not in str(caught.value)
 
 
+def test_over_http_values_come_and_404_is_an_error(tmp_path: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    item = scene(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for name, asset in item.assets.items():
+            asset.href = f"{address}/a/{name}.tif"
+        np.testing.assert_array_equal(cube_of(item).compute()[0, 0], (numbers(0) / 10_000).astype(np.float32))
+        item.assets["B04"].href = f"{address}/gone.tif?token=secret"
+        with pytest.raises(GeodiffError, match=r"asset B04: cannot read http.*gone\.tif .*404") as caught:
+            cube_of(item).compute()
+        assert "secret" not in str(caught.value)
+        server.shutdown()
+
+
+def test_other_processes_read_the_same_and_report_the_same(tmp_path: Path) -> None:
+    item = scene(tmp_path)
+    expected = cube_of(item).compute()
+    np.testing.assert_array_equal(cube_of(item).compute(scheduler="processes", num_workers=2), expected)
+    with pytest.raises(GeodiffError, match="scene a, asset B04"):
+        cube_of(damaged(item, "missing")).compute(scheduler="processes", num_workers=2)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_real_scenes_from_earth_search(geodiff_data: Path) -> None:
+    """Three dates of tile 33TWM, decimated to 120 m in files that do not say where they lie."""
+    items = []
+    for path in sorted((geodiff_data / "sentinel2" / "t33twm_120m").glob("*/*.json")):
+        item = pystac.Item.from_file(str(path))
+        for asset in item.assets.values():
+            asset.href = str(path.parent / asset.href)
+        items.append(item)
+    source = load_sources()["earth-search"]
+    grid = Grid("EPSG:32633", (120.0, 120.0), (499_980.0 + 24_000, 5_200_020.0 - 36_000), (200, 220))
+    cube = cube_of(*items, source=source, bands=["B02", "B03", "B04", "B08"], grid=grid, mask=MaskConfig()).compute()
+    assert cube.attrs["cloud_mask"] == "scl"
+    assert [str(t)[:10] for t in cube.time.values] == ["2023-08-10", "2023-08-15", "2023-08-18"]
+    clear = cube.valid.mean(("y", "x")).values
+    assert clear[1] > 0.9  # 0.2 % cloud by its metadata
+    with rasterio.open(items[0].assets["blue"].href) as file:
+        raw = file.read(1)[300:500, 200:420]
+    seen = cube.valid.values[1]
+    np.testing.assert_allclose(cube.values[1, 0][seen], raw[seen] / 10_000, atol=1e-6)  # the offset is in the pixels
+    assert np.nanmedian(cube.values[1, 3]) > 0.2  # vegetation in near infrared
+
+
 def test_what_is_asked_wrongly_is_refused_before_reading(tmp_path: Path) -> None:
     item = scene(tmp_path)
     with pytest.raises(UsageError, match="no band 'B08'"):
@@ -301,13 +354,14 @@ def test_what_is_asked_wrongly_is_refused_before_reading(tmp_path: Path) -> None
         cube_of(timeless)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_file_without_georeference_lies_where_its_item_says(tmp_path: Path) -> None:
     item = scene(tmp_path)
     for asset in item.assets.values():
         with rasterio.open(asset.href) as file:
             data = file.read(1)
         options = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": 96, "width": 80, "nodata": 0}
-        with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(asset.href, "w", **options) as file:
+        with rasterio.open(asset.href, "w", **options) as file:
             file.write(data, 1)
     np.testing.assert_array_equal(cube_of(item).compute()[0, 0], (numbers(0) / 10_000).astype(np.float32))
 
