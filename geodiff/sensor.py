@@ -3,8 +3,8 @@
 A low-resolution pixel is the high-resolution image seen through a Gaussian point spread function and sampled every
 ``scale`` pixels. The Gaussian is fixed by its modulation transfer function at the Nyquist frequency of the low
 resolution, as usual for pansharpening and Wald protocols (Aiazzi et al. 2006, "MTF-tailored multiscale fusion of
-high-resolution MS and Pan imagery", PE&RS 72(5)). Both axes are separable, so that degrading is ``A @ image @ A.T`` with a
-banded matrix A, and the nearest image that satisfies an observation is found in closed form.
+high-resolution MS and Pan imagery", PE&RS 72(5)). Both axes are separable, so that degrading is ``A @ image @ A.T``
+with a banded matrix A, and the nearest image that satisfies an observation is found in closed form.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ import numpy.typing as npt
 
 from geodiff.schema import FloatArray
 
-MTF_AT_NYQUIST: Mapping[str, float] = MappingProxyType(
-    {"B02": 0.29, "B03": 0.28, "B04": 0.26, "B08": 0.26}
-)
-"""Modulation of Sentinel-2 MSI at 0.05 cycles/m. The mission's data quality reports give 0.2 to 0.35 for the 10 m bands,
-varying between the units, the axes and the method of measurement; the second digit here is not to be trusted."""
+MTF_AT_NYQUIST: Mapping[str, float] = MappingProxyType({"B02": 0.29, "B03": 0.28, "B04": 0.26, "B08": 0.26})
+"""Modulation of Sentinel-2 MSI at 0.05 cycles/m. The mission's data quality reports give 0.2 to 0.35 for the 10 m
+bands, varying between the units, the axes and the method of measurement; the second digit here is not to be trusted."""
 
 DEFAULT_MTF = 0.28
 
 
 def gaussian_sigma(scale: int, mtf: float) -> float:
-    """Standard deviation, in high-resolution pixels, of the Gaussian whose MTF at the low-resolution Nyquist is ``mtf``.
+    """Standard deviation, in high-resolution pixels, of the Gaussian whose MTF at the low Nyquist frequency is ``mtf``.
 
     From exp(-2 pi^2 sigma^2 f^2) = mtf at f = 1 / (2 scale).
     """
@@ -66,7 +64,7 @@ def restore_matrix(size: int, scale: int, mtf: float) -> npt.NDArray[np.float64]
         (size * scale, size) float64, read-only.
     """
     a = degrade_matrix(size, scale, mtf)
-    inverse = np.linalg.solve(a @ a.T, a).T
+    inverse: npt.NDArray[np.float64] = np.asarray(np.linalg.solve(a @ a.T, a).T, np.float64)
     inverse.flags.writeable = False
     return inverse
 

@@ -1,14 +1,15 @@
 """Training places: high-resolution image series read from the folders that may be trained on.
 
-A place is the truth of the sensor model: multi-date where the source is, at the sampling that plays the high resolution. Band
-order is B02 B03 B04 B08 throughout. Every reader is named in ``READERS``, beside the folder that it reads.
+A place is the truth of the sensor model: multi-date where the source is, at the sampling that plays the high
+resolution. Band order is B02 B03 B04 B08 throughout. Every reader is named in ``READERS``, beside the folder that it
+reads.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from geodiff.schema import FloatArray, GeodiffError
 
 S2_FILES = ("B02", "B03", "B04", "B08")
 NAIP_GAIN = np.array([0.3, 0.3, 0.35, 0.6], np.float32)[:, None, None] / 255
-"""Digital numbers of aerial images to something like reflectance: the images are stretched for the eye, not calibrated."""
+"""Digital numbers of aerial images to something like reflectance: they are stretched for the eye, not calibrated."""
 
 AERIAL_PIXEL_M, WALD_PIXEL_M = 10.0, 40.0
-"""Low-resolution pixel that a place stands for: Sentinel-2 plays the truth of 40 m series, aerial images that of 10 m."""
+"""Low-resolution pixel that a place stands for: Sentinel-2 plays the truth of 40 m series, aircraft that of 10 m."""
+
+STRIP_PX, GAP_PX = 128, 32
+"""Width of the narrowest strip that is held out, and of what lies between it and the training, in pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,19 +39,22 @@ class Place:
         images: (time, band, y, x) float32 reflectance, 0-1.
         days: (time,) float64, days since 1970-01-01; NaN where the source tells no date.
         pixel_m: side of the *low-resolution* pixel that the degraded series stands for, in metres.
+        ground: places with the same ground show the same area, each at its own sampling; the name where it is empty.
     """
 
     name: str
     images: FloatArray
     days: npt.NDArray[np.float64]
     pixel_m: float
+    ground: str = ""
 
 
 def _read(path: Path, bands: list[int] | None = None, *, bounds: BoundingBox | None = None) -> FloatArray:
     try:
         with rasterio.open(path) as source:
             window = source.window(*bounds).round_offsets().round_lengths() if bounds else None
-            return source.read(bands, window=window).astype(np.float32)
+            values: FloatArray = source.read(bands, window=window).astype(np.float32)
+            return values
     except rasterio.errors.RasterioError as error:
         raise GeodiffError(f"cannot read training image {path}: {error}") from error
 
@@ -66,8 +73,15 @@ def _day(text: str) -> float:
     return float(np.datetime64("-".join(found.groups()), "D").astype(int)) if found else float("nan")
 
 
-def _single(name: str, image: FloatArray, *, pixel_m: float = WALD_PIXEL_M, day: float = float("nan")) -> Place:
-    return Place(name, image[None], np.array([day]), pixel_m)
+def _single(
+    name: str,
+    image: npt.NDArray[np.floating],
+    *,
+    pixel_m: float = WALD_PIXEL_M,
+    day: float = float("nan"),
+    ground: str = "",
+) -> Place:
+    return Place(name, image.astype(np.float32, copy=False)[None], np.array([day]), pixel_m, ground)
 
 
 def _majortom(folder: Path) -> Iterator[Place]:
@@ -79,7 +93,9 @@ def _terramesh(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("S2L*/*.tif")):
         image = _read(path, [2, 3, 4, 8]) / 1e4
         # The L1C files of baseline 04.00 carry +0.1; an image whose darkest red pixels lie above it has it.
-        yield _single(f"terramesh/{path.parent.name}/{path.stem}", image - (0.1 if np.percentile(image[2], 0.1) > 0.095 else 0.0))
+        yield _single(
+            f"terramesh/{path.parent.name}/{path.stem}", image - (0.1 if np.percentile(image[2], 0.1) > 0.095 else 0.0)
+        )
 
 
 def _ships(folder: Path) -> Iterator[Place]:
@@ -90,7 +106,8 @@ def _ships(folder: Path) -> Iterator[Place]:
 def _ssl4eo(folder: Path) -> Iterator[Place]:
     for level in ("s2a", "s2c"):
         scenes = sorted((folder / level / "0000200").iterdir())
-        images = np.stack([np.concatenate([_read(s / f"B{b}.tif") for b in (2, 3, 4, 8)]) / 1e4 for s in scenes])
+        images = np.stack([np.concatenate([_read(s / f"B{b}.tif") for b in (2, 3, 4, 8)]) for s in scenes])
+        images /= np.float32(1e4)
         yield Place(f"ssl4eo/{level}", images, np.array([_day(s.name) for s in scenes]), WALD_PIXEL_M)
 
 
@@ -111,11 +128,13 @@ def _worldcereal(folder: Path) -> Iterator[Place]:
         with xr.open_dataset(path, mask_and_scale=False) as source:
             images = np.stack([source[b].values for b in S2_FILES], 1).astype(np.float32) / 1e4
             days = source["timestamp"].values.astype("datetime64[s]").astype(np.float64) / 86400
-        # Clear dates: all pixels there, and even the brightest blue no brighter than three times the median of the place.
+        # Clear dates: all pixels there, and even the brightest blue at most three times the median of the place.
         blue = images[:, 0]
         keep = (images.min((1, 2, 3)) > 0) & (np.percentile(blue, 99, axis=(1, 2)) < 3 * np.median(blue))
         pad = ((0, 0), (0, 0), (0, 64), (0, 64))
-        yield Place(f"worldcereal/{path.parent.name}", np.pad(images[keep], pad, mode="symmetric"), days[keep], WALD_PIXEL_M)
+        if keep.any():
+            padded: FloatArray = np.pad(images[keep], pad, mode="symmetric")
+            yield Place(f"worldcereal/{path.parent.name}", padded, days[keep], WALD_PIXEL_M)
 
 
 def _coregistration(folder: Path) -> Iterator[Place]:
@@ -128,7 +147,8 @@ def _coregistration(folder: Path) -> Iterator[Place]:
 def _naip_series(folder: Path) -> Iterator[Place]:
     paths = sorted(folder.glob("*.tif"))
     common = _common_bounds(paths)
-    images = np.stack([_read(p, [3, 2, 1, 4], bounds=common) for p in paths]) * NAIP_GAIN
+    images = np.stack([_read(p, [3, 2, 1, 4], bounds=common) for p in paths])
+    images *= NAIP_GAIN
     yield Place("naip_nd", images, np.array([_day(p.stem.split("_")[-1]) for p in paths]), AERIAL_PIXEL_M)
 
 
@@ -140,7 +160,7 @@ def _naip_metre(folder: Path) -> Iterator[Place]:
         rows, cols = image.shape[1] // 2 * 2, image.shape[2] // 2 * 2
         half = image[:, :rows, :cols].reshape(4, rows // 2, 2, cols // 2, 2).mean((2, 4))
         for suffix, pixels in (("1m", image), ("2m", half)):
-            yield _single(f"naip_va/{name}/{suffix}", pixels * NAIP_GAIN, pixel_m=AERIAL_PIXEL_M)
+            yield _single(f"naip_va/{name}/{suffix}", pixels * NAIP_GAIN, pixel_m=AERIAL_PIXEL_M, ground=name)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Place]]] = {
@@ -166,24 +186,42 @@ def read_places(root: Path, *, smallest: int = 96) -> list[Place]:
     Raises:
         GeodiffError: no place found, or a file that cannot be read.
     """
-    places = [p for folder, reader in READERS.items() if (root / folder).is_dir() for p in reader(root / folder)]
-    places = [p for p in places if min(p.images.shape[-2:]) >= smallest]
+    places: list[Place] = []
+    for folder, reader in READERS.items():
+        try:
+            found = list(reader(root / folder)) if (root / folder).is_dir() else []
+        except (OSError, KeyError, ValueError, IndexError) as error:
+            raise GeodiffError(f"cannot read the training images under {root / folder}: {error}") from error
+        places += [place for place in found if min(place.images.shape[-2:]) >= smallest]
     if not places:
         raise GeodiffError(f"no training imagery under {root}: expected folders such as {', '.join(READERS)}")
     return places
 
 
 def split_places(places: list[Place], *, share: float = 0.15, smallest: int = 192) -> tuple[list[Place], list[Place]]:
-    """Cut a strip off the right side of every place that is wide enough: (training, held out)."""
+    """Cut a strip off the right side of every ground that is wide enough: (training, held out).
+
+    Places of one ground are cut along one line, set by the widest of them, so that what is held out at one sampling is
+    not trained on at another; a strip narrower than ``STRIP_PX`` is dropped.
+
+    Args:
+        places: from ``read_places``.
+        share: of the width that is held out, at least ``STRIP_PX`` pixels of the widest place.
+        smallest: grounds that would leave fewer columns to training are trained on whole.
+    """
+    widest: dict[str, int] = {}
+    for place in places:
+        widest[place.ground or place.name] = max(widest.get(place.ground or place.name, 0), place.images.shape[-1])
     train: list[Place] = []
     held: list[Place] = []
     for place in places:
-        width = place.images.shape[-1]
-        strip = max(int(width * share), 128)
-        if width - strip < smallest:
+        columns, width = widest[place.ground or place.name], place.images.shape[-1]
+        strip = max(int(columns * share), STRIP_PX)
+        if columns - strip < smallest:
             train.append(place)
             continue
-        # 32 pixels between the two, so that no patch of one shows ground of the other through the sensor's blur.
-        train.append(Place(place.name, place.images[..., : width - strip - 32], place.days, place.pixel_m))
-        held.append(Place(place.name, place.images[..., width - strip :], place.days, place.pixel_m))
-    return train, held
+        cut = width - strip * width // columns
+        # Pixels between the two, so that no patch of one shows ground of the other through the sensor's blur.
+        train.append(replace(place, images=place.images[..., : max(cut - GAP_PX, 0)]))
+        held.append(replace(place, images=place.images[..., cut:]))
+    return [p for p in train if p.images.shape[-1] >= STRIP_PX], [p for p in held if p.images.shape[-1] >= STRIP_PX]

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors for the weights, JSON beside it for everything else. Never pickles.
 
-``NAME.safetensors`` holds tensors; ``NAME.json`` holds the kind and configuration of the model, the SHA-256 of the weights, the
-data, the training settings and the figures. Both are hostile until checked.
+``NAME.safetensors`` holds tensors; ``NAME.json`` holds the kind and configuration of the model, the SHA-256 of the
+weights, the data, the training settings and the figures. Both are hostile until checked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from geodiff.schema import GeodiffError
 
 KIND = "geodiff-image-denoiser"
 FORMAT = 1
+MAX_SIZE = 4096
+"""Largest width or count that a configuration may ask for; the models of the project stay far below."""
 
 
 def digest(path: Path) -> str:
@@ -71,16 +74,60 @@ def read_card(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise GeodiffError(f"model card {card_path} cannot be read: {error}") from None
     if not isinstance(card, dict) or card.get("kind") != KIND or card.get("format") != FORMAT:
-        raise GeodiffError(f"{card_path} does not describe a {KIND} of format {FORMAT}: these weights are of another model")
+        raise GeodiffError(
+            f"{card_path} does not describe a {KIND} of format {FORMAT}: these weights are of another model"
+        )
+    spread = card.get("spread", 1.0)
+    if not isinstance(spread, int | float) or not 0 <= spread < math.inf:
+        raise GeodiffError(f"{card_path}: spread {spread!r} is not a positive number")
     return card
 
 
 def _config(card: Mapping[str, Any], path: Path) -> ImageConfig:
+    """The configuration of a card, whose values are checked one by one: they decide how much memory is taken.
+
+    Raises:
+        GeodiffError: other names than those of ``ImageConfig``, or a value that no model of ours has.
+    """
     raw = card.get("config")
     known = {field.name for field in dataclasses.fields(ImageConfig)}
     if not isinstance(raw, dict) or set(raw) != known:
         raise GeodiffError(f"the configuration beside {path} does not name exactly {sorted(known)}")
-    return ImageConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+    bands = raw["bands"]
+    for name, value in raw.items():
+        if name == "bands":
+            good = isinstance(value, list) and bool(value) and all(isinstance(band, str) for band in value)
+        elif name in ("residual_scale", "mtf"):
+            good = isinstance(value, list) and len(value) == len(bands) and all(_between(v, 0, 1) for v in value)
+        else:
+            good = type(value) is int and 0 <= value <= MAX_SIZE
+        if not good:
+            raise GeodiffError(f"the configuration beside {path} has an impossible value for {name}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    return ImageConfig(**values)
+
+
+def _between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low < value < high
+
+
+def _build(config: ImageConfig, state: Mapping[str, torch.Tensor]) -> ImageDenoiser:
+    """The model with its weights; shapes are compared first, without taking memory for them.
+
+    Raises:
+        ValueError: names, shapes or the configuration do not fit.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = {name: value.shape for name, value in ImageDenoiser(config).state_dict().items()}
+    except (RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"no such model can be built ({str(error).splitlines()[0]})") from None
+    wrong = sorted(n for n in wanted.keys() | state.keys() if n not in state or wanted.get(n) != state[n].shape)
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors are missing, unknown or of another shape, the first {wrong[0]}")
+    model = ImageDenoiser(config)
+    model.load_state_dict(dict(state), strict=True)
+    return model
 
 
 def load_checkpoint(path: Path) -> tuple[ImageDenoiser, dict[str, Any]]:
@@ -97,20 +144,27 @@ def load_checkpoint(path: Path) -> tuple[ImageDenoiser, dict[str, Any]]:
     """
     if not path.is_file():
         raise GeodiffError(f"no weights at {path}: give a .safetensors file or the name of a model in the catalogue")
-    with path.open("rb") as stream:
-        head = stream.read(4)
-    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise GeodiffError(f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2)
+    except OSError as error:
+        raise GeodiffError(f"weights {path} cannot be read: {error.strerror}") from None
+    if path.suffix != ".safetensors" or head == b"PK" or head[:1] == b"\x80":
+        raise GeodiffError(
+            f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first"
+        )
     card = read_card(path)
     if digest(path) != card.get("sha256"):
-        raise GeodiffError(f"{path} is not the file that {path.stem}.json describes (SHA-256 differs): fetch both again")
-    model = ImageDenoiser(_config(card, path))
+        raise GeodiffError(
+            f"{path} is not the file that {path.stem}.json describes (SHA-256 differs): fetch both again"
+        )
     try:
         state = load_file(path)
-        model.load_state_dict(state, strict=True)
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise GeodiffError(f"weights {path} do not fit the model that {path.stem}.json describes: {reason}") from None
+        model = _build(_config(card, path), state)
+    except (SafetensorError, ValueError) as error:
+        raise GeodiffError(f"weights {path} do not fit the model that {path.stem}.json describes: {error}") from None
     if not all(torch.isfinite(value).all() for value in state.values()):
-        raise GeodiffError(f"weights {path} hold values that are not numbers: the training diverged or the file is damaged")
-    return model.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload,no-any-return]
+        raise GeodiffError(
+            f"weights {path} hold values that are not numbers: the training diverged or the file is damaged"
+        )
+    return model.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]

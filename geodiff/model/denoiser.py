@@ -96,7 +96,7 @@ class SpatialAttention(nn.Module):
         own = tokens.neighbours == torch.arange(x.shape[2], device=x.device)[:, None]
         seen = tokens.near & tokens.valid[:, :, tokens.neighbours] | own
         # Frame by frame: the gathered neighbourhoods are ``reach`` times larger than the tokens, the peak of memory.
-        frames = [_among_neighbours(*(part[:, t] for part in (q, k, v, seen)), tokens) for t in range(x.shape[1])]
+        frames = [_among_neighbours(q[:, t], k[:, t], v[:, t], seen[:, t], tokens) for t in range(x.shape[1])]
         mixed = torch.stack(frames, 1)
         out: Tensor = self.out(mixed.flatten(-2))
         return out
@@ -112,7 +112,7 @@ def _among_neighbours(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, tokens: Tok
 
 
 class Block(nn.Module):
-    """Temporal and spatial attention, SwiGLU (Shazeer 2020); each modulated by the noise level (AdaLN, Peebles 2023)."""
+    """Temporal and spatial attention, SwiGLU (Shazeer 2020), modulated by the noise level (AdaLN, Peebles 2023)."""
 
     def __init__(self, width: int, heads: int, condition: int) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""Image series as tokens: a convolutional stem per date, the trunk at a coarse stride, and a decoder that sees the skips.
+"""Image series as tokens: a convolutional stem per date, the trunk at a coarse stride, a decoder that sees the skips.
 
-The dates of a series are clean frames; the high-resolution target is one more frame of the same cells, noised. The trunk
-decides at a coarse stride which dates to trust where; its attention, brought up to every pixel and cut by the validity
-there, fuses the skips of the dates (the idea of L-TAE and U-TAE, Sainte Fare Garnot & Landrieu 2020, 2021). What is
-predicted is the residual of the high-resolution frame over the upsampled reference, in units of ``residual_scale``.
+The dates of a series are clean frames; the high-resolution target is one more frame of the same cells, noised. The
+trunk decides at a coarse stride which dates to trust where; its attention, brought up to every pixel and cut by the
+validity there, fuses the skips of the dates (the idea of L-TAE and U-TAE, Sainte Fare Garnot & Landrieu 2020, 2021).
+What is predicted is the residual of the high-resolution frame over the upsampled reference, in units of
+``residual_scale``.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def shift_image(image: Tensor, shift_px: Tensor) -> Tensor:
     identity = torch.eye(2, 3, device=image.device, dtype=image.dtype).expand(len(image), 2, 3)
     grid = F.affine_grid(identity, list(image.shape), align_corners=False)
     size = torch.tensor([cols, rows], device=image.device, dtype=image.dtype)
-    return F.grid_sample(image, grid + (2 * shift_px.flip(-1) / size)[:, None, None, :], padding_mode="border", align_corners=False)
+    return F.grid_sample(
+        image, grid + (2 * shift_px.flip(-1) / size)[:, None, None, :], padding_mode="border", align_corners=False
+    )
 
 
 def grid_neighbours(rows: int, cols: int, reach: int) -> tuple[Tensor, Tensor]:
@@ -128,6 +131,8 @@ def grid_neighbours(rows: int, cols: int, reach: int) -> tuple[Tensor, Tensor]:
 
 class ImageDenoiser(nn.Module):
     """x0 of the high-resolution residual from its noised version and a series of any length, order and spacing."""
+
+    residual_scale: Tensor
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
@@ -210,11 +215,14 @@ class ImageDenoiser(nn.Module):
         k = self.fusion_key(context.trunk.output).unflatten(-1, (heads, 8))
         scores = torch.einsum("bchd,btchd->bthc", q, k) / math.sqrt(8)
         size = (rows // self.config.stride, cols // self.config.stride)
-        scores = F.interpolate(scores.flatten(0, 1).unflatten(-1, size), (rows, cols), mode="bilinear", align_corners=False)
+        scores = F.interpolate(
+            scores.flatten(0, 1).unflatten(-1, size), (rows, cols), mode="bilinear", align_corners=False
+        )
         weight = scores.unflatten(0, (batch, times)).clamp(-15, 15).exp() * context.skip_valid[:, :, None]
         weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
         grouped = context.skips.unflatten(2, (heads, width // heads))
-        return (weight[:, :, :, None] * grouped).sum(1).flatten(1, 2)
+        fused: Tensor = (weight[:, :, :, None] * grouped).sum(1).flatten(1, 2)
+        return fused
 
     def forward(self, noised: Tensor, level: Tensor, context: ImageContext) -> Tensor:
         """Estimate the clean residual.

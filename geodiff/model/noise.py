@@ -37,6 +37,6 @@ def precondition(level: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_levels(batch: int, *, pure: float, generator: torch.Generator) -> Tensor:
-    """Noise levels for training: a share ``pure`` at s = 1 exactly (the regression mean), the rest uniform in (0, 1)."""
+    """Noise levels for training: a share ``pure`` at s = 1 exactly (the regression mean), the others uniform."""
     level = torch.rand(batch, generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < pure, torch.ones(batch), level)

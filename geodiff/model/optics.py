@@ -1,4 +1,4 @@
-"""The sensor as tensors: seeing an image through it, and the hard constraint that what is seen equals the observation."""
+"""The sensor as tensors: seeing an image through it, and the hard constraint that this equals the observation."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def enforce(image: Tensor, observed: Tensor, valid: Tensor, scale: int, mtf: Seq
     """Move an image by the least amount (L2) so that, seen through the sensor, it equals the observation.
 
     x' = x + R_y (valid * (y - D x)) R_x^T with the right inverses R of the axes: then D x' = y on valid pixels and
-    D x' = D x elsewhere, up to rounding. A correction fades by half from one low-resolution pixel to the next, so that a
-    halo of 16 makes it independent of the window.
+    D x' = D x elsewhere, up to rounding. A correction fades by half from one low-resolution pixel to the next, so that
+    a halo of 16 makes it independent of the window.
 
     Args:
         image: (..., band, scale*y, scale*x).

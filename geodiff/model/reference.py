@@ -29,7 +29,7 @@ def build_series(
     Returns:
         The series, and (batch, y, x) bool: where at least one date was clear.
     """
-    batch, times, _, rows, cols = reflectance.shape
+    batch, times = reflectance.shape[:2]
     clean = torch.where(valid[:, :, None], reflectance, 0.0)
     stacked = torch.cat([clean, valid[:, :, None].to(clean.dtype)], 2)
     moved = shift_image(stacked.flatten(0, 1), shift_px.flatten(0, 1)).unflatten(0, (batch, times))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,9 +48,9 @@ def patch_series(patch: Patch) -> tuple[Series, Tensor]:
     index = -1 if patch.target_index is None else patch.target_index
     series, known = build_series(
         torch.from_numpy(observed)[None],
-        torch.from_numpy(patch.valid)[None],
+        torch.from_numpy(np.array(patch.valid))[None],
         torch.from_numpy((patch.days - patch.target_day).astype(np.float32))[None],
-        torch.from_numpy(patch.shift_px)[None],
+        torch.from_numpy(np.array(patch.shift_px, np.float32))[None],
         torch.tensor([index]),
         torch.tensor([patch.pixel_m], dtype=torch.float32),
     )
@@ -59,7 +59,8 @@ def patch_series(patch: Patch) -> tuple[Series, Tensor]:
 
 
 def _upsample(image: Tensor, scale: int) -> Tensor:
-    return F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
+    result: Tensor = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
+    return result
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,11 @@ class DiffusionResolver:
     """The spatio-temporal denoiser as a resolver.
 
     The first pass, at noise level 1, is the regression mean and is shared by all members. Members come in antithetic
-    pairs (noise e and -e), whose errors cancel to first order. The noise is that of the absolute high-resolution lattice
-    and the same for every target date, so that one member is one story through time.
+    pairs (noise e and -e), whose errors cancel to first order. The noise is that of the absolute high-resolution
+    lattice and the same for every target date, so that one member is one story through time.
+
+    A patch may have any size and any place: it is grown to whole cells of the absolute lattice by pixels that are not
+    valid, and cut back before the radiometric constraint, which therefore holds up to the patch's own edge.
 
     Attributes:
         name: for reports.
@@ -93,33 +97,60 @@ class DiffusionResolver:
         return self.model.config.bands
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
-        """See ``schema.Resolver``; y and x must be multiples of the model's stride."""
+        """See ``schema.Resolver``."""
+        grown, rows, cols = _whole_cells(patch, self.model.config.stride)
         with _one_thread(), torch.inference_mode():
-            series, known = patch_series(patch)
+            series, known = patch_series(grown)
             if not known.any():
                 return _nothing(patch, self.scale, members)
-            return _hide(self._restore(patch, series, members, seed), known, self.scale)
+            image = self._sample(series, grown.origin_px, members, seed)
+            image = image[..., _times(rows, self.scale), _times(cols, self.scale)]
+            if self.consistent:
+                reference, observed = series.reference[0, :, rows, cols], series.observed[0, rows, cols]
+                image = enforce(image, reference, observed, self.scale, self.model.config.mtf)
+            result = image.contiguous().numpy()
+            return _hide(Restoration(mean=result[0], members=result[1:]), known[rows, cols], self.scale)
 
-    def _restore(self, patch: Patch, series: Series, members: int, seed: int) -> Restoration:
+    def _sample(self, series: Series, origin_px: tuple[int, int], members: int, seed: int) -> Tensor:
+        """Mean and members, (1 + members, band, scale*y, scale*x), before the constraint."""
         context = self.model.encode(series)
         unit = self.model.residual_scale
 
         def denoise(x: Tensor, level: float) -> Tensor:
-            return mean if level == 1.0 else self.model(x, torch.tensor([level]), context)
+            estimate: Tensor = mean if level == 1.0 else self.model(x, torch.tensor([level]), context)
+            return estimate
 
         mean = self.model(torch.zeros_like(context.upsampled), torch.ones(1), context)
         shape = (mean.shape[-2], mean.shape[-1])
-        origin = (patch.origin_px[0] * self.scale, patch.origin_px[1] * self.scale)
+        origin = (origin_px[0] * self.scale, origin_px[1] * self.scale)
         samples = [mean]
         for member in range(members):
             field = noise_window(seed, "member", member // 2, channels=len(self.bands), origin=origin, shape=shape)
             noise = torch.from_numpy(field)[None] * (1 - 2 * (member % 2))
             samples.append(mean + self.spread * (euler(denoise, noise, schedule(self.passes)) - mean))
-        image = context.upsampled + unit * torch.cat(samples)
-        if self.consistent:
-            image = enforce(image, series.reference[0], series.observed[0], self.scale, self.model.config.mtf)
-        result = image.numpy()
-        return Restoration(mean=result[0], members=result[1:])
+        image: Tensor = context.upsampled + unit * torch.cat(samples)
+        return image
+
+
+def _times(part: slice, scale: int) -> slice:
+    return slice(part.start * scale, part.stop * scale)
+
+
+def _whole_cells(patch: Patch, cell: int) -> tuple[Patch, slice, slice]:
+    """Grow a patch to whole cells of the absolute lattice, so that neighbours cut the same cells; its own pixels."""
+    (row, col), (height, width) = patch.origin_px, patch.valid.shape[1:]
+    above, left = row % cell, col % cell
+    rows, cols = slice(above, above + height), slice(left, left + width)
+    pad = ((above, -(row + height) % cell), (left, -(col + width) % cell))
+    if pad == ((0, 0), (0, 0)):
+        return patch, rows, cols
+    grown = replace(
+        patch,
+        reflectance=np.pad(patch.reflectance, ((0, 0), (0, 0), *pad)),
+        valid=np.pad(patch.valid, ((0, 0), *pad)),
+        origin_px=(row - above, col - left),
+    )
+    return grown, rows, cols
 
 
 def _nothing(patch: Patch, scale: int, members: int) -> Restoration:

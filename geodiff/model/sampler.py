@@ -1,6 +1,7 @@
 """Samplers: functions of a denoiser, a noise and a schedule.
 
-A denoiser is any function (x_s, s) -> x0_hat. The probability-flow ODE of the rectified path is dx/ds = (x_s - x0_hat) / s.
+A denoiser is any function (x_s, s) -> x0_hat. The probability-flow ODE of the rectified path is
+dx/ds = (x_s - x0_hat) / s.
 """
 
 from __future__ import annotations

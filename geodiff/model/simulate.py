@@ -1,8 +1,8 @@
 """The sensor model: high-resolution images -> Sentinel-2-like series with a known truth, in batches of tensors.
 
 Each date of a series is the truth of that date seen from a sub-pixel shift, through the MTF of the band, with its own
-illumination and season (a gain and an offset per band, and a smooth field over the patch), haze, noise, and clouds whose
-mask misses their thin edges. The target date is one of them, or hidden.
+illumination and season (a gain and an offset per band, and a smooth field over the patch), haze, noise, and clouds
+whose mask misses their thin edges. The target date is one of them, or hidden.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def simulate(
     if times == 1:
         masked = torch.zeros_like(masked)
     low = low * (1 - haze) + 0.45 * haze
-    sigma = torch.exp(_uniform((batch, times, 1, 1, 1), float(np.log(config.noise[0])), float(np.log(config.noise[1])), generator))
+    sigma = torch.exp(
+        _uniform((batch, times, 1, 1, 1), float(np.log(config.noise[0])), float(np.log(config.noise[1])), generator)
+    )
     low = low + sigma * torch.randn(low.shape, generator=generator)
     valid = ~masked
     hidden = (torch.rand(batch, generator=generator) < config.hidden_target) & (times > 1)

@@ -17,7 +17,7 @@ class Tokens:
     """A block of tokens on the lattice of its modality.
 
     Attributes:
-        payload: (batch, times, cells, width) float.
+        payload: (batch, times, cells, width) float; finite also where ``valid`` is False (zero times NaN is NaN).
         days: (batch, times) float, days against any common origin (only differences matter).
         place_m: (batch, cells, 2) float, (down, right) or (north, east) metres against any common origin.
         level: (batch, times, cells) or broadcastable, noise level in [0, 1]; 0 for clean tokens.
