@@ -6,7 +6,9 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,14 @@ def _steps(path: Path, options: BuildOptions) -> Iterator[tuple[datetime, list[L
         sources = [source for name in cube.data_vars for source in _sources(cube, str(name), (time, y, x))]
     if not sources:
         raise GeodiffError(f"{path} holds no variable over time, y and x: is it a cube of images?")
+    file = _File(path, flipped, (y, x))
     for step, moment in enumerate(moments):
         layers = [
             Layer(
                 band=band,
                 path=path,
                 part=f"{name} {index} step {step}",
-                read=_reader(path, name, {**index, time: step}, flipped=flipped, order=(y, x)),
+                read=file.reader(name, {**index, time: step}),
                 crs=crs,
                 transform=transform,
                 shape=(int(cube.sizes[y]), int(cube.sizes[x])),
@@ -156,22 +159,31 @@ def _sources(cube: xr.Dataset, name: str, axes: tuple[str, str, str]) -> Iterato
             yield band_in(str(label)) or normal_band(str(label)), name, {others[0]: index}
 
 
-def _reader(
-    path: Path, name: str, index: dict[str, int], *, flipped: bool, order: tuple[str, str]
-) -> Callable[[tuple[int, int] | None], Numbers]:
-    def read(shape: tuple[int, int] | None) -> Numbers:
-        with _opened(path, decode=False) as cube:
-            try:
-                numbers: Numbers = cube[name].isel(index).transpose(*order).values
-            except (OSError, RuntimeError) as error:
-                raise GeodiffError(f"cannot read {name} of {path}: {error}; it seems truncated") from None
-        numbers = numbers[::-1] if flipped else numbers
-        if shape is None:
-            return numbers
-        rows, cols = (np.arange(want) * have // want for want, have in zip(shape, numbers.shape, strict=True))
-        return numbers[np.ix_(rows, cols)]
+@dataclass(frozen=True)
+class _File:
+    """One cube, opened when the first number is wanted and then kept: opening costs more than reading a step."""
 
-    return read
+    path: Path
+    flipped: bool
+    order: tuple[str, str]
+
+    @cached_property
+    def _cube(self) -> xr.Dataset:
+        return _opened(self.path, decode=False)
+
+    def reader(self, name: str, index: dict[str, int]) -> Callable[[tuple[int, int] | None], Numbers]:
+        def read(shape: tuple[int, int] | None) -> Numbers:
+            try:
+                numbers: Numbers = self._cube[name].isel(index).transpose(*self.order).values
+            except (OSError, RuntimeError) as error:
+                raise GeodiffError(f"cannot read {name} of {self.path}: {error}; it seems truncated") from None
+            numbers = numbers[::-1] if self.flipped else numbers
+            if shape is None:
+                return numbers
+            rows, cols = (np.arange(want) * have // want for want, have in zip(shape, numbers.shape, strict=True))
+            return numbers[np.ix_(rows, cols)]
+
+        return read
 
 
 def _attribute(variable: xr.DataArray, key: str, *, neutral: float) -> float | None:
