@@ -10,7 +10,7 @@ What is predicted is the residual of the high-resolution frame over the upsample
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,10 @@ class Series:
     reference: Tensor
     observed: Tensor
     pixel_m: Tensor
+
+    def to(self, device: torch.device) -> Series:
+        """The same series on a device."""
+        return Series(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
