@@ -91,6 +91,25 @@ def _plain(value: object) -> object:
     return to_jsonable_python(value)
 
 
+def read_yaml(path: Path) -> dict[str, object]:
+    """Read the keys and values of a settings file, not yet checked.
+
+    Raises:
+        UsageError: the file cannot be read, is not YAML, or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read settings ({getattr(error, 'strerror', None) or error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}: not YAML{line} ({getattr(error, 'problem', None) or 'unreadable'})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: settings are a list of `key: value`, this file holds {type(values).__name__}")
+    return values
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, and strict about unknown keys."""
 
@@ -123,17 +142,7 @@ class Settings(BaseModel):
         Raises:
             UsageError: the file cannot be read, is not YAML, or breaks a rule of the settings.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot read settings ({getattr(error, 'strerror', None) or error})") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" in line {mark.line + 1}" if mark else ""
-            raise UsageError(f"{path}: not YAML{line} ({getattr(error, 'problem', None) or 'unreadable'})") from None
-        if not isinstance(values, dict):
-            raise UsageError(f"{path}: settings are a list of `key: value`, this file holds {type(values).__name__}")
-        return cls.parse(values, where=str(path))
+        return cls.parse(read_yaml(path), where=str(path))
 
     def to_json(self) -> str:
         """The settings as indented JSON, every default spelled out; ``parse(json.loads(...))`` gives them back."""
@@ -234,10 +243,10 @@ class SuperresConfig(Settings):
     resolution_m: float = Field(10.0, ge=MIN_RESOLUTION_M, le=MAX_RESOLUTION_M)
     crs: str | None = None
     max_cloud: float | None = Field(None, ge=0, le=100)
-    ensemble: int = Field(8, ge=1, le=256)
+    ensemble: int = Field(4, ge=1, le=256)
     seed: int = Field(0, ge=0)
     passes: int = Field(2, ge=1, le=64)
-    model: str = Field("default", min_length=1)
+    model: str = Field("s2x4", min_length=1)
     mask: MaskConfig = MaskConfig()
     tile: TileConfig = TileConfig()
     coregister: bool = True

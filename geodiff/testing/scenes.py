@@ -121,6 +121,7 @@ def write_catalog(scenes: Iterable[SceneData], folder: Path) -> Path:
     """
     if (folder / "catalog.json").exists():
         raise GeodiffError(f"{folder} holds a catalogue already: choose another folder")
+    folder = folder.resolve()
     items = [_write_item(scene, folder) for scene in scenes]
     boxes = np.array([item.bbox for item in items])
     times = sorted(item.datetime for item in items if item.datetime)

@@ -1,0 +1,52 @@
+"""``geodiff models`` and ``geodiff train superres``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geodiff.cli.show import print_rows
+from geodiff.schema import GeodiffError
+
+
+def list_models() -> None:
+    """List the models that --model takes by name, with the figures of their cards."""
+    from geodiff.tasks.models import describe_models
+
+    rows = [
+        (
+            row.name,
+            f"x{row.scale}",
+            " ".join(row.bands) or "any",
+            f"{row.parameters / 1e6:.2f} M" if row.parameters else "-",
+            ", ".join(f"{key} {value:g}" for key, value in row.figures.items()) or "-",
+        )
+        for row in describe_models()
+    ]
+    print_rows(("model", "scale", "bands", "parameters", "figures"), rows)
+
+
+def train(
+    *,
+    data: Annotated[Path, typer.Option("--data", "--root", help="Folder with the training places.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, card and the state to resume from.")],
+    config: Annotated[Path | None, typer.Option(help="YAML with training settings.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
+) -> None:
+    """Train the image denoiser; a killed training resumes."""
+    from geodiff.config import read_yaml
+
+    try:
+        from geodiff.tasks.train import TrainConfig, train_superres
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
+            raise
+        raise GeodiffError("training needs the package lightning: pip install 'geodiff[train]'") from None
+    chosen = {"minutes": minutes, "steps": steps}
+    values = (read_yaml(config) if config else {}) | {key: value for key, value in chosen.items() if value is not None}
+    weights = train_superres(data, out, TrainConfig.parse(values, where=str(config or "options")), resume=resume)
+    typer.echo(str(weights))
