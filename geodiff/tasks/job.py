@@ -45,6 +45,7 @@ class Job:
         model: to restore with.
         store: path of the Zarr store.
         spec: of the store.
+        chunk: side of the cube's Dask chunks in pixels; it does not change a value.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Job:
     model: ModelRef
     store: Path
     spec: StoreSpec
+    chunk: int = CUBE_CHUNK_PX
 
     @property
     def plan(self) -> TilePlan:
@@ -71,7 +73,7 @@ class Job:
             bands=self.config.bands,
             grid=self.grid,
             mask=self.config.mask,
-            chunk=CUBE_CHUNK_PX,
+            chunk=self.chunk,
         )
         if self.shifts_m:
             east, north = zip(*self.shifts_m, strict=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pystac
 
 from geodiff.config import catalogs_dir
-from geodiff.model.checkpoint import load_checkpoint
+from geodiff.model.checkpoint import load_checkpoint, read_card
 from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
@@ -99,3 +99,42 @@ def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BA
     if missing:
         raise UsageError(f"model {ref.name} does not restore {', '.join(missing)}: it restores {', '.join(resolver.bands)}")
     return resolver
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What a table of models shows of one.
+
+    Attributes:
+        name: what ``find_model`` takes.
+        scale: how many times finer the output is.
+        bands: that it restores; none for a baseline, which restores any.
+        parameters: their number; 0 for a baseline.
+        figures: of its card, by name.
+    """
+
+    name: str
+    scale: int
+    bands: tuple[str, ...]
+    parameters: int
+    figures: dict[str, float]
+
+
+def describe_models() -> list[ModelRow]:
+    """The known models with the figures of their cards; weights are not read.
+
+    Raises:
+        GeodiffError: a model item or card that cannot be read.
+    """
+    return [_describe(find_model(name)) for name in known_models()]
+
+
+def _describe(ref: ModelRef) -> ModelRow:
+    if ref.weights is None:
+        return ModelRow(ref.name, load_resolver(ref).scale, (), 0, {})
+    card = read_card(ref.weights)
+    config = card.get("config", {})
+    figures = card.get("figures") or (card.get("history") or [{}])[-1]
+    numbers = {str(key): float(value) for key, value in figures.items() if isinstance(value, int | float)}
+    bands = tuple(str(band) for band in config.get("bands", ()))
+    return ModelRow(ref.name, int(config.get("scale", 0)), bands, int(card.get("parameters", 0)), numbers)

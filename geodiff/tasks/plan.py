@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pystac
+import xarray as xr
 from shapely.geometry import shape
 
 from geodiff.config import SuperresConfig, config_hash
+from geodiff.grid import Grid
 from geodiff.imagery.catalog import search
 from geodiff.imagery.coregister import estimate_shifts
 from geodiff.imagery.cube import choose_grid, load_cube, require_usable
@@ -19,10 +22,10 @@ from geodiff.imagery.ranking import rank_dates
 from geodiff.imagery.sources import Source, load_source
 from geodiff.model.checkpoint import digest
 from geodiff.outputs.zarr_store import StoreSpec
-from geodiff.schema import TIME, Resolver, UsageError
+from geodiff.schema import TIME, UsageError
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
-from geodiff.tasks.targets import choose_targets, days_of
+from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.version import __version__
 
 KM2_PER_S_PER_PASS = 2.5
@@ -63,8 +66,40 @@ def bbox_of(config: SuperresConfig) -> tuple[float, float, float, float]:
     return (west, south, east, north)
 
 
-def find_scenes(config: SuperresConfig) -> tuple[Source, list[pystac.Item]]:
-    """Search the catalogue of a configuration, in the order of time."""
+@dataclass(frozen=True)
+class Found:
+    """What a configuration comes to once its model and its scenes are known: enough to name the run, nothing read yet.
+
+    Attributes:
+        config: with the bands that the model restores.
+        model: to restore with.
+        source: the catalogue.
+        items: the scenes, in the order of time.
+        run_id: hash of configuration, scenes and model.
+    """
+
+    config: SuperresConfig
+    model: ModelRef
+    source: Source
+    items: tuple[pystac.Item, ...]
+    run_id: str
+
+
+def find_run(config: SuperresConfig, *, progress: Progress) -> Found:
+    """Find the model, search the catalogue, and name the run.
+
+    Args:
+        config: what to do.
+        progress: told of the search.
+
+    Raises:
+        GeodiffError: the catalogue or the model fails; no scenes.
+        UsageError: bands, dates or region that cannot be.
+    """
+    model = find_model(config.model)
+    bands = tuple(load_resolver(model, passes=config.passes, bands=config.bands).bands)
+    config = config.model_copy(update={"bands": bands})
+    progress("search", 0, 1)
     source = load_source(config.catalog)
     items = search(
         source,
@@ -74,10 +109,20 @@ def find_scenes(config: SuperresConfig) -> tuple[Source, list[pystac.Item]]:
         datetime=config.datetime,
         max_cloud=config.max_cloud,
     )
-    return source, items
+    progress("search", 1, 1)
+    return Found(config, model, source, tuple(items), _run_id(config, source, items, model))
 
 
-def make_plan(config: SuperresConfig, out: Path, *, name: str, workers: int, progress: Progress) -> Plan:
+def make_plan(
+    config: SuperresConfig,
+    out: Path,
+    *,
+    name: str,
+    workers: int,
+    progress: Progress,
+    found: Found | None = None,
+    chunk: int = CUBE_CHUNK_PX,
+) -> Plan:
     """Search, judge the dates, register them, and lay out the run. Reads samples of the scenes, writes nothing.
 
     Args:
@@ -86,32 +131,39 @@ def make_plan(config: SuperresConfig, out: Path, *, name: str, workers: int, pro
         name: of the region: a sub-folder of ``out`` and a collection of its catalogue.
         workers: for the estimate of time.
         progress: told of each stage.
+        found: from ``find_run(config)``, where it is at hand: the search is then not repeated.
+        chunk: side of the cube's Dask chunks in pixels; it does not change a value.
 
     Raises:
         GeodiffError: catalogue, scenes or model fail; no usable date.
         UsageError: bands, grid or target that cannot be.
     """
-    ref = find_model(config.model)
-    resolver = load_resolver(ref, passes=config.passes, bands=config.bands)
-    if tuple(resolver.bands) != tuple(config.bands):
-        config = config.model_copy(update={"bands": tuple(resolver.bands)})
-    progress("search", 0, 1)
-    source, items = find_scenes(config)
-    progress("search", 1, 1)
-    grid = choose_grid(
-        items, bbox=bbox_of(config), resolution_m=config.resolution_m, crs=config.crs, source=source
+    found = found or find_run(config, progress=progress)
+    config, source, items = found.config, found.source, found.items
+    grid = choose_grid(items, bbox=bbox_of(config), resolution_m=config.resolution_m, crs=config.crs, source=source)
+    cube = load_cube(items, source=source, bands=config.bands, grid=grid, mask=config.mask, chunk=chunk)
+    targets, clear, shifts = _judge(cube, config, progress)
+    job = _job(found, grid, targets, shifts, out / name / f"{found.run_id}.zarr", chunk)
+    return Plan(
+        job=job,
+        dates=tuple(str(np.datetime64(int(d), "D")) for d in days_of(cube[TIME].values)),
+        clear=clear,
+        area_km2=grid.area_km2,
+        tiles=len(list(job.plan.keys())) * len(targets),
+        seconds=_seconds(job, workers),
+        bytes=_bytes(job.spec, keep_member=config.keep_member),
     )
-    cube = load_cube(items, source=source, bands=config.bands, grid=grid, mask=config.mask, chunk=CUBE_CHUNK_PX)
+
+
+def _judge(
+    cube: xr.DataArray, config: SuperresConfig, progress: Progress
+) -> tuple[tuple[Target, ...], tuple[float, ...], tuple[tuple[float, float], ...]]:
+    """Targets, and of each date the clear fraction and the shift (east, north) in metres."""
     progress("judge dates", 0, 2)
     ranking = rank_dates(cube).sort_values("index")
-    clear = [float(value) for value in ranking["clear"]]
+    clear = tuple(float(value) for value in ranking["clear"])
     if max(clear, default=0.0) <= 0:
         require_usable(cube)
-    progress("judge dates", 1, 2)
-    shifts: tuple[tuple[float, float], ...] = ()
-    if config.coregister and cube.sizes[TIME] > 1:
-        shifts = tuple((float(x), float(y)) for x, y in estimate_shifts(cube).values)
-    progress("judge dates", 2, 2)
     targets = choose_targets(
         cube[TIME].values,
         clear,
@@ -120,32 +172,41 @@ def make_plan(config: SuperresConfig, out: Path, *, name: str, workers: int, pro
         every=config.every,
         min_clear=config.mask.min_clear,
     )
-    scenes = tuple(item.to_dict(include_self_link=True, transform_hrefs=False) for item in items)
-    run_id = _run_id(config, items, ref)
+    progress("judge dates", 1, 2)
+    shifts: tuple[tuple[float, float], ...] = ()
+    if config.coregister and cube.sizes[TIME] > 1:
+        shifts = tuple((float(x), float(y)) for x, y in estimate_shifts(cube).values)
+    progress("judge dates", 2, 2)
+    return targets, clear, shifts
+
+
+def _job(
+    found: Found,
+    grid: Grid,
+    targets: tuple[Target, ...],
+    shifts: tuple[tuple[float, float], ...],
+    store: Path,
+    chunk: int,
+) -> Job:
+    config, model = found.config, found.model
+    scenes = tuple(item.to_dict(include_self_link=True, transform_hrefs=False) for item in found.items)
+    scale = load_resolver(model, passes=config.passes, bands=config.bands).scale
     times = tuple(np.datetime64(round(t.day * 86_400), "s") for t in targets)
     spec = StoreSpec(
-        grid.zoom(resolver.scale),
-        tuple(resolver.bands),
+        grid.zoom(scale),
+        config.bands,
         times,
         members=config.keep_member,
-        attrs=_provenance(config, run_id, scenes, ref),
+        attrs=_provenance(config, found.run_id, scenes, model),
     )
-    job = Job(run_id, config, source, scenes, grid, targets, shifts, ref, out / name / f"{run_id}.zarr", spec)
-    days = days_of(cube[TIME].values)
-    return Plan(
-        job=job,
-        dates=tuple(str(np.datetime64(int(d), "D")) for d in days),
-        clear=tuple(clear),
-        area_km2=grid.area_km2,
-        tiles=len(list(job.plan.keys())) * len(targets),
-        seconds=_seconds(job, resolver, workers),
-        bytes=_bytes(spec, keep_member=config.keep_member),
-    )
+    return Job(found.run_id, config, found.source, scenes, grid, targets, shifts, model, store, spec, chunk)
 
 
-def _run_id(config: SuperresConfig, items: Sequence[pystac.Item], ref: ModelRef) -> str:
+def _run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item], ref: ModelRef) -> str:
+    """Catalogue and model count by what they are, not by how they were spelled."""
+    asked = {**config.model_dump(mode="json", exclude={"model"}), "catalog": source.location}
     weights = digest(ref.weights) if ref.weights else ref.name
-    return config_hash([config.model_dump(mode="json"), sorted(item.id for item in items), weights])
+    return config_hash([asked, sorted(item.id for item in items), weights])
 
 
 def _provenance(config: SuperresConfig, run_id: str, scenes: Sequence[dict[str, object]], ref: ModelRef) -> dict[str, object]:
@@ -158,7 +219,7 @@ def _provenance(config: SuperresConfig, run_id: str, scenes: Sequence[dict[str, 
     }
 
 
-def _seconds(job: Job, resolver: Resolver, workers: int) -> float:
+def _seconds(job: Job, workers: int) -> float:
     # Tiles carry halo and feather; encoding the dates counts like two passes.
     tile = job.config.tile
     padded = ((tile.core + 2 * (tile.feather + tile.halo)) / tile.core) ** 2
@@ -178,10 +239,8 @@ def check_out(out: Path) -> None:
     Raises:
         UsageError: it is a file, or may not be written.
     """
-    import os
-
-    folder = out
-    while not folder.exists():
+    folder = out.absolute()
+    while not os.path.exists(folder):  # unlike Path.exists, no error where a parent may not be looked into
         folder = folder.parent
     if not folder.is_dir():
         raise UsageError(f"--out {out}: {folder} is not a folder")

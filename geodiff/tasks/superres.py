@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
@@ -17,13 +16,13 @@ import xarray as xr
 
 from geodiff.config import SuperresConfig, TileConfig
 from geodiff.grid import TilePlan, Window
-from geodiff.outputs.atomic import write_json
+from geodiff.outputs.atomic import explained, read_json, write_json
 from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
-from geodiff.outputs.zarr_store import create_store, finalize
+from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError, X, Y
-from geodiff.tasks.job import Progress, restore_all
+from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, record
@@ -42,6 +41,19 @@ class Outcome:
 
     summary: dict[str, Any]
     resumed: bool
+
+
+def finished(out: Path, run_id: str) -> Outcome | None:
+    """The outcome of a run whose item is published in the catalogue of ``out``; None where there is none."""
+    item = find_item(out, run_id)
+    if item is None:
+        return None
+    asset = item.assets.get("summary")
+    summary = read_json(Path(asset.get_absolute_href() or asset.href)) if asset else None
+    if not isinstance(summary, dict):
+        summary = {"run_id": run_id, "item": item.self_href, "zarr": item.assets["zarr"].get_absolute_href()}
+    write_json(out / "summary.json", summary)
+    return Outcome(summary, resumed=True)
 
 
 def run(
@@ -63,27 +75,45 @@ def run(
         GeodiffError: as of reading, restoring and writing; what was stored stays stored.
     """
     job = plan.job
-    published = find_item(out, job.run_id)
-    if published is not None:
-        summary = json.loads(_summary_path(plan).read_text()) if _summary_path(plan).is_file() else record(plan)
-        write_json(out / "summary.json", summary)
-        return Outcome(summary, resumed=True)
+    earlier = finished(out, job.run_id)
+    if earlier is not None:
+        return earlier
     started = time.monotonic()
-    with exclusive(job.store):
+    with exclusive(job.store), explained(job.store.parent):
         create_store(job.store, job.spec)
+        share = _share_to_do(job)
         restore_all(job, workers=workers, scheduler=scheduler, progress=progress)
-        seconds = time.monotonic() - started
+        speed = _speed(plan, share, time.monotonic() - started)
         finalize(job.store, job.spec, progress=lambda done, total: progress("overviews", done, total))
         cogs = _cogs(plan, progress)
         progress("pictures", 0, 1)
         pictures = draw(job, job.cube())
         progress("pictures", 1, 1)
-        summary = _summary(plan, seconds, [*pictures.values(), *cogs], out=out, name=name)
+        summary = _summary(plan, speed, [*pictures.values(), *cogs], out=out, name=name)
         write_json(_summary_path(plan), summary)
         item = build_item(_run_record(plan), zarr=job.store, summary=_summary_path(plan), cogs=cogs, **pictures)
         publish_item(out, item, collection=name, description=f"Super-resolved Sentinel-2 of {name}")
-    write_json(out / "summary.json", summary)
+        write_json(out / "summary.json", summary)
     return Outcome(summary, resumed=False)
+
+
+def _share_to_do(job: Job) -> float:
+    """Share of the pixels (0-1) that an earlier, interrupted run did not restore."""
+    every = sum(region.window.rows * region.window.cols for region in regions(job.spec))
+    done = sum(region.window.rows * region.window.cols for region in done_regions(job.store, job.spec))
+    return 1 - done / every
+
+
+def _speed(plan: Plan, share: float, seconds: float) -> dict[str, Any]:
+    """Figures of the restoration alone; ``share`` of it was done in this process."""
+    restored = plan.area_km2 * len(plan.job.targets) * share
+    speed = restored / max(seconds, 1e-9)
+    return {
+        "seconds": round(seconds, 3),
+        "km2": round(restored, 4),
+        "km2_per_s": round(speed, 4),
+        "km2_per_s_per_member": round(speed * plan.job.config.ensemble, 4),
+    }
 
 
 def _cogs(plan: Plan, progress: Progress) -> list[Path]:
@@ -120,15 +150,12 @@ def peak_rss_mb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def _summary(plan: Plan, seconds: float, files: Sequence[Path], *, out: Path, name: str) -> dict[str, Any]:
+def _summary(plan: Plan, speed: dict[str, Any], files: Sequence[Path], *, out: Path, name: str) -> dict[str, Any]:
     job = plan.job
-    restored = plan.area_km2 * len(job.targets)
     stored = sum(path.stat().st_size for path in job.store.rglob("*") if path.is_file())
     return {
         **record(plan),
-        "seconds": round(seconds, 3),
-        "km2_per_s": round(restored / max(seconds, 1e-9), 4),
-        "km2_per_s_per_member": round(restored * job.config.ensemble / max(seconds, 1e-9), 4),
+        **speed,
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "bytes": stored,
         "zarr": str(job.store),
@@ -143,7 +170,7 @@ def superres(
     *,
     target: date | str | None = None,
     every: str | None = None,
-    model: str = "default",
+    model: str = "s2x4",
     ensemble: int = 4,
     passes: int = 2,
     seed: int = 0,
