@@ -29,9 +29,6 @@ from geodiff.schema import (
 )
 from geodiff.tasks.targets import Target, days_of
 
-ALIGN_PX = 4
-"""Side of the model's cells in low-resolution pixels; tile core, feather and halo should be multiples of it."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Restored:
@@ -39,7 +36,7 @@ class Restored:
 
     Attributes:
         mean: (band, y, x) float32 reflectance, NaN where not valid.
-        uncertainty: (band, y, x) float32, root mean square of the members' deviation from the mean; NaN without members.
+        uncertainty: (band, y, x) float32, root mean square of the members' deviation from the mean; NaN without any.
         valid: (y, x) bool: some date showed the ground.
         member: (band, y, x) float32, the first member; None when it is not kept.
     """
@@ -77,7 +74,7 @@ class CubeSource:
     """Windows of a cube as patches.
 
     Args:
-        cube: (time, band, y, x) with ``valid``, a CRS and, where dates were registered, ``shift_x_m`` and ``shift_y_m``.
+        cube: (time, band, y, x) with ``valid``, a CRS and, for registered dates, ``shift_x_m`` and ``shift_y_m``.
         bands: in the order that the resolver wants.
 
     Raises:
@@ -87,7 +84,9 @@ class CubeSource:
     def __init__(self, cube: xr.DataArray, bands: Sequence[str]) -> None:
         lacking = [band for band in bands if band not in cube[BAND].values]
         if lacking:
-            raise UsageError(f"the cube has no band {', '.join(lacking)}: it has {', '.join(map(str, cube[BAND].values))}")
+            raise UsageError(
+                f"the cube has no band {', '.join(lacking)}: it has {', '.join(map(str, cube[BAND].values))}"
+            )
         self.cube = cube.sel({BAND: list(bands)}).transpose(TIME, BAND, Y, X)
         self.grid = grid_of(cube)
         self.days = days_of(cube[TIME].values)
@@ -137,21 +136,10 @@ class CubeSource:
 
 
 def input_window(plan: TilePlan, key: TileKey) -> Window:
-    """What the model sees of a tile: its input window without what lies beyond the grid.
-
-    Edges stay on the lattice of ``ALIGN_PX`` pixels, on which the cells of the model lie, so that neighbours cut the
-    same cells; up to three pixels beyond the grid are then part of the patch, and not valid.
-    """
-    whole, (row0, col0), (rows, cols) = plan.input_window(key), plan.grid.lattice_origin, plan.grid.shape
-    top, bottom = _aligned(whole.top, whole.top + whole.rows, rows, row0)
-    left, right = _aligned(whole.left, whole.left + whole.cols, cols, col0)
-    return Window(top, left, bottom - top, right - left)
-
-
-def _aligned(first: int, last: int, size: int, origin: int) -> tuple[int, int]:
-    """[first, last) cut to [0, size), grown to whole cells of the absolute lattice."""
-    low, high = max(first, 0) + origin, min(last, size) + origin
-    return low // ALIGN_PX * ALIGN_PX - origin, -(-high // ALIGN_PX) * ALIGN_PX - origin
+    """What the model sees of a tile: its input window without what lies beyond the grid."""
+    inside = plan.input_window(key).intersect(Window(0, 0, *plan.grid.shape))
+    assert inside is not None, "a tile of the plan reaches the grid"
+    return inside
 
 
 def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tuple[FloatArray, Window]:
@@ -266,7 +254,7 @@ def restore_window(
 
 def _split(channels: FloatArray, bands: int, recipe: Recipe) -> Restored:
     mean, uncertainty = channels[:bands], channels[bands : 2 * bands]
-    valid: BoolArray = np.isfinite(mean).all(0)
+    valid: BoolArray = np.asarray(np.isfinite(mean).all(0))
     return Restored(mean, uncertainty, valid, channels[2 * bands :] if recipe.keep_member else None)
 
 

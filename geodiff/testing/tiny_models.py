@@ -1,0 +1,124 @@
+"""Small untrained models and the patches and cubes to feed them, for tests of everything but the quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401 - registers .rio
+import torch
+import xarray as xr
+
+from geodiff.grid import Grid
+from geodiff.model.checkpoint import save_checkpoint
+from geodiff.model.images import ImageConfig, ImageDenoiser
+from geodiff.schema import BAND, BANDS_10M, SHIFT_X_M, SHIFT_Y_M, TIME, VALID, Patch, X, Y
+from geodiff.sensor import band_mtf
+
+UTM = "EPSG:32631"
+
+
+def tiny_config(*, residual_scale: float = 0.02) -> ImageConfig:
+    """The smallest configuration that has every part: about 40 thousand parameters."""
+    return ImageConfig(
+        bands=BANDS_10M,
+        scale=4,
+        residual_scale=(residual_scale,) * 4,
+        mtf=band_mtf(BANDS_10M),
+        stem_width=16,
+        decoder_width=8,
+        decoder_blocks=2,
+        detail_width=4,
+        trunk_width=16,
+        trunk_heads=2,
+        trunk_layers=2,
+        fusion_heads=4,
+    )
+
+
+def tiny_denoiser(*, seed: int = 0, residual_scale: float = 0.02) -> ImageDenoiser:
+    """An image denoiser with random weights, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = ImageDenoiser(tiny_config(residual_scale=residual_scale))
+        # The last layer starts near zero; here it must speak, so that what reaches it is seen.
+        with torch.no_grad():
+            model.detail.weight.mul_(10.0)
+    return model.eval()
+
+
+def tiny_weights(folder: Path, *, seed: int = 0) -> Path:
+    """A tiny denoiser stored as a checkpoint; path of the weights."""
+    path = folder / "tiny.safetensors"
+    save_checkpoint(tiny_denoiser(seed=seed), path, card={})
+    return path
+
+
+def random_patch(
+    shape: tuple[int, int] = (24, 24),
+    *,
+    dates: int = 3,
+    seed: int = 0,
+    target_index: int | None = 0,
+    clouds: float = 0.0,
+    origin_px: tuple[int, int] = (0, 0),
+) -> Patch:
+    """Smooth random reflectance with irregular days and shifts, and clouds in blocks of 4 x 4 pixels.
+
+    Args:
+        shape: (rows, columns).
+        dates: number of dates.
+        seed: of everything.
+        target_index: the observed target date; None for a day between the first two.
+        clouds: share of the blocks that is hidden.
+        origin_px: of the patch on the absolute lattice.
+    """
+    random = np.random.default_rng(seed)
+    rows, cols = shape
+    coarse = random.uniform(0.05, 0.4, (dates, 4, -(-rows // 4), -(-cols // 4)))
+    image = coarse.repeat(4, -2).repeat(4, -1)[..., :rows, :cols] + random.normal(0, 0.01, (dates, 4, rows, cols))
+    hidden = random.random((dates, -(-rows // 4), -(-cols // 4))) < clouds
+    shift = random.uniform(-1, 1, (dates, 2))
+    days = 18_000.0 + np.cumsum(random.uniform(2, 30, dates))
+    if target_index is not None:
+        shift -= shift[target_index]
+    return Patch(
+        reflectance=image.astype(np.float32),
+        valid=~hidden.repeat(4, 1).repeat(4, 2)[:, :rows, :cols],
+        days=days,
+        target_day=float(days[0] + 1 if target_index is None else days[target_index]),
+        target_index=target_index,
+        shift_px=shift.astype(np.float32),
+        pixel_m=10.0,
+        origin_px=origin_px,
+    )
+
+
+def random_cube(
+    shape: tuple[int, int],
+    *,
+    dates: int = 3,
+    seed: int = 0,
+    origin: tuple[float, float] = (5e5, 4e6),
+    clouds: float = 0.2,
+) -> xr.DataArray:
+    """The cube of a ``random_patch``, in UTM at 10 m, NaN under its clouds, with its shifts."""
+    patch = random_patch(shape, dates=dates, seed=seed, clouds=clouds)
+    grid = Grid(UTM, (10.0, 10.0), origin, shape)
+    times: npt.NDArray[np.datetime64] = (patch.days * 86_400).astype("datetime64[s]").astype("datetime64[ns]")
+    cube = xr.DataArray(
+        np.where(patch.valid[:, None], patch.reflectance, np.float32("nan")),
+        dims=(TIME, BAND, Y, X),
+        coords={
+            TIME: times,
+            BAND: list(BANDS_10M),
+            Y: grid.y,
+            X: grid.x,
+            VALID: ((TIME, Y, X), patch.valid),
+            SHIFT_X_M: (TIME, 10.0 * patch.shift_px[:, 1]),
+            SHIFT_Y_M: (TIME, -10.0 * patch.shift_px[:, 0]),
+        },
+    )
+    labelled: xr.DataArray = cube.rio.write_crs(UTM)
+    return labelled
