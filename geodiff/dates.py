@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from geodiff.schema import UsageError
 
@@ -40,3 +41,18 @@ def _moment(text: str, *, end: bool) -> datetime:
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a date: give YYYY-MM-DD, for instance 2021-06-01") from None
     return following - timedelta(microseconds=1) if end else begin
+
+
+def season_distance(days: Any) -> Any:
+    """How far apart two days are for vegetation and light: the distance within the year, and a sixth of that in time.
+
+    Ground a year away looks more alike than ground three months away; the weights are ours.
+
+    Args:
+        days: difference in days; a number, or an array or tensor of any shape.
+
+    Returns:
+        Of the same kind, in days, 0 for the same day.
+    """
+    within_year = abs((days + 182.625) % 365.25 - 182.625)
+    return within_year + abs(days) / 6.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from geodiff.dates import season_distance
 from geodiff.model.images import REFLECTANCE_MEAN, Series, shift_image
 
 MEMORY_DAYS = 30.0
@@ -15,8 +16,8 @@ def build_series(
 ) -> tuple[Series, Tensor]:
     """Make a series with its reference: the target date where it is clear, the nearest clear dates elsewhere.
 
-    Other dates are moved into the frame of the target and averaged with weights exp(-|days| / 30), so that the nearest
-    clear date rules. Pixels that no date shows hold the mean reflectance.
+    Other dates are moved into the frame of the target and averaged with weights exp(-d / 30), d the season distance in
+    days, so that the most alike clear date rules. Pixels that no date shows hold the mean reflectance.
 
     Args:
         reflectance: (batch, times, band, y, x) float32.
@@ -33,7 +34,7 @@ def build_series(
     clean = torch.where(valid[:, :, None], reflectance, 0.0)
     stacked = torch.cat([clean, valid[:, :, None].to(clean.dtype)], 2)
     moved = shift_image(stacked.flatten(0, 1), shift_px.flatten(0, 1)).unflatten(0, (batch, times))
-    weight = torch.exp(-days.abs() / MEMORY_DAYS).clamp_min(1e-6)[:, :, None, None]
+    weight = torch.exp(-season_distance(days) / MEMORY_DAYS).clamp_min(1e-6)[:, :, None, None]
     cover = (weight * moved[:, :, -1]).sum(1)
     filled = (weight[:, :, None] * moved[:, :, :-1]).sum(1) / cover.clamp_min(1e-9)[:, None]
     known = moved[:, :, -1].amax(1) > 0.5

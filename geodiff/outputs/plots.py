@@ -89,8 +89,8 @@ def quicklook(
     worst = _worst(uncertainty)
     figure, axes = _panels(3, scene, close, extra_in=0.9)
     captions = (
-        f"low resolution, {pixel_m:g} m, {dates[0]}",
-        f"restored {scale}x, {pixel_m / scale:g} m, {dates[-1]}",
+        f"low resolution, {pixel_m:.3g} m, {dates[0]}",
+        f"restored {scale}x, {pixel_m / scale:.3g} m, {dates[-1]}",
         "uncertainty",
     )
     for row, view in zip(axes, (scene, close), strict=True):

@@ -61,7 +61,7 @@ def run_demo(out: Path, *, workers: int, progress: Progress, ensemble: int = 4) 
     plan = make_plan(config, out, name=name, workers=workers, progress=progress)
     outcome = run(plan, out, name=name, workers=workers, progress=progress)
     resolvers = [load_resolver(find_model(model), bands=BANDS_10M) for model in ("bicubic", "median", DEFAULT_MODEL)]
-    result = wald(plan.job.cube().compute(), resolvers, progress=lambda done, n: progress("Wald protocol", done, n))
+    result = wald(plan.job.cube().compute(), resolvers, workers=workers, progress=lambda done, n: progress("Wald protocol", done, n))
     picture = _picture(result, out, name)
     summary = {
         **outcome.summary,
@@ -91,8 +91,13 @@ def _real(out: Path, ensemble: int, progress: Progress) -> tuple[str, SuperresCo
     folder = root / "sentinel2" / "boadella" if root else None
     if folder is None or not folder.is_dir():
         return None
+    # The files mark no gaps: their zeros are dark water. A number that does not occur says so.
     catalog = build_catalog(
-        folder, out / "scenes", bands=BOADELLA_BANDS, progress=lambda done, n: progress("catalogue", done, n)
+        folder,
+        out / "scenes",
+        bands=BOADELLA_BANDS,
+        nodata=-32_768,
+        progress=lambda done, n, _: progress("catalogue", done, n),
     )
     config = SuperresConfig(
         catalog=str(catalog),

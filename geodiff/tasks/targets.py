@@ -9,12 +9,14 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.dates import season_distance
 from geodiff.schema import UsageError
 
 MAX_DATES = 6
 """Dates that the denoiser sees for one target; more cost time and change little."""
 
 MEMORY_DAYS = 60.0
+REACH_DAYS = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def choose_targets(
 ) -> tuple[Target, ...]:
     """Choose the days to restore and their dates.
 
-    A date enters with its score x exp(-|days| / 60); the target's own date always enters.
+    A date enters with its score x exp(-d / 60), d its season distance in days; the target's own date always enters.
 
     Args:
         times: of the cube, increasing.
@@ -83,13 +85,13 @@ def choose_targets(
 
 def _target(day: float, days: npt.NDArray[np.float64], quality: npt.NDArray[np.float64], max_dates: int) -> Target:
     """``quality`` is negative for a date that is not clear enough."""
-    if not days[0] - MEMORY_DAYS <= day <= days[-1] + MEMORY_DAYS:
+    if not days[0] - REACH_DAYS <= day <= days[-1] + REACH_DAYS:
         first, last, asked = (np.datetime64(int(np.floor(d)), "D") for d in (days[0], days[-1], day))
         raise UsageError(f"target {asked} lies over 60 days outside the series {first} to {last}: widen --datetime")
     same = np.flatnonzero(np.floor(days) == np.floor(day))
     index = int(same[0]) if same.size else None
     moment = float(days[index]) if index is not None else day + 0.5
-    score = quality * np.exp(-np.abs(days - moment) / MEMORY_DAYS)
+    score = quality * np.exp(-season_distance(days - moment) / MEMORY_DAYS)
     order = sorted(range(len(days)), key=lambda i: (i != index, -score[i], i))
     chosen = [i for i in order if i == index or quality[i] >= 0][:max_dates]
     return Target(moment, index, tuple(sorted(chosen or order[:1])))

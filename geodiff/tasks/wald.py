@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,7 @@ def wald(
     *,
     hidden: bool = True,
     seed: int = 0,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> WaldResult:
     """Degrade a cube, restore every clear date with every model, and score it against the original.
@@ -121,13 +123,15 @@ def wald(
         resolvers: of one scale.
         hidden: also restore each date without showing it.
         seed: of the noise.
+        workers: threads.
         progress: told of restorations done.
 
     Raises:
         GeodiffError: no clear date, or a scene that is too small.
     """
     scale = resolvers[0].scale
-    coarse = degrade_cube(cube, scale=scale)
+    full = cube.compute()
+    coarse = degrade_cube(full, scale=scale)
     coarse = with_shifts(coarse) if coarse.sizes[TIME] > 1 else coarse
     ranking = rank_dates(coarse).sort_values("index")
     clear, score = list(ranking["clear"]), list(ranking["score"])
@@ -138,20 +142,26 @@ def wald(
     targets = [choose_targets(times, clear, score, target=times[i].astype("datetime64[D]").item())[0] for i in dates]
     drawn = max(range(len(dates)), key=lambda i: score[dates[i]])
     cases = [(i, r, h) for i in range(len(dates)) for r in resolvers for h in ((False, True) if hidden else (False,))]
+    cases = [(i, r, h) for i, r, h in cases if not h or len(targets[i].dates) > 1]
+
+    def score_case(case: tuple[int, Resolver, bool]) -> tuple[Score, FloatArray]:
+        which, resolver, without = case
+        target = _without(targets[which]) if without else targets[which]
+        mean = _restore(coarse, target, resolver, seed)
+        truth, seen = _truth(full, dates[which], mean.shape)
+        return Score(target.label, resolver.name, without, cpsnr(mean, truth, seen)), mean
+
     scores: list[Score] = []
     panels: dict[str, FloatArray] = {}
-    for number, (which, resolver, without) in enumerate(cases, 1):
-        target = _without(targets[which]) if without else targets[which]
-        if target.dates:
-            mean = _restore(coarse, target, resolver, seed)
-            truth, seen = _truth(cube, dates[which], mean.shape)
-            scores.append(Score(target.label, resolver.name, without, cpsnr(mean, truth, seen)))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for (which, resolver, without), (found, mean) in zip(cases, pool.map(score_case, cases), strict=True):
+            scores.append(found)
             if which == drawn and not without:
                 panels[resolver.name] = mean
-        if progress:
-            progress(number, len(cases))
+            if progress:
+                progress(len(scores), len(cases))
     low = coarse.isel({TIME: dates[drawn]}).values
-    original, _ = _truth(cube, dates[drawn], (low.shape[0], low.shape[1] * scale, low.shape[2] * scale))
+    original, _ = _truth(full, dates[drawn], (low.shape[0], low.shape[1] * scale, low.shape[2] * scale))
     shown = {"low resolution": low, **panels, "original": original}
     return WaldResult(tuple(scores), shown, targets[drawn].label, float(np.mean(grid_of(cube).pixel_m)))
 
@@ -170,5 +180,5 @@ def _restore(coarse: xr.DataArray, target: Target, resolver: Resolver, seed: int
 
 def _truth(cube: xr.DataArray, index: int, shape: tuple[int, ...]) -> tuple[FloatArray, BoolArray]:
     """The original of a date, and its clear pixels."""
-    original = cube.isel({TIME: index, Y: slice(0, shape[-2]), X: slice(0, shape[-1])}).compute()
+    original = cube.isel({TIME: index, Y: slice(0, shape[-2]), X: slice(0, shape[-1])})
     return original.values, original[VALID].values

@@ -29,6 +29,9 @@ from geodiff.schema import (
 )
 from geodiff.tasks.targets import Target, days_of
 
+RIM_PX = 12
+"""Low-resolution pixels beyond the grid that a patch keeps, all of them not valid."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Restored:
@@ -136,8 +139,12 @@ class CubeSource:
 
 
 def input_window(plan: TilePlan, key: TileKey) -> Window:
-    """What the model sees of a tile: its input window without what lies beyond the grid."""
-    inside = plan.input_window(key).intersect(Window(0, 0, *plan.grid.shape))
+    """What the model sees of a tile: its input window without what lies far beyond the grid.
+
+    A rim of ``RIM_PX`` that no date shows stays, so that for the model the scene ends as it does under a cloud, and not
+    in the padding of its convolutions.
+    """
+    inside = plan.input_window(key).intersect(Window(0, 0, *plan.grid.shape).expand(RIM_PX))
     assert inside is not None, "a tile of the plan reaches the grid"
     return inside
 
