@@ -100,7 +100,8 @@ def _config(card: Mapping[str, Any], path: Path) -> ImageConfig:
         elif name in ("residual_scale", "mtf"):
             good = isinstance(value, list) and len(value) == len(bands) and all(_between(v, 0, 1) for v in value)
         else:
-            good = type(value) is int and 0 <= value <= MAX_SIZE
+            least = 0 if name in ("stem_blocks", "decoder_blocks", "trunk_layers", "reach") else 1
+            good = type(value) is int and least <= value <= MAX_SIZE
         if not good:
             raise GeodiffError(f"the configuration beside {path} has an impossible value for {name}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}

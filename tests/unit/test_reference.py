@@ -1,0 +1,73 @@
+"""The clear-sky reference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from geodiff.dates import season_distance
+from geodiff.model.images import REFLECTANCE_MEAN, Series
+from geodiff.model.reference import MEMORY_DAYS, build_series
+
+
+def _flat(values: list[float], days: list[float], valid: Tensor, target: int) -> tuple[Series, Tensor]:
+    dates = len(values)
+    image = torch.tensor(values)[None, :, None, None, None].expand(1, dates, 4, 8, 8).clone()
+    return build_series(
+        image, valid, torch.tensor([days]), torch.zeros(1, dates, 2), torch.tensor([target]), torch.tensor([10.0])
+    )
+
+
+def test_the_target_rules_where_it_is_clear_and_the_nearest_dates_elsewhere() -> None:
+    valid = torch.ones(1, 3, 8, 8, dtype=torch.bool)
+    valid[0, 1, :, :4] = False
+    series, known = _flat([0.1, 0.2, 0.5], [-3.0, 0.0, 90.0], valid, 1)
+    assert torch.equal(series.observed[0], valid[0, 1])
+    assert known.all()
+    torch.testing.assert_close(series.reference[0, :, :, 4:], torch.full((4, 8, 4), 0.2))
+    near, far = math.exp(-season_distance(3.0) / MEMORY_DAYS), math.exp(-season_distance(90.0) / MEMORY_DAYS)
+    assert near > 5 * far
+    wanted = (near * 0.1 + far * 0.5) / (near + far)
+    torch.testing.assert_close(series.reference[0, :, :, :4], torch.full((4, 8, 4), wanted))
+
+
+def test_without_a_target_no_pixel_is_observed() -> None:
+    series, known = _flat([0.1, 0.3], [-30.0, 30.0], torch.ones(1, 2, 8, 8, dtype=torch.bool), -1)
+    assert not series.observed.any()
+    assert known.all()
+    torch.testing.assert_close(series.reference, torch.full((1, 4, 8, 8), 0.2))
+
+
+def test_what_no_date_shows_holds_the_mean_and_is_not_known() -> None:
+    valid = torch.ones(1, 2, 8, 8, dtype=torch.bool)
+    valid[..., 2:5] = False
+    series, known = _flat([0.1, 0.3], [0.0, 5.0], valid, 0)
+    assert torch.equal(known[0], valid[0, 0])
+    torch.testing.assert_close(series.reference[0, :, :, 2:5], torch.full((4, 8, 3), REFLECTANCE_MEAN))
+
+
+def test_the_same_season_a_year_off_is_more_alike_than_three_months_off() -> None:
+    hidden = torch.ones(1, 3, 8, 8, dtype=torch.bool)
+    hidden[0, 0] = False
+    series, _ = _flat([0.9, 0.1, 0.3], [0.0, 365.25, 91.0], hidden, 0)
+    assert 0.1 < series.reference.mean().item() < 0.2
+
+
+@pytest.mark.parametrize("days", [400.0, 30_000.0])
+def test_a_date_far_away_still_fills(days: float) -> None:
+    series, known = _flat([0.37], [days], torch.ones(1, 1, 8, 8, dtype=torch.bool), -1)
+    assert known.all()
+    torch.testing.assert_close(series.reference, torch.full((1, 4, 8, 8), 0.37))
+
+
+def test_other_dates_are_moved_into_the_frame_of_the_target() -> None:
+    ramp = torch.arange(8.0).expand(4, 8, 8) / 10
+    image = torch.stack([ramp, ramp - 0.1])[None]
+    valid = torch.ones(1, 2, 8, 8, dtype=torch.bool)
+    valid[0, 0] = False
+    shift = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
+    series, _ = build_series(image, valid, torch.zeros(1, 2), shift, torch.tensor([0]), torch.tensor([10.0]))
+    torch.testing.assert_close(series.reference[0, :, :, :-1], ramp[:, :, :-1], atol=1e-6, rtol=0)
