@@ -24,6 +24,10 @@ CLEAR = 0.9
 """Dates that are at least this clear are restored and scored."""
 
 
+CUT_PX = 2
+"""Low-resolution pixels at the border of a scene that the sensor model cannot see whole."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One date restored by one model.
@@ -81,11 +85,12 @@ def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
         scale: integer ratio.
 
     Returns:
-        The degraded cube; a pixel is valid where all that it covers is.
+        The degraded cube without its outer ``CUT_PX`` pixels, whose point spread reaches beyond the scene; a pixel is
+        valid where all that it covers is.
     """
     grid = grid_of(cube)
     rows, cols = (size // scale for size in grid.shape)
-    if min(rows, cols) < 8:
+    if min(rows, cols) < 8 + 2 * CUT_PX:
         raise GeodiffError(f"a scene of {grid.shape} pixels is too small for the Wald protocol at x{scale}")
     full = cube.isel({Y: slice(0, rows * scale), X: slice(0, cols * scale)}).transpose(*CUBE_DIMS).compute()
     valid = full[VALID].values
@@ -103,7 +108,8 @@ def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
             VALID: ((TIME, Y, X), seen),
         },
     )
-    labelled: xr.DataArray = coarse.rio.write_crs(grid.crs)
+    whole = slice(CUT_PX, -CUT_PX)
+    labelled: xr.DataArray = coarse.isel({Y: whole, X: whole}).rio.write_crs(grid.crs)
     return labelled
 
 
@@ -148,7 +154,7 @@ def wald(
         which, resolver, without = case
         target = _without(targets[which]) if without else targets[which]
         mean = _restore(coarse, target, resolver, seed)
-        truth, seen = _truth(full, dates[which], mean.shape)
+        truth, seen = _truth(full, dates[which], mean.shape, scale)
         return Score(target.label, resolver.name, without, cpsnr(mean, truth, seen)), mean
 
     scores: list[Score] = []
@@ -161,7 +167,7 @@ def wald(
             if progress:
                 progress(len(scores), len(cases))
     low = coarse.isel({TIME: dates[drawn]}).values
-    original, _ = _truth(full, dates[drawn], (low.shape[0], low.shape[1] * scale, low.shape[2] * scale))
+    original, _ = _truth(full, dates[drawn], (low.shape[0], low.shape[1] * scale, low.shape[2] * scale), scale)
     shown = {"low resolution": low, **panels, "original": original}
     return WaldResult(tuple(scores), shown, targets[drawn].label, float(np.mean(grid_of(cube).pixel_m)))
 
@@ -178,7 +184,9 @@ def _restore(coarse: xr.DataArray, target: Target, resolver: Resolver, seed: int
     return restore_window(source, target, Window(0, 0, rows * resolver.scale, cols * resolver.scale), recipe).mean
 
 
-def _truth(cube: xr.DataArray, index: int, shape: tuple[int, ...]) -> tuple[FloatArray, BoolArray]:
+def _truth(cube: xr.DataArray, index: int, shape: tuple[int, ...], scale: int) -> tuple[FloatArray, BoolArray]:
     """The original of a date, and its clear pixels."""
-    original = cube.isel({TIME: index, Y: slice(0, shape[-2]), X: slice(0, shape[-1])})
+    first = CUT_PX * scale
+    rows, cols = slice(first, first + shape[-2]), slice(first, first + shape[-1])
+    original = cube.isel({TIME: index, Y: rows, X: cols})
     return original.values, original[VALID].values

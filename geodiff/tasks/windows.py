@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from geodiff.grid import TileKey, TilePlan, Window
@@ -30,7 +31,7 @@ from geodiff.schema import (
 from geodiff.tasks.targets import Target, days_of
 
 RIM_PX = 12
-"""Low-resolution pixels beyond the grid that a patch keeps, all of them not valid."""
+"""Low-resolution pixels beyond the grid that a patch keeps, mirrored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,22 +106,24 @@ class CubeSource:
         return relative
 
     def read(self, dates: Sequence[int], window: Window) -> tuple[FloatArray, BoolArray]:
-        """Reflectance (time, band, y, x) and valid (time, y, x) of a window; not valid beyond the grid."""
-        reflectance = np.zeros((len(dates), self.cube.sizes[BAND], window.rows, window.cols), np.float32)
-        valid = np.zeros((len(dates), window.rows, window.cols), np.bool_)
+        """Reflectance (time, band, y, x) and valid (time, y, x) of a window; mirrored beyond the grid.
+
+        Raises:
+            ValueError: the window does not reach the grid.
+        """
         inside = window.intersect(Window(0, 0, *self.grid.shape))
         if inside is None:
-            return reflectance, valid
+            raise ValueError(f"{window} does not reach the grid of {self.grid.shape}")
         rows, cols = inside.slices_in(Window(0, 0, *self.grid.shape))
         # The caller is one of many workers already: a scheduler of its own would only add threads.
         part = self.cube.isel({TIME: list(dates), Y: rows, X: cols}).compute(scheduler="synchronous")
-        to = inside.slices_in(window)
-        seen = np.isfinite(part.values).all(1)
+        valid = np.isfinite(part.values).all(1)
         if VALID in part.coords:
-            seen &= part[VALID].values
-        reflectance[:, :, to[0], to[1]] = np.where(seen[:, None], part.values, 0.0)
-        valid[:, to[0], to[1]] = seen
-        return reflectance, valid
+            valid &= part[VALID].values
+        reflectance = np.where(valid[:, None], part.values, np.float32(0))
+        down = _mirrored(window.top - inside.top, window.rows, inside.rows)
+        right = _mirrored(window.left - inside.left, window.cols, inside.cols)
+        return reflectance[:, :, down][..., right], valid[:, down][..., right]
 
     def patch(self, target: Target, window: Window, block: tuple[FloatArray, BoolArray], at: Window) -> Patch:
         """The patch of ``window``, cut from a block that was read ``at`` a larger window."""
@@ -138,11 +141,18 @@ class CubeSource:
         )
 
 
+def _mirrored(first: int, count: int, size: int) -> npt.NDArray[np.intp]:
+    """Indices [first, first + count) of an axis of ``size`` pixels, reflected at its ends."""
+    index = np.arange(first, first + count)
+    index = np.where(index < 0, -1 - index, index)
+    return np.clip(np.where(index >= size, 2 * size - 1 - index, index), 0, size - 1)
+
+
 def input_window(plan: TilePlan, key: TileKey) -> Window:
     """What the model sees of a tile: its input window without what lies far beyond the grid.
 
-    A rim of ``RIM_PX`` that no date shows stays, so that for the model the scene ends as it does under a cloud, and not
-    in the padding of its convolutions.
+    A rim of ``RIM_PX`` stays, in which the scene is mirrored, so that it does not end for the model in the padding of
+    its convolutions.
     """
     inside = plan.input_window(key).intersect(Window(0, 0, *plan.grid.shape).expand(RIM_PX))
     assert inside is not None, "a tile of the plan reaches the grid"
