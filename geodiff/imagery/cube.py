@@ -16,7 +16,7 @@ import xarray as xr
 from geodiff.config import MaskConfig
 from geodiff.grid import Grid
 from geodiff.imagery.lattice import choose_grid, grid_of, reaches
-from geodiff.imagery.masking import SCREEN_BANDS, scl_valid, spectral_cloud_screen
+from geodiff.imagery.masking import SCREEN_BANDS, scl_valid, screen_dates
 from geodiff.imagery.sources import Source
 from geodiff.imagery.stacking import Stacker
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError, X, Y
@@ -69,15 +69,16 @@ def load_cube(
     days = _by_day(scenes)
     stacker = Stacker(source, grid, chunk)
     steps = [_day_step(group, stacker, read, len(names), mask) for group in days]
-    reflectance = da.stack([step[0] for step in steps])
     valid = da.stack([step[1] for step in steps])
     if screen:
         lacking = np.array([any(source.find_scl(item) is None for item in group) for group in days])
-        looks = reflectance[:, [read.index(band) for band in SCREEN_BANDS]]
-        valid &= spectral_cloud_screen(looks, mask, grid.pixel_m) | ~lacking[:, None, None]
-    clear = da.where(valid[:, None], reflectance[:, : len(names)], np.float32(np.nan))
+        places = [read.index(band) for band in SCREEN_BANDS]
+        clear = screen_dates([step[0] for step in steps], places, mask, grid.pixel_m)
+        valid &= clear | ~lacking[:, None, None]
+    reflectance = da.stack([step[0][: len(names)] for step in steps])
+    seen = da.where(valid[:, None], reflectance, np.float32(np.nan))
     used = [word for word, on in (("scl", any(classified)), ("spectral", bool(screen))) if on]
-    cube = _label(clear, valid, days, names, grid)
+    cube = _label(seen, valid, days, names, grid)
     return cube.assign_attrs(cloud_mask=", ".join(used) or "none")
 
 

@@ -7,7 +7,7 @@ read with a margin of that distance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import dask.array as da
@@ -30,6 +30,7 @@ CLOUD_BRIGHT = 0.25  # blue that is cloud whatever the series says, unless the p
 STABLE_SPREAD = 0.03  # a surface is always bright if its median blue lies no further above the dark quarter
 SHADOW_FALL = 0.60  # near infrared below this part of the pixel's median is shadow, if a cloud is near
 SHADOW_LAND = 0.12  # median near infrared below which the pixel is water, where shadows do not show
+CLOUD, DARK = 1, 2  # marks of a pixel
 SHADOW_REACH_M = 1_000.0  # how far from its cloud a shadow may lie
 
 _Array = TypeVar("_Array", npt.NDArray[np.generic], da.Array)
@@ -82,24 +83,54 @@ def spectral_cloud_screen(series: _Array, mask_config: MaskConfig, pixel_m: tupl
     if series.ndim != 4 or series.shape[1] != len(SCREEN_BANDS):
         raise GeodiffError(f"the cloud screen needs (time, 3, y, x) of {SCREEN_BANDS}, got shape {series.shape}")
     if isinstance(series, da.Array):
-        whole = series.rechunk({0: -1, 1: -1})
-        reach_m = SHADOW_REACH_M + mask_config.dilation_m + 3 * max(pixel_m)
-        return _with_margin(_screen, whole, reach_m, pixel_m, args=(mask_config, pixel_m), drop_axis=1)
-    return _screen(np.asarray(series, np.float32), mask_config, pixel_m)
+        dates = [series[index].rechunk({0: -1}) for index in range(len(series))]
+        return screen_dates(dates, range(len(SCREEN_BANDS)), mask_config, pixel_m)
+    return _without_suspects(_suspects(np.asarray(series, np.float32)), mask_config, pixel_m)
 
 
-def _screen(series: FloatArray, config: MaskConfig, pixel_m: tuple[float, float]) -> BoolArray:
+def screen_dates(
+    dates: Sequence[da.Array], bands: Sequence[int], mask_config: MaskConfig, pixel_m: tuple[float, float]
+) -> da.Array:
+    """``spectral_cloud_screen`` of dates that come as separate arrays.
+
+    Args:
+        dates: (band, y, x) reflectance of each date, of equal chunks that hold all bands.
+        bands: where ``SCREEN_BANDS`` are among the bands.
+        mask_config, pixel_m: as for ``spectral_cloud_screen``.
+
+    Returns:
+        (time, y, x) bool.
+    """
+    # Two steps, so that what is read with a margin is one byte per pixel and not the series.
+    chunks = ((len(dates),), *dates[0].chunks[1:])
+    empty = np.empty((0, 0, 0), np.uint8)
+    marks = da.map_blocks(_suspects_of, *dates, bands=tuple(bands), dtype=np.uint8, chunks=chunks, meta=empty)
+    reach_m = SHADOW_REACH_M + mask_config.dilation_m + 3 * max(pixel_m)
+    return _with_margin(_without_suspects, marks.rechunk({0: 1}), reach_m, pixel_m, args=(mask_config, pixel_m))
+
+
+def _suspects_of(*dates: FloatArray, bands: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return _suspects(np.stack([date[list(bands)] for date in dates]))
+
+
+def _suspects(series: FloatArray) -> npt.NDArray[np.uint8]:
+    """Judge each pixel by its own series, (time, 3, y, x) -> (time, y, x): sum of ``CLOUD`` and ``DARK``."""
     blue, red, near_infrared = series[:, 0], series[:, 1], series[:, 2]
-    cloud = _cloudy(blue, red)
     land = _level(near_infrared, 0.5)
     # A comparison with NaN is False: pixels without data are neither cloud nor shadow.
     dark = (near_infrared < SHADOW_FALL * land) & (land > SHADOW_LAND)
-    clear = np.ones(blue.shape, bool)
-    for index in range(len(blue)):
-        core = ndimage.binary_opening(cloud[index], np.ones((3, 3)))  # drops roofs and boats
+    return (CLOUD * _cloudy(blue, red) + DARK * dark).astype(np.uint8)
+
+
+def _without_suspects(marks: npt.NDArray[np.uint8], config: MaskConfig, pixel_m: tuple[float, float]) -> BoolArray:
+    """Clear pixels (time, y, x): beyond the reach of clouds, and of dark pixels that lie near a cloud."""
+    clear = np.ones(marks.shape, bool)
+    for index, mark in enumerate(marks):
+        core = ndimage.binary_opening((mark & CLOUD) > 0, np.ones((3, 3)))  # drops roofs and boats
         if not core.any():
             continue
-        shadow = ndimage.binary_opening(dark[index] & within(core, SHADOW_REACH_M, pixel_m), np.ones((3, 3)))
+        near = ((mark & DARK) > 0) & within(core, SHADOW_REACH_M, pixel_m)
+        shadow = ndimage.binary_opening(near, np.ones((3, 3)))
         clear[index] = ~within(core | shadow, config.dilation_m, pixel_m)
     return clear
 
@@ -138,15 +169,12 @@ def _with_margin(
     pixel_m: tuple[float, float],
     *,
     args: tuple[object, ...],
-    drop_axis: int | None = None,
 ) -> da.Array:
     """Map ``function`` over the spatial pieces of ``array``, each read with a margin that is cut off afterwards."""
     rows, cols = (math.ceil(margin_m * (1 + 1e-6) / side) for side in (pixel_m[1], pixel_m[0]))
-    depth = [0] * (array.ndim - 2) + [min(rows, array.shape[-2]), min(cols, array.shape[-1])]
-    wide = da.overlap.overlap(array, depth=dict(enumerate(depth)), boundary="none", allow_rechunk=True)
-    empty = np.empty((0,) * (array.ndim - (drop_axis is not None)), bool)
-    found = da.map_blocks(function, wide, *args, dtype=bool, drop_axis=drop_axis, meta=empty)
-    kept = [size for axis, size in enumerate(depth) if axis != drop_axis]
-    trimmed = da.overlap.trim_internal(found, dict(enumerate(kept)), boundary="none")
-    result: da.Array = trimmed.rechunk(tuple(c for axis, c in enumerate(array.chunks) if axis != drop_axis))
+    sizes = [0] * (array.ndim - 2) + [min(rows, array.shape[-2]), min(cols, array.shape[-1])]
+    depth = dict(enumerate(sizes))
+    wide = da.overlap.overlap(array, depth=depth, boundary="none", allow_rechunk=True)
+    found = da.map_blocks(function, wide, *args, dtype=bool, meta=np.empty((0,) * array.ndim, bool))
+    result: da.Array = da.overlap.trim_internal(found, depth, boundary="none").rechunk(array.chunks)
     return result

@@ -29,6 +29,9 @@ REMOTE_ENV = {
 }
 """Settings of GDAL for files behind a network; a source's own ``gdal_env`` wins."""
 
+BLOCK_CACHE_BYTES = 128 * 2**20
+"""What GDAL may keep of decoded blocks; its own default is a twentieth of the machine's memory."""
+
 
 @dataclass(frozen=True)
 class Stacker:
@@ -76,7 +79,9 @@ class Stacker:
             properties=False,
             band_coords=False,
             xy_coords=False,
-            gdal_env=DEFAULT_GDAL_ENV.updated(always={**REMOTE_ENV, **self.source.gdal_env}),
+            gdal_env=DEFAULT_GDAL_ENV.updated(
+                always={"GDAL_CACHEMAX": BLOCK_CACHE_BYTES, **REMOTE_ENV, **self.source.gdal_env}
+            ),
             errors_as_nodata=(),
             reader=partial(SceneReader, notes=by_href),
         )

@@ -105,7 +105,7 @@ def test_chunks_do_not_change_the_screen(chunk: int) -> None:
     whole = spectral_cloud_screen(image, MaskConfig(), PIXEL_M)
     lazy = spectral_cloud_screen(da.from_array(image, (1, 3, chunk, chunk)), MaskConfig(), PIXEL_M)
     np.testing.assert_array_equal(lazy.compute(), whole)
-    assert lazy.chunks[1][0] == min(chunk, 80)
+    assert lazy.chunks[1][0] == chunk
 
 
 def test_screen_on_boadella(geodiff_data: Path) -> None:
