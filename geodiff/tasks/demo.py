@@ -61,7 +61,12 @@ def run_demo(out: Path, *, workers: int, progress: Progress, ensemble: int = 4) 
     plan = make_plan(config, out, name=name, workers=workers, progress=progress)
     outcome = run(plan, out, name=name, workers=workers, progress=progress)
     resolvers = [load_resolver(find_model(model), bands=BANDS_10M) for model in ("bicubic", "median", DEFAULT_MODEL)]
-    result = wald(plan.job.cube().compute(), resolvers, workers=workers, progress=lambda done, n: progress("Wald protocol", done, n))
+    result = wald(
+        plan.job.cube().compute(),
+        resolvers,
+        workers=workers,
+        progress=lambda done, n: progress("Wald protocol", done, n),
+    )
     picture = _picture(result, out, name)
     summary = {
         **outcome.summary,

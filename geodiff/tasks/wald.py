@@ -93,7 +93,7 @@ def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
     if min(rows, cols) < 8 + 2 * CUT_PX:
         raise GeodiffError(f"a scene of {grid.shape} pixels is too small for the Wald protocol at x{scale}")
     full = cube.isel({Y: slice(0, rows * scale), X: slice(0, cols * scale)}).transpose(*CUBE_DIMS).compute()
-    valid = full[VALID].values
+    valid: BoolArray = np.asarray(full[VALID].values)
     mtf = band_mtf(tuple(str(band) for band in full[BAND].values))
     low = np.stack([degrade(_filled(image, seen), scale, mtf) for image, seen in zip(full.values, valid, strict=True)])
     seen = valid.reshape(len(valid), rows, scale, cols, scale).all((2, 4))

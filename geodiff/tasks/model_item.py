@@ -1,0 +1,112 @@
+"""Finish a trained model: calibrate it, and catalogue it as a STAC item with the MLM extension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pystac
+import torch
+
+from geodiff.imagery.places import read_places, split_places
+from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
+from geodiff.model.images import ImageConfig
+from geodiff.model.resolver import DiffusionResolver
+from geodiff.outputs.atomic import write_json
+from geodiff.tasks.calibrate import calibrate
+
+MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
+
+
+def publish_model(
+    weights: Path, root: Path, folder: Path, name: str, *, figures: Mapping[str, float] | None = None
+) -> Path:
+    """Calibrate trained weights on held-out ground and write them, their card and their STAC item to a folder.
+
+    Args:
+        weights: of ``train_superres``, with their card.
+        root: data folder of the training; its held-out strips are used.
+        folder: such as ``catalogs/models``: gets ``<name>.json`` and ``<name>/weights.safetensors`` with its card.
+        name: of the model.
+        figures: of an evaluation, kept in the card.
+
+    Returns:
+        The path of the STAC item.
+    """
+    model, card = load_checkpoint(weights)
+    _, held = split_places(read_places(root))
+    found = calibrate(DiffusionResolver(name, model), held)
+    notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
+    notes |= {"spread": found.spread, "calibration": asdict(found), "figures": dict(figures or {})}
+    target = folder / name / "weights.safetensors"
+    save_checkpoint(model, target, card=notes)
+    path = folder / f"{name}.json"
+    item = model_item(name, model.config, sum(p.numel() for p in model.parameters()))
+    write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
+    return path
+
+
+def model_item(name: str, config: ImageConfig, parameters: int) -> pystac.Item:
+    """The STAC item of a model; hrefs are relative to the folder of the item."""
+    everywhere = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
+    item = pystac.Item(
+        id=name,
+        geometry=everywhere,
+        bbox=[-180, -90, 180, 90],
+        datetime=datetime.now(UTC).replace(microsecond=0),
+        properties=_properties(name, config, parameters),
+        stac_extensions=[MLM],
+    )
+    roles = ["mlm:model", "mlm:weights", "data"]
+    extra = {"mlm:artifact_type": "safetensors"}
+    media = "application/octet-stream; application=safetensors"
+    item.add_asset("weights", pystac.Asset(f"./{name}/weights.safetensors", "weights", None, media, roles, extra))
+    card = pystac.Asset(
+        f"./{name}/weights.json", "card: training, calibration, figures", None, "application/json", ["metadata"]
+    )
+    item.add_asset("card", card)
+    return item
+
+
+def _properties(name: str, config: ImageConfig, parameters: int) -> dict[str, Any]:
+    bands = [{"name": band} for band in config.bands]
+    count, scale = len(config.bands), config.scale
+    series = {
+        "shape": [-1, -1, count, -1, -1],
+        "dim_order": ["batch", "time", "bands", "height", "width"],
+        "data_type": "float32",
+    }
+    image = {"shape": [-1, count, -1, -1], "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
+    return {
+        "mlm:name": name,
+        "mlm:architecture": "spatio-temporal denoiser",
+        "mlm:tasks": ["super-resolution"],
+        "mlm:framework": "pytorch",
+        "mlm:framework_version": torch.__version__.split("+")[0],
+        "mlm:total_parameters": parameters,
+        "mlm:pretrained": True,
+        "mlm:accelerator": None,
+        "mlm:input": [
+            {
+                "name": "series",
+                "bands": bands,
+                "input": series,
+                "description": "surface reflectance 0-1 of 1 to 32 dates, with validity, days and sub-pixel shifts",
+                "pre_processing_function": None,
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "target date",
+                "tasks": ["super-resolution"],
+                "result": image,
+                "description": f"surface reflectance of the target date, {scale} times finer; mean and members",
+                "post_processing_function": None,
+            }
+        ],
+        "geodiff:scale": scale,
+    }
