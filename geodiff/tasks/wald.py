@@ -96,7 +96,8 @@ def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
     valid: BoolArray = np.asarray(full[VALID].values)
     mtf = band_mtf(tuple(str(band) for band in full[BAND].values))
     low = np.stack([degrade(_filled(image, seen), scale, mtf) for image, seen in zip(full.values, valid, strict=True)])
-    seen = valid.reshape(len(valid), rows, scale, cols, scale).all((2, 4))
+    blocks = valid.reshape(len(valid), rows, scale, cols, scale)
+    seen: BoolArray = np.asarray(blocks.all((2, 4)), np.bool_)
     coarse = xr.DataArray(
         np.where(seen[:, None], low, np.nan).astype(np.float32),
         dims=CUBE_DIMS,
