@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from geodiff.cli.catalogs import build, search
+from geodiff.cli.demo import demo
 from geodiff.cli.errors import TeachingGroup
 from geodiff.cli.models import list_models, train
 from geodiff.cli.restore import superres
@@ -42,6 +43,7 @@ def version() -> None:
 
 app.command()(search)
 app.command()(superres)
+app.command()(demo)
 app.command("models")(list_models)
 catalog_app.command()(build)
 train_app.command("superres")(train)

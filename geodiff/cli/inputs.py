@@ -49,7 +49,8 @@ def read_region(path: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise UsageError(f"--region {path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, GEOSException) as error:
-        raise UsageError(f"--region {path} is not GeoJSON ({str(error) or type(error).__name__})") from None
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise UsageError(f"--region {path} is not GeoJSON ({why})") from None
     if geometry.is_empty:
         raise UsageError(f"--region {path} holds no geometry: draw a polygon in degrees")
     try:

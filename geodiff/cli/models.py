@@ -41,7 +41,8 @@ def train(
     from geodiff.config import read_yaml
 
     try:
-        from geodiff.tasks.train import TrainConfig, train_superres
+        from geodiff.tasks.train import train_superres
+        from geodiff.tasks.train_data import TrainConfig
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
             raise

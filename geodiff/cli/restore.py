@@ -98,7 +98,7 @@ def superres(
     run_settings(
         settings,
         out.expanduser().resolve(),
-        name=check_name(name) if name else found_name,
+        name=found_name if name is None else check_name(name),
         workers=workers or default_workers(),
         scheduler=scheduler,
         chunk=chunk,
@@ -131,7 +131,7 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: it holds characters that are not fit for a file name.
     """
-    if file_name(name) != name:
+    if not name or file_name(name) != name:
         raise UsageError(f"--name {name!r} is not fit for a folder: use letters, digits, '.', '_' and '-'")
     return name
 
