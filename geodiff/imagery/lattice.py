@@ -12,7 +12,7 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
-from geodiff.grid import MAX_RESOLUTION_M, MIN_RESOLUTION_M, Grid, check_bbox
+from geodiff.grid import MAX_RESOLUTION_M, MIN_RESOLUTION_M, Grid, check_bbox, check_reach
 from geodiff.imagery.reader import lattice_offset
 from geodiff.imagery.sources import Source
 from geodiff.schema import GeodiffError, UsageError, X, Y
@@ -186,6 +186,7 @@ def _finest_lattices(items: Sequence[pystac.Item], source: Source) -> Iterator[L
 
 def _cover(bbox: Bbox, resolution_m: float, crs: str) -> Grid:
     parsed = _parse_crs(crs)
+    check_reach(crs, bbox)
     try:
         west, south, east, north = Transformer.from_crs("EPSG:4326", parsed, always_xy=True).transform_bounds(*bbox)
     except ProjError as error:

@@ -26,6 +26,8 @@ from geodiff.tasks.windows import CubeSource, Recipe, TileLocks, piece_of, resto
 
 CUBE_CHUNK_PX = 256
 
+SCHEDULER_TIMEOUT_S = 10.0
+
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
 
@@ -200,7 +202,7 @@ def _restore_on_cluster(job: Job, todo: list[Region], scheduler: str, tell: Call
     except ImportError:
         raise GeodiffError("--scheduler needs the package distributed: pip install 'geodiff[distributed]'") from None
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=SCHEDULER_TIMEOUT_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise GeodiffError(f"cannot reach the Dask scheduler at {scheduler}: {error}") from None
     with client:

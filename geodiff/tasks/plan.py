@@ -21,6 +21,7 @@ from geodiff.imagery.cube import choose_grid, load_cube, require_usable
 from geodiff.imagery.ranking import rank_dates
 from geodiff.imagery.sources import Source, load_source
 from geodiff.model.checkpoint import digest
+from geodiff.outputs.static_catalog import require_stac
 from geodiff.outputs.zarr_store import StoreSpec
 from geodiff.schema import TIME, UsageError
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
@@ -62,7 +63,7 @@ def bbox_of(config: SuperresConfig) -> tuple[float, float, float, float]:
     """(west, south, east, north) of the place that was asked for, in degrees."""
     if config.bbox is not None:
         return config.bbox
-    west, south, east, north = shape(config.region).bounds
+    west, south, east, north = shape(config.region or {}).bounds
     return (west, south, east, north)
 
 
@@ -238,6 +239,7 @@ def check_out(out: Path) -> None:
 
     Raises:
         UsageError: it is a file, or may not be written.
+        GeodiffError: it holds a ``catalog.json`` that is not STAC.
     """
     folder = out.absolute()
     while not os.path.exists(folder):  # unlike Path.exists, no error where a parent may not be looked into
@@ -246,6 +248,7 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out {out}: {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"--out {out}: {folder} is not writable: choose another folder")
+    require_stac(out / "catalog.json", "Catalog")
 
 
 def plan_lines(plan: Plan) -> list[tuple[str, str]]:

@@ -50,8 +50,9 @@ def finished(out: Path, run_id: str) -> Outcome | None:
         return None
     asset = item.assets.get("summary")
     summary = read_json(Path(asset.get_absolute_href() or asset.href)) if asset else None
-    if not isinstance(summary, dict):
-        summary = {"run_id": run_id, "item": item.self_href, "zarr": item.assets["zarr"].get_absolute_href()}
+    known = summary if isinstance(summary, dict) else {"run_id": run_id}
+    # The folder may have been moved since.
+    summary = {**known, "item": item.self_href, "zarr": item.assets["zarr"].get_absolute_href()}
     write_json(out / "summary.json", summary)
     return Outcome(summary, resumed=True)
 
@@ -209,7 +210,7 @@ def superres(
     bands = tuple(str(band) for band in cube[BAND].values)
     resolver = load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ())
     if VALID not in cube.coords:
-        cube = cube.assign_coords({VALID: np.isfinite(cube).all(BAND)})
+        cube = cube.assign_coords({VALID: (abs(cube) < np.inf).all(BAND)})
     source = CubeSource(cube, resolver.bands)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking = rank_dates(source.cube).sort_values("index")
@@ -220,13 +221,13 @@ def superres(
 
 
 def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: int) -> xr.Dataset:
-    import dask
     import dask.array as da
     import rioxarray  # noqa: F401 - registers .rio
+    from dask.delayed import delayed
 
     grid, bands = source.grid.zoom(recipe.resolver.scale), recipe.resolver.bands
     rows, cols = grid.shape
-    restore = dask.delayed(_stacked, pure=True)
+    restore = delayed(_stacked, pure=True)
     dates = []
     for target in targets:
         lines = []
