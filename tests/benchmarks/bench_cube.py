@@ -28,6 +28,7 @@ pytestmark = pytest.mark.bench
 BANDS = ["B02", "B03", "B04", "B08"]
 GRID = Grid("EPSG:32631", (10.0, 10.0), (500_000.0, 4_700_000.0), (2048, 2048))
 ROUNDS = 3
+SOURCE = load_sources()["static"]
 
 
 def landscape(generator: np.random.Generator) -> np.ndarray:
@@ -56,7 +57,7 @@ def by_hand(items: list[pystac.Item], grid: Grid) -> Any:
 
 def with_geodiff(items: list[pystac.Item], grid: Grid) -> Any:
     mask = MaskConfig(dilation_m=0)
-    cube = load_cube(items, source=load_sources()["static"], bands=BANDS, grid=grid, mask=mask)
+    cube = load_cube(items, source=SOURCE, bands=BANDS, grid=grid, mask=mask)
     return cube, cube.valid
 
 
