@@ -158,8 +158,10 @@ class ImageDenoiser(nn.Module):
         self.decoder = nn.ModuleList(ResidualBlock(width, 64) for _ in range(config.decoder_blocks))
         self.widen = nn.Conv2d(width, config.detail_width * sub, 3, padding=1)
         self.detail = nn.Conv2d(config.detail_width, bands, 3, padding=1)
+        self.gate = nn.Conv2d(config.detail_width, bands, 3, padding=1)
         with torch.no_grad():
             self.detail.weight.mul_(0.1)
+            self.gate.weight.zero_()
         self.register_buffer("residual_scale", torch.tensor(config.residual_scale)[:, None, None], persistent=False)
 
     def _stem(self, image: Tensor, mask: Tensor, phase: Tensor) -> Tensor:
@@ -261,5 +263,9 @@ class ImageDenoiser(nn.Module):
         condition = self.condition(level)
         for block in self.decoder:
             x = block(x, condition)
-        estimate: Tensor = self.detail(F.silu(F.pixel_shuffle(self.widen(x), self.config.scale)))
-        return skip * noised + out * estimate
+        detail = F.silu(F.pixel_shuffle(self.widen(x), self.config.scale))
+        # The skip is the best linear estimate for data of unit variance; on smooth ground, where there is nothing to
+        # restore, the best gain is near zero (Wiener). The network says where, and so learns where it is uncertain.
+        gain, estimate = self.gate(detail).sigmoid(), self.detail(detail)
+        result: Tensor = gain * skip * noised + out * estimate
+        return result

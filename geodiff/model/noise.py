@@ -36,7 +36,8 @@ def precondition(level: Tensor) -> tuple[Tensor, Tensor]:
     return (1.0 - level) / total, level / total.sqrt()
 
 
-def draw_levels(batch: int, *, pure: float, generator: torch.Generator) -> Tensor:
-    """Noise levels for training: a share ``pure`` at s = 1 exactly (the regression mean), the others uniform."""
-    level = torch.rand(batch, generator=generator)
+def draw_levels(batch: int, *, pure: float, lowest: float, generator: torch.Generator) -> Tensor:
+    """Noise levels for training: a share ``pure`` at s = 1 exactly (the regression mean), the others uniform above
+    ``lowest``, below which a sampler of few passes never looks."""
+    level = lowest + (1.0 - lowest) * torch.rand(batch, generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < pure, torch.ones(batch), level)

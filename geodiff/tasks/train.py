@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from geodiff.imagery.metrics import cpsnr
 from geodiff.imagery.places import read_places, split_places
-from geodiff.model.checkpoint import save_checkpoint
+from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series
 from geodiff.model.noise import draw_levels, loss_weight, mix
 from geodiff.model.simulate import SimulationConfig, simulate
@@ -71,7 +71,8 @@ class Training(L.LightningModule):
         context = self.net.encode(series)
         residual = (target - context.upsampled) / self.net.residual_scale
         pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
-        level = draw_levels(len(target), pure=pure, generator=generator).to(target)
+        lowest = self.config.lowest_level
+        level = draw_levels(len(target), pure=pure, lowest=lowest, generator=generator).to(target)
         noise = torch.randn(residual.shape, generator=generator).to(residual)
         estimate = self.net(mix(residual, noise, level[:, None, None, None]), level, context)
         error = (estimate - residual).square()[..., 8:-8, 8:-8].mean((1, 2, 3))
@@ -162,13 +163,16 @@ def first_step(last: Path, settings: dict[str, Any]) -> int:
     return step
 
 
-def train_superres(root: Path, out: Path, config: TrainConfig, *, resume: bool = True) -> Path:
+def train_superres(
+    root: Path, out: Path, config: TrainConfig, *, start_from: Path | None = None, resume: bool = True
+) -> Path:
     """Train on the places under ``root``; returns the path of the weights.
 
     Args:
         root: data folder with the training places.
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
         config: of the training.
+        start_from: weights to begin with, with their card; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
 
     Raises:
@@ -180,16 +184,19 @@ def train_superres(root: Path, out: Path, config: TrainConfig, *, resume: bool =
     if not held:
         raise GeodiffError(f"no place under {root} is wide enough to hold a strip out for validation")
     mtf = band_mtf(BANDS_10M)
-    model = ImageDenoiser(
-        ImageConfig(bands=BANDS_10M, scale=4, mtf=mtf, residual_scale=residual_scales(train, 4, mtf), **config.sizes)
-    )
+    if start_from:
+        model = load_checkpoint(start_from)[0].train()
+    else:
+        unit = residual_scales(train, 4, mtf)
+        model = ImageDenoiser(ImageConfig(bands=BANDS_10M, scale=4, mtf=mtf, residual_scale=unit, **config.sizes))
     module = Training(model, config)
     last = out / "last.ckpt"
     start = first_step(last, settings_of(model.config, config)) if resume and last.exists() else 0
     loader = DataLoader(PatchSource(train, config, scale=4, start=start, seed=config.seed), batch_size=None)
     fixed = PatchSource(held, config.model_copy(update={"batch": 8}), scale=4, seed=777)
     batches = DataLoader(Fixed([batch for batch, _ in zip(fixed, range(8), strict=False)]), batch_size=None)
-    card = {"training": config.model_dump(mode="json"), "places": sorted({p.name.split("/")[0] for p in train})}
+    earlier = {"started_from": read_card(start_from)} if start_from else {}
+    card = {**earlier, "training": config.model_dump(mode="json"), "places": sorted({p.name.split("/")[0] for p in train})}
     weights = out / "superres.safetensors"
     trainer = L.Trainer(
         max_steps=config.steps,

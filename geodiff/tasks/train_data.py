@@ -37,6 +37,7 @@ class TrainConfig(Settings):
     warmup: int = 100
     regression_share: float = 0.4
     pure_noise: float = 0.5
+    lowest_level: float = 0.2
     ema: float = 0.998
     validate_every: int = 250
     checkpoint_every: int = 100

@@ -52,10 +52,10 @@ def test_pure_noise_says_nothing() -> None:
 
 
 def test_the_share_of_pure_noise_is_exact_in_the_mean_and_repeats() -> None:
-    levels = draw_levels(20_000, pure=0.4, generator=torch.Generator().manual_seed(3))
+    levels = draw_levels(20_000, pure=0.4, lowest=0.0, generator=torch.Generator().manual_seed(3))
     assert (levels == 1).float().mean().item() == pytest.approx(0.4, abs=0.01)
     others = levels[levels < 1]
     assert others.mean().item() == pytest.approx(0.5, abs=0.01)
     assert ((levels >= 0) & (levels <= 1)).all()
-    assert torch.equal(levels, draw_levels(20_000, pure=0.4, generator=torch.Generator().manual_seed(3)))
-    assert (draw_levels(100, pure=1.0, generator=torch.Generator().manual_seed(0)) == 1).all()
+    assert torch.equal(levels, draw_levels(20_000, pure=0.4, lowest=0.0, generator=torch.Generator().manual_seed(3)))
+    assert (draw_levels(100, pure=1.0, lowest=0.0, generator=torch.Generator().manual_seed(0)) == 1).all()
