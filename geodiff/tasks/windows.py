@@ -111,18 +111,19 @@ class CubeSource:
         Raises:
             ValueError: the window does not reach the grid.
         """
-        inside = window.intersect(Window(0, 0, *self.grid.shape))
-        if inside is None:
+        if window.intersect(Window(0, 0, *self.grid.shape)) is None:
             raise ValueError(f"{window} does not reach the grid of {self.grid.shape}")
-        rows, cols = inside.slices_in(Window(0, 0, *self.grid.shape))
+        # Mirrored on the grid, not on what of the window lies in it: the same pixels for every window.
+        down = _mirrored(window.top, window.rows, self.grid.shape[0])
+        right = _mirrored(window.left, window.cols, self.grid.shape[1])
+        rows, cols = slice(down.min(), down.max() + 1), slice(right.min(), right.max() + 1)
         # The caller is one of many workers already: a scheduler of its own would only add threads.
         part = self.cube.isel({TIME: list(dates), Y: rows, X: cols}).compute(scheduler="synchronous")
         valid = np.isfinite(part.values).all(1)
         if VALID in part.coords:
             valid &= part[VALID].values
         reflectance = np.where(valid[:, None], part.values, np.float32(0))
-        down = _mirrored(window.top - inside.top, window.rows, inside.rows)
-        right = _mirrored(window.left - inside.left, window.cols, inside.cols)
+        down, right = down - rows.start, right - cols.start
         return reflectance[:, :, down][..., right], valid[:, down][..., right]
 
     def patch(self, target: Target, window: Window, block: tuple[FloatArray, BoolArray], at: Window) -> Patch:

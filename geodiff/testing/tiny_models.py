@@ -120,5 +120,5 @@ def random_cube(
             SHIFT_Y_M: (TIME, -10.0 * patch.shift_px[:, 0]),
         },
     )
-    labelled: xr.DataArray = cube.rio.write_crs(UTM)
+    labelled: xr.DataArray = cube.rio.write_crs(UTM).rio.write_transform(grid.transform)
     return labelled

@@ -1,0 +1,129 @@
+"""Which days are restored, and from which dates."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geodiff.schema import UsageError
+from geodiff.tasks.targets import MAX_DATES, choose_targets, days_of
+from geodiff.testing.strategies import dates as days_strategy
+
+
+def _times(*days: str) -> npt.NDArray[np.datetime64]:
+    return np.array(days, "datetime64[ns]")
+
+
+SERIES = _times("2021-06-01T10:50", "2021-06-06T10:50", "2021-06-16T10:50", "2021-07-01T10:50", "2022-06-05T10:50")
+
+
+def _choose(times: npt.NDArray[np.datetime64] = SERIES, **settings: Any) -> Any:
+    count = len(times)
+    usual: dict[str, Any] = {"clear": [1.0] * count, "score": [1.0] * count}
+    merged = usual | settings
+    return choose_targets(times, merged.pop("clear"), merged.pop("score"), **merged)
+
+
+def test_days_count_from_the_epoch_with_their_hours() -> None:
+    assert days_of(_times("1970-01-02T12:00"))[0] == 1.5
+
+
+def test_an_observed_day_is_restored_from_itself_and_the_others() -> None:
+    (target,) = _choose(target=date(2021, 6, 16))
+    assert target.index == 2
+    assert target.label == "2021-06-16"
+    assert target.day == days_of(SERIES)[2]
+    assert target.dates == (0, 1, 2, 3, 4)
+
+
+def test_a_day_between_dates_has_no_index_and_lies_at_noon() -> None:
+    (target,) = _choose(target=date(2021, 6, 10))
+    assert target.index is None
+    assert target.day % 1 == 0.5
+    assert target.label == "2021-06-10"
+
+
+def test_the_best_date_is_the_default_and_ties_go_to_the_later() -> None:
+    assert _choose(score=[0.1, 0.9, 0.2, 0.3, 0.8])[0].index == 1
+    assert _choose(score=[0.9, 0.9, 0.2, 0.9, 0.8])[0].index == 3
+
+
+def test_every_ten_days_from_the_first_to_the_last() -> None:
+    found = _choose(SERIES[:4], every="10D")
+    assert [target.label for target in found] == ["2021-06-01", "2021-06-11", "2021-06-21", "2021-07-01"]
+    assert [target.index for target in found] == [0, None, None, 3]
+    (once,) = _choose(SERIES[:1], every="10D")
+    assert once.index == 0
+
+
+def test_dates_that_are_not_clear_are_left_out_but_never_the_target() -> None:
+    clear = [1.0, 0.01, 0.04, 0.5, 1.0]
+    (target,) = _choose(clear=clear, target=date(2021, 6, 16))
+    assert target.dates == (0, 2, 3, 4)
+    (between,) = _choose(clear=clear, target=date(2021, 6, 10), min_clear=0.6)
+    assert between.dates == (0, 4)
+
+
+def test_without_a_clear_date_one_date_is_left() -> None:
+    (target,) = _choose(clear=[0.0] * 5, score=[0.0] * 5, target=date(2021, 6, 10))
+    assert len(target.dates) == 1
+    (own,) = _choose(clear=[0.0] * 5, score=[0.0] * 5, target=date(2021, 7, 1))
+    assert own.dates == (3,)
+
+
+def test_the_nearest_dates_enter_and_the_own_date_always() -> None:
+    times = np.datetime64("2021-06-01T10:00", "ns") + np.arange(20) * np.timedelta64(3, "D")
+    score = [1.0] * 20
+    score[10] = 0.001
+    (target,) = _choose(times, score=score, target=date(2021, 7, 1), max_dates=5)
+    assert target.index == 10
+    assert target.dates == (8, 9, 10, 11, 12)
+    (between,) = _choose(times, target=date(2021, 7, 2), max_dates=4)
+    assert between.dates == (9, 10, 11, 12)
+
+
+def test_a_better_date_may_lie_further_away() -> None:
+    (target,) = _choose(target=date(2021, 6, 3), score=[1.0, 0.01, 1.0, 1.0, 1.0], max_dates=3)
+    assert 1 not in target.dates
+
+
+@pytest.mark.parametrize("day", [date(2021, 3, 1), date(2022, 9, 1)])
+def test_a_day_far_outside_the_series_is_refused(day: date) -> None:
+    with pytest.raises(UsageError, match=r"60 days outside the series 2021-06-01 to 2022-06-05"):
+        _choose(target=day)
+    near = date(2022, 7, 20)
+    assert _choose(target=near)[0].index is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    days_strategy(max_size=12),
+    st.data(),
+    st.integers(1, 8),
+)
+def test_rules_that_always_hold(days: list[float], data: st.DataObject, most: int) -> None:
+    times = (np.array(days) * 86_400).astype("datetime64[s]").astype("datetime64[ns]")
+    share = st.lists(st.floats(0, 1), min_size=len(days), max_size=len(days))
+    clear, score = data.draw(share), data.draw(share)
+    step = data.draw(st.integers(60, 900))
+    found = choose_targets(times, clear, score, every=f"{step}D", max_dates=most)
+    assert len(found) == int(np.floor(days_of(times)[-1]) - np.floor(days_of(times)[0])) // step + 1
+    assert list(found) == sorted(found, key=lambda target: target.day)
+    for target in found:
+        assert 1 <= len(target.dates) <= most
+        assert list(target.dates) == sorted(set(target.dates))
+        if target.index is not None:
+            assert target.index in target.dates
+            assert target.day == days_of(times)[target.index]
+    assert choose_targets(times, clear, score, every=f"{step}D", max_dates=most) == found
+
+
+def test_as_many_dates_as_the_model_was_trained_for() -> None:
+    times = np.datetime64("2021-06-01T10:00", "ns") + np.arange(30) * np.timedelta64(3, "D")
+    assert len(_choose(times)[0].dates) == MAX_DATES
