@@ -12,7 +12,7 @@ import typer
 from geodiff.cli.catalogs import build, search
 from geodiff.cli.demo import demo
 from geodiff.cli.errors import TeachingGroup
-from geodiff.cli.models import list_models, train
+from geodiff.cli.models import list_models, publish, train
 from geodiff.cli.restore import superres
 from geodiff.version import __version__
 
@@ -47,6 +47,7 @@ app.command()(demo)
 app.command("models")(list_models)
 catalog_app.command()(build)
 train_app.command("superres")(train)
+train_app.command()(publish)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(train_app, name="train")
 

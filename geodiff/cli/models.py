@@ -35,6 +35,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML with training settings.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Weights to begin with; a new model without.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
 ) -> None:
     """Train the image denoiser; a killed training resumes."""
@@ -49,5 +50,20 @@ def train(
         raise GeodiffError("training needs the package lightning: pip install 'geodiff[train]'") from None
     chosen = {"minutes": minutes, "steps": steps}
     values = (read_yaml(config) if config else {}) | {key: value for key, value in chosen.items() if value is not None}
-    weights = train_superres(data, out, TrainConfig.parse(values, where=str(config or "options")), resume=resume)
+    settings = TrainConfig.parse(values, where=str(config or "options"))
+    weights = train_superres(data, out, settings, start_from=start_from, resume=resume)
     typer.echo(str(weights))
+
+
+def publish(
+    *,
+    weights: Annotated[Path, typer.Option(help="Weights of a training, with their card.")],
+    data: Annotated[Path, typer.Option("--data", "--root", help="Folder with the training places.")],
+    out: Annotated[Path, typer.Option(help="Folder of models, such as catalogs/models.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    wald_catalog: Annotated[Path | None, typer.Option(help="Catalogue of a series never trained on, to score.")] = None,
+) -> None:
+    """Calibrate trained weights on held-out ground, score them, and catalogue them as a STAC item."""
+    from geodiff.tasks.model_item import publish_model
+
+    typer.echo(str(publish_model(weights, data, out, name, wald_catalog=wald_catalog)))

@@ -37,7 +37,10 @@ def precondition(level: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_levels(batch: int, *, pure: float, lowest: float, generator: torch.Generator) -> Tensor:
-    """Noise levels for training: a share ``pure`` at s = 1 exactly (the regression mean), the others uniform above
-    ``lowest``, below which a sampler of few passes never looks."""
+    """Draw noise levels for training.
+
+    A share ``pure`` is at s = 1 exactly (the regression mean), the others are uniform above ``lowest``, below which a
+    sampler of few passes never looks.
+    """
     level = lowest + (1.0 - lowest) * torch.rand(batch, generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < pure, torch.ones(batch), level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,21 +9,26 @@ from typing import Any
 
 import pystac
 import torch
+import xarray as xr
 
+from geodiff.config import MaskConfig
+from geodiff.imagery.catalog import search
+from geodiff.imagery.cube import choose_grid, load_cube
 from geodiff.imagery.places import read_places, split_places
+from geodiff.imagery.sources import load_source
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.images import ImageConfig
-from geodiff.model.resolver import DiffusionResolver
+from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
 from geodiff.outputs.atomic import write_json
+from geodiff.schema import GeodiffError
 from geodiff.tasks.calibrate import calibrate
+from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
-def publish_model(
-    weights: Path, root: Path, folder: Path, name: str, *, figures: Mapping[str, float] | None = None
-) -> Path:
+def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_catalog: Path | None = None) -> Path:
     """Calibrate trained weights on held-out ground and write them, their card and their STAC item to a folder.
 
     Args:
@@ -32,22 +36,55 @@ def publish_model(
         root: data folder of the training; its held-out strips are used.
         folder: such as ``catalogs/models``: gets ``<name>.json`` and ``<name>/weights.safetensors`` with its card.
         name: of the model.
-        figures: of an evaluation, kept in the card.
+        wald_catalog: static catalogue of a series that was never trained on; scored by the Wald protocol, beside the
+            baselines, the scores kept in the card.
 
     Returns:
         The path of the STAC item.
+
+    Raises:
+        GeodiffError: weights, places or catalogue cannot be read.
     """
     model, card = load_checkpoint(weights)
     _, held = split_places(read_places(root))
     found = calibrate(DiffusionResolver(name, model), held)
     notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
-    notes |= {"spread": found.spread, "calibration": asdict(found), "figures": dict(figures or {})}
+    notes |= {"spread": found.spread, "calibration": asdict(found)}
+    if wald_catalog:
+        notes |= _scores(DiffusionResolver(name, model), wald_catalog)
     target = folder / name / "weights.safetensors"
     save_checkpoint(model, target, card=notes)
     path = folder / f"{name}.json"
     item = model_item(name, model.config, sum(p.numel() for p in model.parameters()))
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
     return path
+
+
+def _scores(resolver: DiffusionResolver, catalog: Path) -> dict[str, Any]:
+    """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, and the dates' own scores."""
+    cube = open_series(catalog, resolver.bands)
+    result = wald(cube, [BicubicResolver(resolver.bands), MedianResolver(resolver.bands), resolver])
+    seen, hidden = result.mean_db(hidden=False), result.mean_db(hidden=True)
+    figures = {f"{model} dB": round(db, 3) for model, db in seen.items()}
+    figures |= {f"{model} dB, date hidden": round(db, 3) for model, db in hidden.items()}
+    rows = [asdict(score) for score in result.scores]
+    return {"figures": figures, "wald": {"catalogue": catalog.parent.name, "protocol": "x4, cPSNR", "scores": rows}}
+
+
+def open_series(catalog: Path, bands: tuple[str, ...]) -> xr.DataArray:
+    """All scenes of a static catalogue on their own lattice, in memory.
+
+    Raises:
+        GeodiffError: the catalogue cannot be read, or its scenes share no lattice.
+    """
+    source = load_source(str(catalog))
+    items = search(source, datetime="1980-01-01/..")
+    boxes = [item.bbox for item in items if item.bbox]
+    if not boxes:
+        raise GeodiffError(f"the scenes of {catalog} state no bounding box: build the catalogue with geodiff")
+    west, south, east, north = zip(*boxes, strict=True)
+    grid = choose_grid(items, bbox=(min(west), min(south), max(east), max(north)), crs="native", source=source)
+    return load_cube(items, source=source, bands=bands, grid=grid, mask=MaskConfig()).compute()
 
 
 def model_item(name: str, config: ImageConfig, parameters: int) -> pystac.Item:

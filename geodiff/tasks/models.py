@@ -97,7 +97,8 @@ def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BA
     resolver = _loaded(ref.weights, ref.name, passes, stamp)
     missing = [band for band in bands if band not in resolver.bands]
     if missing:
-        raise UsageError(f"model {ref.name} does not restore {', '.join(missing)}: it restores {', '.join(resolver.bands)}")
+        have = ", ".join(resolver.bands)
+        raise UsageError(f"model {ref.name} does not restore {', '.join(missing)}: it restores {have}")
     return resolver
 
 

@@ -210,7 +210,9 @@ def _run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item]
     return config_hash([asked, sorted(item.id for item in items), weights])
 
 
-def _provenance(config: SuperresConfig, run_id: str, scenes: Sequence[dict[str, object]], ref: ModelRef) -> dict[str, object]:
+def _provenance(
+    config: SuperresConfig, run_id: str, scenes: Sequence[dict[str, object]], ref: ModelRef
+) -> dict[str, object]:
     return {
         "geodiff:run_id": run_id,
         "geodiff:version": __version__,
@@ -255,7 +257,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """The plan as (what, value) for the terminal."""
     job = plan.job
     used = sorted({index for target in job.targets for index in target.dates})
-    minutes = plan.seconds / 60
+    time = f"{plan.seconds / 60:.0f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
     return [
         ("run", f"{job.run_id} -> {job.store}"),
         ("scenes", f"{len(job.items)} on {len(plan.dates)} dates, {plan.dates[0]} to {plan.dates[-1]}"),
@@ -265,7 +267,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("output", f"{job.spec.grid.shape[0]} x {job.spec.grid.shape[1]} px at {np.mean(job.spec.grid.pixel_m):.2f} m"),
         ("model", f"{job.model.name}, ensemble of {job.config.ensemble}, {job.config.passes} passes"),
         ("tiles", str(plan.tiles)),
-        ("estimate", f"{f'{minutes:.0f} min' if minutes >= 2 else f'{plan.seconds:.0f} s'}, {plan.bytes / 1e6:.0f} MB on disk"),
+        ("estimate", f"{time}, {plan.bytes / 1e6:.0f} MB on disk"),
     ]
 
 

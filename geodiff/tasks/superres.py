@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geodiff.config import SuperresConfig, TileConfig
+from geodiff.config import TileConfig
 from geodiff.grid import TilePlan, Window
 from geodiff.outputs.atomic import explained, read_json, write_json
 from geodiff.outputs.cog import write_cogs
@@ -57,9 +57,7 @@ def finished(out: Path, run_id: str) -> Outcome | None:
     return Outcome(summary, resumed=True)
 
 
-def run(
-    plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None = None, progress: Progress
-) -> Outcome:
+def run(plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None = None, progress: Progress) -> Outcome:
     """Do what a plan says; resume what an earlier run left; return at once when its item is published.
 
     The order is: template, regions, overviews, pictures, summary, and last the STAC item, which is the commit.
@@ -182,8 +180,8 @@ def superres(
     """Super-resolve a cube, lazily: nothing is restored before it is computed.
 
     Args:
-        cube: (time, band, y, x) surface reflectance 0-1 with a CRS (``rioxarray``), NaN where invalid, and optionally the
-            coordinates ``valid`` (time, y, x) and ``shift_x_m``, ``shift_y_m`` (time,) of ``imagery.coregister``.
+        cube: (time, band, y, x) surface reflectance 0-1 with a CRS (``rioxarray``), NaN where invalid, and optionally
+            the coordinates ``valid`` (time, y, x) and ``shift_x_m``, ``shift_y_m`` (time,) of ``imagery.coregister``.
         target: day to restore; the clearest date when None.
         every: "10D" for a series of targets, one every ten days.
         model: name of a shipped model or baseline, path of weights or of a STAC item.
@@ -195,8 +193,8 @@ def superres(
         chunk: side of the Dask chunks of the result in pixels; it does not change a value.
 
     Returns:
-        Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not valid,
-        and ``valid`` (time, y, x) bool, on a grid as many times finer as the model's scale.
+        Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not
+        valid, and ``valid`` (time, y, x) bool, on a grid as many times finer as the model's scale.
 
     Raises:
         UsageError: dimensions, bands or target that cannot be.

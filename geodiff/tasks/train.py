@@ -196,7 +196,11 @@ def train_superres(
     fixed = PatchSource(held, config.model_copy(update={"batch": 8}), scale=4, seed=777)
     batches = DataLoader(Fixed([batch for batch, _ in zip(fixed, range(8), strict=False)]), batch_size=None)
     earlier = {"started_from": read_card(start_from)} if start_from else {}
-    card = {**earlier, "training": config.model_dump(mode="json"), "places": sorted({p.name.split("/")[0] for p in train})}
+    card = {
+        **earlier,
+        "training": config.model_dump(mode="json"),
+        "places": sorted({p.name.split("/")[0] for p in train}),
+    }
     weights = out / "superres.safetensors"
     trainer = L.Trainer(
         max_steps=config.steps,
