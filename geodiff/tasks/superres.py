@@ -225,7 +225,8 @@ def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: 
 
     grid, bands = source.grid.zoom(recipe.resolver.scale), recipe.resolver.bands
     rows, cols = grid.shape
-    restore = delayed(_stacked, pure=True)
+    # Not pure: to name a task by its content, Dask would hash the cube and the weights once for every chunk.
+    restore = delayed(_stacked, pure=False)
     dates = []
     for target in targets:
         lines = []

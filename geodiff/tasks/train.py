@@ -82,11 +82,15 @@ class Training(L.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        decay = min(self.config.ema, (1 + self.global_step) / (10 + self.global_step))
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
+        super().optimizer_step(*args, **kwargs)
+        decay = min(self.config.ema, (2 + self.global_step) / (11 + self.global_step))
         with torch.no_grad():
             for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 averaged.lerp_(current, 1 - decay)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.progress >= 1.0:
             self.trainer.should_stop = True
 

@@ -1,0 +1,254 @@
+"""Training: it runs, exports, resumes where it was killed, and never shows what is held out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+
+from geodiff.imagery.places import GAP_PX, Place, read_places, split_places
+from geodiff.model.checkpoint import load_checkpoint
+from geodiff.schema import FloatArray, GeodiffError
+from geodiff.tasks.train_data import PatchSource, TrainConfig
+from geodiff.testing.small_catalog import small_ground
+
+pytest.importorskip("lightning", reason="training needs the extra geodiff[train]")
+
+SIZES = {
+    "stem_width": 8,
+    "decoder_width": 8,
+    "decoder_blocks": 1,
+    "detail_width": 2,
+    "trunk_width": 8,
+    "trunk_heads": 1,
+    "trunk_layers": 1,
+    "fusion_heads": 2,
+}
+SMALL: dict[str, Any] = {
+    "steps": 4,
+    "batch": 2,
+    "patch_px": 8,
+    "dates": (1, 2),
+    "warmup": 2,
+    "validate_every": 2,
+    "checkpoint_every": 2,
+    "threads": 1,
+    "sizes": SIZES,
+}
+
+
+def _place(name: str = "a", *, side: tuple[int, int] = (160, 400), dates: int = 1, seed: int = 0) -> Place:
+    images = np.stack([small_ground(side, seed=seed + date) for date in range(dates)])
+    days = np.arange(dates) * 20.0 + 18_000
+    return Place(name, images, days, 40.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one training place: Sentinel-2 bands as in ship chips."""
+    folder = tmp_path_factory.mktemp("data") / "sentinel2" / "ship_chips"
+    folder.mkdir(parents=True)
+    numbers = (small_ground((200, 340)) * 1e4).astype(np.uint16)
+    with rasterio.open(
+        folder / "place_20200611.tif",
+        "w",
+        driver="GTiff",
+        dtype="uint16",
+        count=8,
+        height=200,
+        width=340,
+        transform=Affine(10, 0, 5e5, 0, -10, 4e6),
+        crs="EPSG:32631",
+    ) as file:
+        for band, index in zip((2, 3, 4, 8), range(4), strict=True):
+            file.write(numbers[index], band)
+    return folder.parents[1]
+
+
+def _train(data: Path, out: Path, **settings: Any) -> Path:
+    from geodiff.tasks.train import train_superres
+
+    with warnings.catch_warnings():
+        # Lightning advises about loader workers, logging intervals and this machine's devices.
+        warnings.simplefilter("ignore")
+        return train_superres(data, out, TrainConfig(**(SMALL | settings)))
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].state_dict()
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _train(data, tmp_path_factory.mktemp("straight"))
+
+
+def test_two_validations_and_a_checkpoint_that_loads(trained: Path) -> None:
+    model, card = load_checkpoint(trained)
+    assert model.config.stem_width == 8
+    assert [entry["step"] for entry in card["history"]] == [2, 4]
+    assert all(np.isfinite(value) for entry in card["history"] for value in entry.values())
+    assert card["places"] == ["ships"]
+    assert TrainConfig(**card["training"]) == TrainConfig(**SMALL)
+    assert max(model.config.residual_scale) < 0.2
+
+
+def test_a_training_that_is_resumed_ends_with_the_same_weights(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff.tasks.train import Training
+
+    step = Training.training_step
+
+    def failing(self: Training, batch: Any, index: int) -> torch.Tensor:
+        if self.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "training_step", failing)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            _train(data, tmp_path, checkpoint_every=3)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    _assert_as_if_never_stopped(_train(data, tmp_path), trained)
+
+
+def _assert_as_if_never_stopped(found: Path, wanted: Path) -> None:
+    weights = _weights(wanted)
+    assert all(torch.equal(value, weights[name]) for name, value in _weights(found).items())
+    history = [load_checkpoint(path)[1]["history"] for path in (found, wanted)]
+    assert history[0] == history[1]
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on(data: Path, trained: Path, tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import json, sys, time, warnings
+        from pathlib import Path
+        warnings.simplefilter("ignore")
+        from geodiff.tasks import train
+        step = train.Training.training_step
+        def slow(self, batch, index):
+            if self.global_step >= 3:
+                print("waiting", flush=True)
+                time.sleep(600)
+            return step(self, batch, index)
+        train.Training.training_step = slow
+        train.train_superres(Path(sys.argv[1]), Path(sys.argv[2]), train.TrainConfig(**json.loads(sys.argv[3])))
+    """)
+    command = [sys.executable, "-c", script, str(data), str(tmp_path), json.dumps(SMALL | {"checkpoint_every": 3})]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.strip() == "waiting" for line in process.stdout)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    _assert_as_if_never_stopped(_train(data, tmp_path), trained)
+
+
+def test_a_finished_training_is_not_trained_further(data: Path, trained: Path) -> None:
+    before = _weights(trained)
+    started = time.time()
+    again = _train(data, trained.parent)
+    assert again == trained
+    assert all(torch.equal(value, before[name]) for name, value in _weights(again).items())
+    assert (trained.parent / "last.ckpt").stat().st_mtime <= started
+
+
+def test_resuming_with_other_settings_is_refused(data: Path, trained: Path) -> None:
+    with pytest.raises(GeodiffError, match="learning_rate"):
+        _train(data, trained.parent, learning_rate=1e-2)
+    with pytest.raises(GeodiffError, match="stem_width"):
+        _train(data, trained.parent, sizes=SIZES | {"stem_width": 16})
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, trained: Path, tmp_path: Path) -> None:
+    broken = (trained.parent / "last.ckpt").read_bytes()[:5000]
+    (tmp_path / "last.ckpt").write_bytes(broken)
+    with pytest.raises(GeodiffError, match=r"last\.ckpt cannot be read"):
+        _train(data, tmp_path)
+
+
+def test_a_folder_without_imagery(tmp_path: Path) -> None:
+    with pytest.raises(GeodiffError, match="no training imagery"):
+        read_places(tmp_path)
+    (tmp_path / "sentinel2" / "ship_chips").mkdir(parents=True)
+    (tmp_path / "sentinel2" / "ship_chips" / "a.tif").write_bytes(b"II*\0")
+    with pytest.raises(GeodiffError, match="ship_chips"):
+        read_places(tmp_path)
+
+
+def _coded(width: int, *, pixel: int, rows: int = 160) -> FloatArray:
+    """Every pixel holds the number of the metre of ground at its left edge."""
+    metres = np.arange(width, dtype=np.float32) * pixel
+    return np.broadcast_to(metres, (1, 4, rows, width)).copy()
+
+
+def _metres(place: Place, pixel: int) -> set[int]:
+    return {int(start) + step for start in np.unique(place.images) for step in range(pixel)}
+
+
+@pytest.mark.parametrize(("width", "halved"), [(1000, True), (597, True), (597, False), (400, True)])
+def test_training_and_held_out_share_no_ground(width: int, halved: bool) -> None:
+    day = np.array([0.0])
+    places = [Place("va/1m", _coded(width, pixel=1), day, 10.0, "va")]
+    if halved:
+        places.append(Place("va/2m", _coded(width // 2, pixel=2), day, 10.0, "va"))
+    places.append(Place("small", _coded(200, pixel=1) + 10_000, day, 10.0))
+    train, held = split_places(places)
+    pixel = {"va/1m": 1, "va/2m": 2, "small": 1}
+    trained = set().union(*(_metres(place, pixel[place.name]) for place in train))
+    kept = set().union(*(_metres(place, pixel[place.name]) for place in held))
+    assert held
+    assert trained
+    assert not trained & kept
+    ours = {metre for metre in trained if metre < 10_000}
+    assert min(kept) - max(ours) > GAP_PX, "the sensor's blur does not reach over"
+    assert any(place.name == "small" for place in train), "too small to be cut"
+
+
+def test_patches_repeat_and_go_on_where_they_were() -> None:
+    config = TrainConfig(**SMALL)
+    places = [_place(dates=3), _place("b", seed=9)]
+    straight = iter(PatchSource(places, config, scale=4))
+    batches = [next(straight) for _ in range(4)]
+    resumed = next(iter(PatchSource(places, config, scale=4, start=3)))
+    assert all(torch.equal(a, b) for a, b in zip(batches[3], resumed, strict=True))
+    other = next(iter(PatchSource(places, config, scale=4, seed=1)))
+    assert not torch.equal(other[0][0, 0], batches[0][0][0, 0])
+    for truth, days, pixel_m in batches:
+        assert truth.shape[2:] == (4, 32, 32)
+        assert truth.shape[1] == days.shape[1] in (1, 2)
+        assert (days[:, 0] == 0).all()
+        assert set(pixel_m.tolist()) <= {20.0, 40.0, 80.0}
+
+
+def test_places_smaller_than_a_patch_are_left_out() -> None:
+    config = TrainConfig(**(SMALL | {"patch_px": 32}))
+    small, large = _place("small", side=(100, 400)), _place("large")
+    assert [place.name for place in PatchSource([small, large], config, scale=4).places] == ["large"]
+    with pytest.raises(GeodiffError, match="128 pixels"):
+        PatchSource([small], config, scale=4)
+
+
+def test_the_real_split_holds_ground_out(geodiff_data: Path) -> None:
+    train, held = split_places(read_places(geodiff_data))
+    assert len(train) > 10
+    assert held
+    names = {place.name for place in train}
+    assert not any("boadella" in name.lower() for name in names)
+    # NAIP at 1 m and its 2 m average show one ground: what is held out of one is not in the other.
+    widths = {place.name: place.images.shape[-1] for place in train}
+    assert 2 * widths["naip_va/va_files/2m"] <= 597 - 128
