@@ -60,6 +60,17 @@ def save_checkpoint(model: ImageDenoiser, path: Path, *, card: Mapping[str, Any]
     os.replace(partial, path.with_suffix(".json"))
 
 
+def _is_factor(passes: object, value: object) -> bool:
+    return str(passes).isdecimal() and isinstance(value, int | float) and 0 <= value < math.inf
+
+
+def spread_for(card: Mapping[str, Any], passes: int) -> float:
+    """Factor on the members' deviation from the mean, by the calibration for the nearest number of passes; else 1."""
+    known: Mapping[str, float] = card.get("spread", {})
+    nearest = min(known, key=lambda count: (abs(int(count) - passes), int(count)), default=None)
+    return 1.0 if nearest is None else float(known[nearest])
+
+
 def read_card(path: Path) -> dict[str, Any]:
     """Read the JSON beside a checkpoint.
 
@@ -77,9 +88,9 @@ def read_card(path: Path) -> dict[str, Any]:
         raise GeodiffError(
             f"{card_path} does not describe a {KIND} of format {FORMAT}: these weights are of another model"
         )
-    spread = card.get("spread", 1.0)
-    if not isinstance(spread, int | float) or not 0 <= spread < math.inf:
-        raise GeodiffError(f"{card_path}: spread {spread!r} is not a positive number")
+    spread = card.get("spread", {})
+    if not isinstance(spread, dict) or not all(_is_factor(passes, value) for passes, value in spread.items()):
+        raise GeodiffError(f"{card_path}: spread {spread!r} does not give a positive factor for numbers of passes")
     return card
 
 

@@ -77,7 +77,7 @@ class DiffusionResolver:
     Attributes:
         name: for reports.
         model: in evaluation mode.
-        passes: evaluations per member, the shared first included; with 1, members equal the mean.
+        passes: evaluations per member, the shared first included; with 1 there are no members.
         spread: factor on the deviation of members from the mean, from calibration on held-out places.
         consistent: end with the hard radiometric constraint where the target date was observed.
     """
@@ -98,6 +98,7 @@ class DiffusionResolver:
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
         """See ``schema.Resolver``."""
+        members = members if self.passes > 1 else 0
         grown, rows, cols = _whole_cells(patch, self.model.config.stride)
         with _one_thread(), torch.inference_mode():
             series, known = patch_series(grown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from geodiff.grid import Grid, TileKey, TilePlan, Window
 from geodiff.imagery.cube import load_cube
 from geodiff.imagery.sources import Source
 from geodiff.outputs.ledger import margins_folder
-from geodiff.outputs.stitch import MarginCache
+from geodiff.outputs.stitch import MarginCache, contributors
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
 from geodiff.tasks.models import ModelRef, load_resolver
@@ -83,11 +83,21 @@ class Job:
         return cube
 
 
-class Worker:
-    """Restores regions of one job; any number of threads may share it."""
+def _mute(done: int, total: int) -> None:
+    """Tell nobody."""
 
-    def __init__(self, job: Job, cube: xr.DataArray | None = None) -> None:
-        self.job = job
+
+class Worker:
+    """Restores regions of one job; any number of threads may share it.
+
+    Args:
+        job: the run.
+        cube: of the job, when it is open already.
+        tell: told of tiles done and all tiles, from any thread.
+    """
+
+    def __init__(self, job: Job, cube: xr.DataArray | None = None, *, tell: Callable[[int, int], None] = _mute) -> None:
+        self.job, self.tell = job, tell
         resolver = load_resolver(job.model, passes=job.config.passes, bands=job.config.bands)
         config = job.config
         self.recipe = Recipe(resolver, job.plan, config.ensemble, config.seed, keep_member=config.keep_member)
@@ -96,6 +106,16 @@ class Worker:
         self.locks = [TileLocks() for _ in job.targets]
         self.by_place = {(r.time, r.row, r.col): r for r in regions(job.spec)}
         self.done = {region.id for region in done_regions(job.store, job.spec)}
+        todo = [region for region in self.by_place.values() if region.id not in self.done]
+        self.ahead = {(region.time, key) for region in todo for key in self._tiles(region)}
+        self.tiles = len({(region.time, key) for region in self.by_place.values() for key in self._tiles(region)})
+
+    def _tiles(self, region: Region) -> list[TileKey]:
+        return contributors(self.recipe.plan, region.window, scale=self.recipe.resolver.scale)
+
+    def _behind(self, time: int, keys: Sequence[TileKey]) -> None:
+        self.ahead.difference_update([(time, key) for key in keys])
+        self.tell(self.tiles - len(self.ahead), self.tiles)
 
     def run(self, region: Region) -> None:
         """Restore and store one region, unless it is done."""
@@ -121,6 +141,7 @@ class Worker:
         )
         self.done.add(region.id)
         self.margins.drop(region.id)
+        self._behind(region.time, self._tiles(region))
 
     def _found(self, region: Region, key: TileKey) -> FloatArray | None:
         reach = piece_window(self.recipe, key, region)
@@ -132,6 +153,7 @@ class Worker:
             piece = piece_of(values, at, other.window)
             if piece is not None:
                 self.margins.put(other.id, key, piece)
+        self._behind(region.time, [key])
 
     def _neighbours(self, region: Region) -> list[Region]:
         reach = -(-self.recipe.plan.core * self.recipe.resolver.scale // self.job.spec.shard) + 1
@@ -176,12 +198,12 @@ def restore_all(
     everything = regions(job.spec)
     finished = {region.id for region in done_regions(job.store, job.spec)}
     todo = [region for region in everything if region.id not in finished]
-    count = len(everything) - len(todo)
-    progress("restore", count, len(everything))
     if scheduler:
+        count = len(everything) - len(todo)
+        progress("restore", count, len(everything))
         _restore_on_cluster(job, todo, scheduler, lambda n: progress("restore", count + n, len(everything)))
         return
-    worker = Worker(job, cube)
+    worker = Worker(job, cube, tell=lambda done, total: progress("restore", done, total))
     with ThreadPoolExecutor(max_workers=workers) as pool:
         running: set[Future[None]] = {pool.submit(worker.run, region) for region in todo}
         try:
@@ -189,8 +211,6 @@ def restore_all(
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                    count += 1
-                    progress("restore", count, len(everything))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -25,6 +25,7 @@ from geodiff.tasks.calibrate import calibrate
 from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+CALIBRATED_PASSES = (2, 3, 4)
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
@@ -47,9 +48,13 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
     """
     model, card = load_checkpoint(weights)
     _, held = split_places(read_places(root))
-    found = calibrate(DiffusionResolver(name, model), held)
+    resolvers = {passes: DiffusionResolver(name, model, passes=passes) for passes in CALIBRATED_PASSES}
+    found = {str(passes): calibrate(resolver, held) for passes, resolver in resolvers.items()}
     notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
-    notes |= {"spread": found.spread, "calibration": asdict(found)}
+    notes |= {
+        "spread": {passes: calibration.spread for passes, calibration in found.items()},
+        "calibration": {passes: asdict(calibration) for passes, calibration in found.items()},
+    }
     if wald_catalog:
         notes |= _scores(DiffusionResolver(name, model), wald_catalog)
     target = folder / name / "weights.safetensors"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pystac
 
 from geodiff.config import catalogs_dir
-from geodiff.model.checkpoint import load_checkpoint, read_card
+from geodiff.model.checkpoint import load_checkpoint, read_card, spread_for
 from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
@@ -76,7 +76,7 @@ def _weights_of(path: Path) -> Path:
 @lru_cache(maxsize=4)
 def _loaded(weights: Path, name: str, passes: int, stamp: int) -> DiffusionResolver:
     model, card = load_checkpoint(weights)
-    return DiffusionResolver(name, model, passes=passes, spread=float(card.get("spread", 1.0)))
+    return DiffusionResolver(name, model, passes=passes, spread=spread_for(card, passes))
 
 
 def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BANDS_10M) -> Resolver:

@@ -48,12 +48,12 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     model = tiny_denoiser(seed=5)
     path = tmp_path / "new" / "model.safetensors"
-    save_checkpoint(model, path, card={"figures": {"gain_db": 2.5}, "spread": 1.2})
+    save_checkpoint(model, path, card={"figures": {"gain_db": 2.5}, "spread": {"2": 1.2}})
     found, card = load_checkpoint(path)
     assert found.config == model.config
     assert not found.training
     assert card["figures"] == {"gain_db": 2.5}
-    assert card["spread"] == 1.2
+    assert card["spread"] == {"2": 1.2}
     assert card["parameters"] == sum(p.numel() for p in model.parameters())
     wanted = model.state_dict()
     assert found.state_dict().keys() == wanted.keys()
@@ -155,8 +155,8 @@ def test_tensors_of_another_model(weights: Path, change: str) -> None:
         ("kind", "resnet"),
         ("kind", None),
         ("format", 2),
-        ("spread", "wide"),
-        ("spread", -1.0),
+        ("spread", {"wide": 1.0}),
+        ("spread", {"2": -1.0}),
         ("config", None),
         ("config", {}),
         ("config", []),
