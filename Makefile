@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench wheel lock clean
+.PHONY: help install demo test test-all lint format bench notebooks wheel lock clean
 
 help:
 	@sed -n '2,6s/^# \{0,1\}//p' Makefile
@@ -55,6 +55,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks $(ARGS)
+
+notebooks: $(STAMP)
+	for source in notebooks/*.py; do $(BIN)/jupytext --quiet --to ipynb --execute $$source || exit 1; done
 
 wheel: $(STAMP)
 	$(BIN)/python -m build

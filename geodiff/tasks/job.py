@@ -20,6 +20,7 @@ from geodiff.outputs.ledger import margins_folder
 from geodiff.outputs.stitch import MarginCache, contributors
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
+from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.models import ModelRef, load_resolver
 from geodiff.tasks.targets import Target
 from geodiff.tasks.windows import CubeSource, Recipe, TileLocks, piece_of, restore_window
@@ -141,6 +142,7 @@ class Worker:
         )
         self.done.add(region.id)
         self.margins.drop(region.id)
+        give_back_memory()
         self._behind(region.time, self._tiles(region))
 
     def _found(self, region: Region, key: TileKey) -> FloatArray | None:
@@ -204,6 +206,7 @@ def restore_all(
         _restore_on_cluster(job, todo, scheduler, lambda n: progress("restore", count + n, len(everything)))
         return
     worker = Worker(job, cube, tell=lambda done, total: progress("restore", done, total))
+    give_back_memory()  # planning has read samples and correlated them
     with ThreadPoolExecutor(max_workers=workers) as pool:
         running: set[Future[None]] = {pool.submit(worker.run, region) for region in todo}
         try:

@@ -8,12 +8,15 @@ import numpy as np
 import xarray as xr
 
 from geodiff.grid import Window
+from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
 from geodiff.outputs.plots import View, closer_look, quicklook, thumbnail
+from geodiff.outputs.shards import read_packed
 from geodiff.schema import FloatArray
 from geodiff.tasks.job import Job
+from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.windows import CubeSource
 
-SIDE_PX = 512
+SIDE_PX = 384
 """Side of the piece that the quicklook shows, in low-resolution pixels, from the middle of the region."""
 
 
@@ -23,6 +26,7 @@ def draw(job: Job, cube: xr.DataArray) -> dict[str, Path]:
     Returns:
         {"thumbnail": path, "quicklook": path}.
     """
+    give_back_memory()
     target = job.targets[-1]
     low_window = _middle(job.grid.shape)
     source = CubeSource(cube, job.spec.bands)
@@ -64,11 +68,14 @@ def _nearest(source: CubeSource, day: float, dates: tuple[int, ...]) -> int:
 
 
 def _stored(job: Job, window: Window, time: int) -> tuple[FloatArray, FloatArray]:
-    with xr.open_zarr(job.store) as stored:
-        piece = stored.isel(
-            time=time, y=slice(window.top, window.top + window.rows), x=slice(window.left, window.left + window.cols)
-        )
-        return piece["reflectance"].values.astype(np.float32), piece["uncertainty"].values.astype(np.float32)
+    """Mean and uncertainty of a window, (band, y, x), unpacked band by band to take little room."""
+    names = ("reflectance", "uncertainty")
+    codes = read_packed(job.store, job.spec, window, time=time, level=0, names=names)
+    mean, uncertainty = (
+        np.stack([packing.unpack(band.astype(np.uint16, copy=False)) for band in codes[name]])
+        for name, packing in zip(names, (REFLECTANCE, UNCERTAINTY), strict=True)
+    )
+    return mean, uncertainty
 
 
 def true_colour(bands: tuple[str, ...]) -> tuple[int, ...]:
