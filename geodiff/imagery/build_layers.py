@@ -27,6 +27,7 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from geodiff.imagery.build_names import is_class
+from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import GeodiffError
 
 Numbers = npt.NDArray[Any]
@@ -113,7 +114,7 @@ def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
+            with open_scene(path) as source:
                 yield source
     except RASTER_ERRORS as error:
         raise GeodiffError(f"cannot read {path}: {_first_line(error)}; it seems corrupt or truncated") from None
@@ -220,7 +221,7 @@ def _made_from(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        with rasterio.open(path) as source:
+        with open_scene(path) as source:
             read_last_pixel(source)
             mark = source.tags().get(FINGERPRINT)
             return None if mark is None else str(mark)

@@ -25,6 +25,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geodiff.imagery.radiometry import BandRule
+from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import GeodiffError
 
 ALIGNED_PX = 1e-2
@@ -56,7 +57,7 @@ class _Handles(threading.local):
             return self._files[key]
         while len(self._files) >= MAX_OPEN:
             self._files.popitem(last=False)[1].close()
-        self._files[key] = rasterio.open(url, sharing=False)
+        self._files[key] = open_scene(url)
         return self._files[key]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +16,12 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.warp import Resampling, reproject
 
 from geodiff.config import MaskConfig
 from geodiff.grid import Grid
+from geodiff.imagery.build_layers import open_raster
 from geodiff.imagery.cube import choose_grid, grid_of, load_cube, require_usable
 from geodiff.imagery.ranking import rank_dates, select_dates
 from geodiff.imagery.sources import load_sources
@@ -287,15 +291,22 @@ def test_a_damaged_file_is_named_not_passed_over(tmp_path: Path, how: str, resol
     assert "\n" not in str(caught.value)
 
 
-def test_over_http_values_come_and_404_is_an_error(tmp_path: Path) -> None:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
-    item = scene(tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_over_http_values_come_and_404_is_an_error(tmp_path: Path) -> None:
+    item = scene(tmp_path)
+    with served(tmp_path) as address:
         for name, asset in item.assets.items():
             asset.href = f"{address}/a/{name}.tif"
         np.testing.assert_array_equal(cube_of(item).compute()[0, 0], (numbers(0) / 10_000).astype(np.float32))
@@ -303,7 +314,26 @@ def test_over_http_values_come_and_404_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(GeodiffError, match=r"asset B04: cannot read http.*gone\.tif .*404") as caught:
             cube_of(item).compute()
         assert "secret" not in str(caught.value)
-        server.shutdown()
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_vrt_in_the_guise_of_a_geotiff_reads_no_other_file(tmp_path: Path, remote: bool) -> None:
+    item = scene(tmp_path / "web")
+    secret = (tmp_path / "web" / "a" / "B04.tif").rename(tmp_path / "secret.tif")
+    guise = tmp_path / "web" / "a" / "B04.tif"
+    rasterio.shutil.copy(str(secret), str(guise), driver="VRT")
+    assert str(secret) in guise.read_text()
+    with rasterio.open(guise) as opened:  # GDAL by itself hands the other file out
+        np.testing.assert_array_equal(opened.read(1), numbers(1))
+    with served(tmp_path / "web") as address:
+        if remote:
+            for name, asset in item.assets.items():
+                asset.href = f"{address}/a/{name}.tif"
+        with pytest.raises(GeodiffError, match=r"scene a, asset B04: cannot read .*not recognized") as caught:
+            cube_of(item).compute()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(GeodiffError, match="cannot read"), open_raster(guise):
+        pass
 
 
 def test_other_processes_read_the_same_and_report_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Opens the file of a scene, with the drivers that a scene may need and no other.
+
+Left to itself GDAL goes by content: a VRT that calls itself ``B02.tif`` would be opened as one, and hand out whatever
+file of this disk it names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rasterio.env import ensure_env_with_credentials
+from rasterio.io import DatasetReader
+
+DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW")
+"""GeoTIFF and JPEG 2000, in GDAL's names; those that this GDAL lacks are passed over."""
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]
+def open_scene(href: str | Path) -> DatasetReader:
+    """Open a raster file or address for one thread alone.
+
+    Raises:
+        RasterioIOError: it does not exist, or is neither GeoTIFF nor JPEG 2000.
+    """
+    # rasterio.open takes one driver only; what it wraps takes several.
+    return DatasetReader(str(href), driver=list(DRIVERS), sharing=False)
