@@ -21,6 +21,9 @@ Bbox = tuple[float, float, float, float]
 
 NATIVE = "native"
 
+STALE = 1e-6
+"""A GeoTransform whose pixel sides differ from the steps of the coordinates by more than this part is not believed."""
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -113,11 +116,25 @@ def grid_of(cube: xr.DataArray) -> Grid:
     epsg = cube.rio.crs.to_epsg()
     crs = f"EPSG:{epsg}" if epsg else cube.rio.crs.to_wkt()
     stated = [float(v) for v in str(cube.spatial_ref.attrs.get("GeoTransform", "")).split()]
-    sides = (stated[1], -stated[5]) if len(stated) == 6 else (_step(cube[X]), -_step(cube[Y]))
+    sides = _sides(cube, stated)
     origin = float(cube[X][0]) - sides[0] / 2, float(cube[Y][0]) + sides[1] / 2
     if len(stated) == 6 and max(abs(stated[0] - origin[0]), abs(stated[3] - origin[1])) < 1e-6 * min(sides):
         origin = stated[0], stated[3]  # not cropped since it was written: exact
     return Grid(crs, sides, origin, (cube.sizes[Y], cube.sizes[X]))
+
+
+def _sides(cube: xr.DataArray, stated: Sequence[float]) -> tuple[float, float]:
+    """Pixel sides as the GeoTransform states them, which is exact; as the coordinates tell where that is stale.
+
+    xarray keeps the attribute when an array is coarsened or thinned.
+    """
+    if len(stated) != 6:
+        return _step(cube[X]), -_step(cube[Y])
+    across, down = (
+        _step(axis) if axis.size > 1 else side for axis, side in ((cube[X], stated[1]), (cube[Y], stated[5]))
+    )
+    fresh = math.isclose(across, stated[1], rel_tol=STALE) and math.isclose(down, stated[5], rel_tol=STALE)
+    return (stated[1], -stated[5]) if fresh else (across, -down)
 
 
 def _step(axis: xr.DataArray) -> float:

@@ -67,6 +67,17 @@ def test_values_coordinates_and_laziness(tmp_path: Path) -> None:
         np.testing.assert_array_equal(done[0, i], (numbers(i) / 10_000).astype(np.float32))
 
 
+def test_the_grid_of_a_coarsened_or_thinned_cube_is_its_own(tmp_path: Path) -> None:
+    cube = cube_of(scene(tmp_path))
+    coarse = cube.drop_vars("valid").coarsen(y=4, x=2).mean()
+    assert coarse.spatial_ref.attrs["GeoTransform"] == cube.spatial_ref.attrs["GeoTransform"]  # xarray keeps it, stale
+    assert grid_of(coarse) == Grid(GRID.crs, (20.0, 40.0), GRID.origin, (24, 40))
+    thinned = grid_of(cube.isel(y=slice(None, None, 2)))
+    assert thinned == Grid(GRID.crs, (10.0, 20.0), (GRID.origin[0], GRID.origin[1] + 5), (48, 80))
+    assert grid_of(cube.isel(y=slice(3, None))) == Grid(GRID.crs, (10.0, 10.0), (500_000.0, 4_699_970.0), (93, 80))
+    assert grid_of(cube.isel(y=slice(0, 1), x=slice(0, 1))) == Grid(GRID.crs, (10.0, 10.0), GRID.origin, (1, 1))
+
+
 def test_a_crop_on_the_native_lattice_copies_pixels(tmp_path: Path) -> None:
     crop = Grid(GRID.crs, GRID.resolution, (500_130.0, 4_699_790.0), (40, 90))  # reaches beyond the scene to the east
     done = cube_of(scene(tmp_path), grid=crop, chunk=17).compute()
