@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from geodiff.tasks.windows import CubeSource, Recipe, TileLocks, piece_of, resto
 CUBE_CHUNK_PX = 256
 
 SCHEDULER_TIMEOUT_S = 10.0
+
+WORKERS_TIMEOUT_S = 300.0
+"""How long a cluster may take to start its first worker: queues of batch systems are slow."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
@@ -171,18 +175,25 @@ def piece_window(recipe: Recipe, key: TileKey, region: Region) -> tuple[int, int
     return None if reach is None else (reach.rows, reach.cols)
 
 
-_WORKERS: dict[tuple[str, Path], Worker] = {}
+_WORKERS: dict[str, Worker] = {}
 _WORKERS_GUARD = threading.Lock()
 
 
-def run_region(job: Job, region: Region) -> str:
-    """Restore one region in whatever process this is; returns its id."""
+def run_region(job: Job, region: Region, session: str) -> str:
+    """Restore one region in whatever process this is; returns its id.
+
+    Args:
+        job: the run.
+        region: to restore.
+        session: one call of ``restore_all``. What a worker knows of regions that are done holds for one session only:
+            a cluster lives longer, and the output may be deleted in between.
+    """
     with _WORKERS_GUARD:
-        worker = _WORKERS.get((job.run_id, job.store))
+        worker = _WORKERS.get(session)
         if worker is None:
             # One job at a time: a worker of a long-lived cluster must not keep the cubes of all its past.
             _WORKERS.clear()
-            worker = _WORKERS[job.run_id, job.store] = Worker(job)
+            worker = _WORKERS[session] = Worker(job)
     worker.run(region)
     return region.id
 
@@ -195,7 +206,7 @@ def restore_all(
     A region that fails stops the run; those that were stored stay stored.
 
     Raises:
-        GeodiffError: reading, restoring or writing failed; the scheduler cannot be reached.
+        GeodiffError: reading, restoring or writing failed; the scheduler cannot be reached or has no workers.
     """
     everything = regions(job.spec)
     finished = {region.id for region in done_regions(job.store, job.spec)}
@@ -228,8 +239,19 @@ def _restore_on_cluster(job: Job, todo: list[Region], scheduler: str, tell: Call
         client = Client(scheduler, timeout=SCHEDULER_TIMEOUT_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise GeodiffError(f"cannot reach the Dask scheduler at {scheduler}: {error}") from None
+    session = uuid.uuid4().hex
     with client:
-        futures = [client.submit(run_region, job, region, key=f"{job.run_id}-{region.id}") for region in todo]
+        # Keys of a session: the cluster may still hold results of an earlier one, whose output is gone.
+        futures = [
+            client.submit(run_region, job, region, session, key=f"{job.run_id}-{region.id}-{session}")
+            for region in todo
+        ]
+        try:  # after submitting: a cluster that adapts starts its workers only when there is work
+            client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
+        except TimeoutError:
+            raise GeodiffError(
+                f"the Dask scheduler at {scheduler} has no worker after {WORKERS_TIMEOUT_S:.0f} s: start some"
+            ) from None
         for number, future in enumerate(as_completed(futures), 1):
             future.result()
             tell(number)
