@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +22,7 @@ from geodiff.config import MaskConfig
 from geodiff.grid import Grid
 from geodiff.imagery.build_layers import open_raster
 from geodiff.imagery.cube import choose_grid, grid_of, load_cube, require_usable
-from geodiff.imagery.ranking import rank_dates, select_dates
+from geodiff.imagery.ranking import rank_dates
 from geodiff.imagery.sources import load_sources
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.scenes_on_disk import write_scene
@@ -419,8 +418,6 @@ def test_a_cube_of_clouds_says_so(tmp_path: Path) -> None:
     assert np.isnan(done).all()
     with pytest.raises(GeodiffError, match="all 2 from 2021-06-01 to 2021-06-06 are cloudy"):
         require_usable(cube)
-    with pytest.raises(GeodiffError, match="no usable date"):
-        select_dates(cube, 18_780.0, 4)
     assert (rank_dates(cube)["score"] == 0).all()
 
 
@@ -444,7 +441,7 @@ def test_scenes_without_classification_are_screened_by_their_spectrum(tmp_path: 
     assert plain.valid.all()
 
 
-def test_dates_are_ranked_and_selected(tmp_path: Path) -> None:
+def test_dates_are_ranked(tmp_path: Path) -> None:
     items = []
     for day, (haze, hidden) in enumerate([(0, 0), (600, 0), (0, 60), (0, 96), (0, 5)], start=1):
         classes = np.full(GRID.shape, 4, np.uint8)
@@ -456,8 +453,3 @@ def test_dates_are_ranked_and_selected(tmp_path: Path) -> None:
     assert list(table["index"]) == [0, 4, 2, 1, 3]
     np.testing.assert_allclose(table.set_index("index")["clear"].sort_index(), [1, 1, 36 / 96, 0, 91 / 96])
     assert table.set_index("index")["haze"][1] == pytest.approx(0.06, abs=1e-3)
-    june_third = (datetime(2021, 6, 3) - datetime(1970, 1, 1)).days + 0.5
-    kept = select_dates(cube, june_third, 2)
-    assert [str(t)[8:10] for t in kept.time.values] == ["01", "03"]  # the day itself, however cloudy, and the best
-    with pytest.raises(UsageError, match="at least one"):
-        select_dates(cube, june_third, 0)
