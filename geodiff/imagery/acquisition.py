@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,26 +18,19 @@ from shapely import make_valid, union_all
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from geodiff.imagery.baseline import NAME_KEYS, processing_baseline
 from geodiff.imagery.sources import Source
 
 NEW_GROUND = 0.05
 """Share of an item's footprint that must lie outside newer items of its acquisition for it to be kept as well."""
 
 _PRODUCT = re.compile(
-    r"(?P<platform>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<take>\d{8}T\d{6})_(?:N(?P<baseline>\d{4})_)?R\d{3}"
+    r"(?P<platform>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<take>\d{8}T\d{6})_(?:N\d{4}_)?R\d{3}"
     r"_T(?P<tile>\d{2}[C-X][A-Z]{2})_(?P<made>\d{8}T\d{6})"
 )
 _TILE = re.compile(r"(?:^|[_-]|T)(\d{1,2})([C-X][A-Z]{2})(?:_|\.|$)")
 _DATATAKE = re.compile(r"^G(S2[A-D])_(\d{8}T\d{6})_")
 _STRIP_START = re.compile(r"_S(\d{8}T\d{6})")
-_BASELINE = re.compile(r"^\d{2}\.\d{2}$")
-_BASELINE_KEYS = (
-    "s2:processing_baseline",
-    "sentinel2:processing_baseline",
-    "sentinel:processing_baseline",
-    "processing:version",
-)
-_NAME_KEYS = ("s2:product_uri", "sentinel2:product_title", "sentinel:product_id", "eopf:product_uri")
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def describe(items: Iterable[pystac.Item], source: Source | None = None) -> list
             tile=mgrs_tile(item),
             crs=item_crs(item),
             bands=_bands(item, source),
-            baseline=processing_baseline(item),
+            baseline=processing_baseline(item, source.offset.baseline_properties if source else ()),
         )
         for item in items
     ]
@@ -114,18 +107,6 @@ def mgrs_tile(item: pystac.Item) -> str | None:
         match = _TILE.search(str(text)) if text else None
         if match:
             return match[1].zfill(2) + match[2]
-    return None
-
-
-def processing_baseline(item: pystac.Item, keys: Sequence[str] = _BASELINE_KEYS) -> str | None:
-    """Sentinel-2 processing baseline as "04.00" (texts compare in order); None where nothing tells."""
-    for key in keys:
-        value = str(item.properties.get(key, ""))
-        if _BASELINE.match(value):
-            return value
-    product = _product(item)
-    if product and product["baseline"]:
-        return f"{product['baseline'][:2]}.{product['baseline'][2:]}"
     return None
 
 
@@ -205,7 +186,7 @@ def _rank(item: pystac.Item) -> tuple[str, float, float, float, int, str]:
 
 
 def _product(item: pystac.Item) -> re.Match[str] | None:
-    names = (str(item.properties.get(key, "")) for key in _NAME_KEYS)
+    names = (str(item.properties.get(key, "")) for key in NAME_KEYS)
     return next((found for name in (*names, item.id) if (found := _PRODUCT.search(name))), None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pystac
 
+from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.sources import OffsetRule, Source
 from geodiff.schema import FloatArray, GeodiffError
-
-_PRODUCT_BASELINE = re.compile(r"_N(\d{2})\.?(\d{2})(?:_|\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +72,12 @@ def band_rule(item: pystac.Item, asset_key: str, source: Source) -> BandRule:
     )
 
 
-def processing_baseline(item: pystac.Item, rule: OffsetRule) -> tuple[int, int] | None:
-    """The processing baseline as (5, 9) for "05.09": from the properties, else from the product's name.
-
-    Returns:
-        None when neither tells.
-    """
-    texts = [str(item.properties.get(name)) for name in rule.baseline_properties]
-    for text in texts:
-        if match := re.fullmatch(r"[Nv]?(\d{1,2})\.(\d{1,2})", text.strip()):
-            return int(match[1]), int(match[2])
-    for name in (str(item.properties.get("s2:product_uri", "")), item.id):
-        if match := _PRODUCT_BASELINE.search(name):
-            return int(match[1]), int(match[2])
-    return None
-
-
 def _offset(item: pystac.Item, stated: float | None, rule: OffsetRule) -> float:
     flags = [_flag(item.properties[name]) for name in rule.applied_properties if name in item.properties]
     if any(flag is True for flag in flags):
         return 0.0
-    baseline = processing_baseline(item, rule)
-    first = tuple(int(part) for part in rule.from_baseline.split("."))
-    if baseline is not None and baseline < first:
+    baseline = processing_baseline(item, rule.baseline_properties)
+    if baseline is not None and baseline < rule.from_baseline:
         return 0.0
     # An asset that states 0 while its item says "not applied" states the default of some writer, not a fact.
     denied = baseline is not None and any(flag is False for flag in flags)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 
 from geodiff.imagery import catalog
-from geodiff.imagery.acquisition import mgrs_tile, newest_processing, processing_baseline
+from geodiff.imagery.acquisition import mgrs_tile, newest_processing
+from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.catalog import NoScenesError, describe, load_items, save_items, search
 from geodiff.imagery.query import make_query, open_interval
 from geodiff.imagery.sources import load_source

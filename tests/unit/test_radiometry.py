@@ -12,6 +12,7 @@ import numpy as np
 import pystac
 import pytest
 
+from geodiff.imagery.acquisition import describe
 from geodiff.imagery.radiometry import BandRule, band_rule
 from geodiff.imagery.sources import load_sources
 from geodiff.schema import GeodiffError
@@ -55,6 +56,29 @@ def test_offset_is_applied_exactly_once(
     source: str, properties: dict[str, Any], fields: dict[str, Any], offset: float
 ) -> None:
     assert band_rule(scene(properties, fields), "B02", SOURCES[source]).offset == offset
+
+
+@pytest.mark.parametrize("source", ["earth-search", "planetary-computer", "copernicus", "static"])
+@pytest.mark.parametrize(
+    ("properties", "name", "baseline"),
+    [
+        ({BASELINE: "N05.09"}, "scene", "05.09"),
+        ({BASELINE: "5.9"}, "scene", "05.09"),
+        ({"sentinel2:processing_baseline": "04.00"}, "scene", "04.00"),
+        ({"sentinel:processing_baseline": "02.14"}, "scene", "02.14"),
+        ({"processing:version": "05.11"}, "scene", "05.11"),
+        ({"sentinel:product_id": "S2A_MSIL2A_20200101T105441_N0213_R051_T31TCJ_20200101T122232"}, "scene", "02.13"),
+        ({BASELINE: "unknown"}, "S2A_MSIL2A_20230101T105441_N05.09_R051_T31TCJ_20230101T122232", "05.09"),
+        ({}, "S2A_31TCJ_20230101_0_L2A", None),
+    ],
+)
+def test_the_table_shows_the_baseline_that_the_offset_follows(
+    source: str, properties: dict[str, Any], name: str, baseline: str | None
+) -> None:
+    item = scene(properties, {}, name=name)
+    (row,) = describe([item], SOURCES[source])
+    assert row.baseline == baseline
+    assert band_rule(item, "B02", SOURCES[source]).offset == (-0.1 if (baseline or "") >= "04.00" else 0)
 
 
 def test_baseline_is_read_from_the_product_name_when_no_property_tells() -> None:
