@@ -135,15 +135,6 @@ class Settings(BaseModel):
         except UsageError as error:  # raised by a rule that other rooms share, for instance check_bbox
             raise UsageError(f"{where}: {error}") from None
 
-    @classmethod
-    def from_yaml(cls, path: Path) -> Self:
-        """Read settings from a YAML file.
-
-        Raises:
-            UsageError: the file cannot be read, is not YAML, or breaks a rule of the settings.
-        """
-        return cls.parse(read_yaml(path), where=str(path))
-
     def to_json(self) -> str:
         """The settings as indented JSON, every default spelled out; ``parse(json.loads(...))`` gives them back."""
         return self.model_dump_json(indent=2)
@@ -206,51 +197,71 @@ class TileConfig(Settings):
         return self
 
 
-class SuperresConfig(Settings):
-    """One super-resolution run: everything that decides the stored values.
+class RestoreConfig(Settings):
+    """What is restored of a cube, and how; shared by the main job and ``geodiff.superres``.
 
     Attributes:
-        catalog: name of a source (``catalogs/sources.yaml``), URL of a STAC API, URL or path of a static catalogue.
+        target: the day to restore, within 60 days of the found dates; None for the best date, or those of ``every``.
+        every: a series of targets, one every so many days from the first found date to the last (``10D``).
+        max_dates: most dates that one target is restored from.
+        ensemble: members behind the uncertainty, which is the root mean square deviation of the calibrated members
+            from the reflectance; the reflectance is the expectation, of one pass, and does not depend on them.
+        seed: of the noise.
+        passes: evaluations of the denoiser per member.
+        keep_member: give the first member beside reflectance and uncertainty.
+    """
+
+    target: date | None = None
+    every: str | None = Field(None, pattern=r"^[1-9]\d{0,3}D$")
+    max_dates: int = Field(6, ge=1, le=32)
+    ensemble: int = Field(4, ge=1, le=256)
+    seed: int = Field(0, ge=0)
+    passes: int = Field(2, ge=1, le=64)
+    keep_member: bool = False
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target is not None and self.every is not None:
+            raise ValueError("give one of target and every")
+        return self
+
+
+class SuperresConfig(RestoreConfig):
+    """One super-resolution run: everything that decides the stored values.
+
+    Attributes (and those of ``RestoreConfig``):
+        catalog: name of a source (``catalogs/sources.yaml``), URL of a STAC API, URL or path of a static catalogue or
+            of an ItemCollection (``items.json``).
+        sources: path of your own sources, in the form of ``catalogs/sources.yaml``.
         collections: collections to search; empty for all of a static catalogue.
         bbox: (west, south, east, north) in degrees; this or ``region``.
         region: a GeoJSON geometry in degrees; this or ``bbox``.
         datetime: ``A/B`` in UTC, both days included.
-        target: the day to restore; None leaves the choice to the task or to ``every``.
-        every: a series of targets, one every so many days over the interval (``10D``).
         bands: bands to restore.
         resolution_m: pixel side of the low-resolution grid in metres.
         crs: grid of the output; None for UTM of the region, ``native`` for that of the scenes.
         max_cloud: scenes with more cloud in percent, by their metadata, are not read.
-        ensemble: members, from which mean and uncertainty are computed.
-        seed: of the noise.
-        passes: evaluations of the denoiser per member.
         model: name of a model in ``catalogs/models`` or path of its STAC item.
         mask: what counts as observed.
         tile: how the region is cut.
         coregister: estimate and use the sub-pixel shift of each date.
-        keep_member: store the first member beside mean and uncertainty.
         format: ``zarr``, or ``cog`` to write GeoTIFFs as well.
     """
 
     catalog: str = Field(min_length=1)
+    sources: str | None = None
     collections: tuple[str, ...] = ()
     bbox: Bbox | None = None
     region: dict[str, object] | None = None
     datetime: str
-    target: date | None = None
-    every: str | None = Field(None, pattern=r"^[1-9]\d{0,3}D$")
     bands: tuple[str, ...] = Field(BANDS_10M, min_length=1)
     resolution_m: float = Field(10.0, ge=MIN_RESOLUTION_M, le=MAX_RESOLUTION_M)
     crs: str | None = None
     max_cloud: float | None = Field(None, ge=0, le=100)
-    ensemble: int = Field(4, ge=1, le=256)
-    seed: int = Field(0, ge=0)
-    passes: int = Field(2, ge=1, le=64)
     model: str = Field("s2x4", min_length=1)
     mask: MaskConfig = MaskConfig()
     tile: TileConfig = TileConfig()
     coregister: bool = True
-    keep_member: bool = False
     format: Literal["zarr", "cog"] = "zarr"
 
     @field_validator("bbox")
@@ -274,9 +285,7 @@ class SuperresConfig(Settings):
         return bands
 
     @model_validator(mode="after")
-    def _one_place_one_target(self) -> Self:
+    def _one_place(self) -> Self:
         if (self.bbox is None) == (self.region is None):
             raise ValueError("give one of bbox and region")
-        if self.target is not None and self.every is not None:
-            raise ValueError("give one of target and every")
         return self

@@ -16,7 +16,7 @@ from geodiff.cli.show import print_pairs, print_rows, stage_bars
 def demo(
     *,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-output"),
-    ensemble: Annotated[int, typer.Option(min=1, help="Members behind mean and uncertainty.")] = 4,
+    ensemble: Annotated[int, typer.Option(min=1, help="Members behind the uncertainty.")] = 4,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: all cores.")] = None,
 ) -> None:
     """Show the main job: on the real series of GEODIFF_DATA where there is one, else on a synthetic place."""

@@ -14,7 +14,10 @@ import typer
 from geodiff.schema import UsageError
 
 Catalog = Annotated[
-    str, typer.Option(help="Name of a source (catalogs/sources.yaml), URL of a STAC API, URL or path of a catalogue.")
+    str,
+    typer.Option(
+        help="Name of a source (catalogs/sources.yaml), URL of a STAC API, URL or path of a catalogue or items.json."
+    ),
 ]
 Collections = Annotated[list[str] | None, typer.Option("--collection", help="May be repeated; default: the source's.")]
 Bbox = Annotated[

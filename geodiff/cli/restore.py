@@ -29,7 +29,7 @@ def superres(
     *,
     out: Annotated[Path, typer.Option(help="Output folder: a STAC catalogue of all its runs.")],
     catalog: Annotated[
-        str | None, typer.Option(help="Name of a source, URL of a STAC API, URL or path of a catalogue.")
+        str | None, typer.Option(help="Name of a source, URL of a STAC API, URL or path of a catalogue or items.json.")
     ] = None,
     collection: Collections = None,
     bbox: Bbox = None,
@@ -38,11 +38,23 @@ def superres(
         str | None, typer.Option("--datetime", metavar="A/B", help="Dates in UTC, both days included.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="DATE", help="The day to restore; default: the best date.")
+        str | None, typer.Option(metavar="DATE", help="The day to restore, observed or not; default: the best date.")
     ] = None,
-    every: Annotated[str | None, typer.Option(metavar="10D", help="A target every so many days.")] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="10D", help="A target every so many days, from the first found date to the last."),
+    ] = None,
+    max_dates: Annotated[
+        int | None, typer.Option(help="Most dates that a target is restored from; default: 6.")
+    ] = None,
     bands: Annotated[list[str] | None, typer.Option(help="B02,B03 or repeated; default: B02 B03 B04 B08.")] = None,
-    ensemble: Annotated[int | None, typer.Option(help="Members behind mean and uncertainty; default: 4.")] = None,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            help="Members behind the uncertainty (their RMS deviation from the reflectance, which is the expectation "
+            "of one pass); default: 4."
+        ),
+    ] = None,
     passes: Annotated[int | None, typer.Option(help="Evaluations of the model per member; default: 2.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME|PATH", help="See geodiff models; default: s2x4.")] = None,
     crs: Annotated[
@@ -52,6 +64,7 @@ def superres(
     max_cloud: MaxCloud = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise; default: 0.")] = None,
     coregister: Annotated[bool | None, typer.Option(help="Estimate and use each date's shift; default: yes.")] = None,
+    sources: Annotated[Path | None, typer.Option(help="Your own sources, in the form of sources.yaml.")] = None,
     keep_member: Annotated[bool | None, typer.Option("--keep-member", help="Also store the first member.")] = None,
     form: Annotated[
         str | None, typer.Option("--format", metavar="zarr|cog", help="cog writes GeoTIFFs beside the Zarr.")
@@ -82,6 +95,8 @@ def superres(
         "datetime": interval,
         "target": target,
         "every": every,
+        "max_dates": max_dates,
+        "sources": str(sources.expanduser().resolve()) if sources else None,
         "bands": split_words(bands) or None,
         "ensemble": ensemble,
         "passes": passes,

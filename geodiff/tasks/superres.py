@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geodiff.config import TileConfig
+from geodiff.config import RestoreConfig, TileConfig
 from geodiff.grid import TilePlan, Window
 from geodiff.outputs.atomic import explained, read_json, write_json
 from geodiff.outputs.cog import write_cogs
@@ -176,6 +176,7 @@ def superres(
     keep_member: bool = False,
     tile: TileConfig = TileConfig(),  # noqa: B008 - frozen
     chunk: int = 1024,
+    max_dates: int = 6,
 ) -> xr.Dataset:
     """Super-resolve a cube, lazily: nothing is restored before it is computed.
 
@@ -183,39 +184,65 @@ def superres(
         cube: (time, band, y, x) surface reflectance 0-1 with a CRS (``rioxarray``), NaN where invalid, and optionally
             the coordinates ``valid`` (time, y, x) and ``shift_x_m``, ``shift_y_m`` (time,) of ``imagery.coregister``.
         target: day to restore; the clearest date when None.
-        every: "10D" for a series of targets, one every ten days.
+        every: "10D" for a series of targets, one every ten days from the first date to the last.
         model: name of a shipped model or baseline, path of weights or of a STAC item.
-        ensemble: number of members behind the uncertainty.
+        ensemble: number of members behind the uncertainty, their RMS deviation from the reflectance (expectation).
         passes: evaluations of the denoiser per member.
         seed: of the noise.
         keep_member: also return the first member.
         tile: how the region is cut.
         chunk: side of the Dask chunks of the result in pixels; it does not change a value.
+        max_dates: most dates that one target is restored from.
 
     Returns:
         Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not
         valid, and ``valid`` (time, y, x) bool, on a grid as many times finer as the model's scale.
 
     Raises:
-        UsageError: dimensions, bands or target that cannot be.
+        UsageError: dimensions, coordinates, bands, target or numbers that cannot be.
         GeodiffError: no CRS, no usable date, or weights that cannot be loaded.
     """
     from geodiff.imagery.ranking import rank_dates
 
-    if set(cube.dims) != set(CUBE_DIMS):
-        raise UsageError(f"a cube has the dimensions {CUBE_DIMS}, this one has {cube.dims}")
+    asked = {"target": target, "every": every, "ensemble": ensemble, "passes": passes, "seed": seed}
+    asked |= {"keep_member": keep_member, "max_dates": max_dates}
+    config = RestoreConfig.parse(asked, where="superres")
+    if chunk < 1:
+        raise UsageError(f"superres: chunk of {chunk} pixels: give 1 or more")
+    cube = _checked(cube)
     ref = find_model(model)
     bands = tuple(str(band) for band in cube[BAND].values)
     resolver = load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ())
-    if VALID not in cube.coords:
-        cube = cube.assign_coords({VALID: (abs(cube) < np.inf).all(BAND)})
     source = CubeSource(cube, resolver.bands)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking = rank_dates(source.cube).sort_values("index")
-    day = date.fromisoformat(target) if isinstance(target, str) else target
-    targets = choose_targets(cube[TIME].values, list(ranking["clear"]), list(ranking["score"]), target=day, every=every)
+    targets = choose_targets(
+        cube[TIME].values,
+        list(ranking["clear"]),
+        list(ranking["score"]),
+        target=config.target,
+        every=config.every,
+        max_dates=config.max_dates,
+    )
     recipe = Recipe(resolver, plan, ensemble, seed, keep_member=keep_member)
     return _lazy(source, targets, recipe, chunk)
+
+
+def _checked(cube: xr.DataArray) -> xr.DataArray:
+    """The cube with dates in order and ``valid``.
+
+    Raises:
+        UsageError: a dimension or a coordinate is missing.
+    """
+    if set(cube.dims) != set(CUBE_DIMS):
+        raise UsageError(f"a cube has the dimensions {CUBE_DIMS}, this one has {cube.dims}")
+    if BAND not in cube.coords:
+        raise UsageError("the cube does not name its bands: cube.assign_coords(band=['B02', ...])")
+    if cube[TIME].dtype.kind != "M" or TIME not in cube.coords:
+        raise UsageError("the cube has no dates: its coordinate time must hold datetime64")
+    if not cube.indexes[TIME].is_monotonic_increasing:
+        cube = cube.sortby(TIME)
+    return cube if VALID in cube.coords else cube.assign_coords({VALID: (abs(cube) < np.inf).all(BAND)})
 
 
 def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: int) -> xr.Dataset:

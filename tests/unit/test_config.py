@@ -17,6 +17,7 @@ from geodiff.config import (
     catalogs_dir,
     config_hash,
     data_dir,
+    read_yaml,
 )
 from geodiff.schema import UsageError
 
@@ -29,7 +30,7 @@ def test_yaml_round_trip_keeps_every_value(tmp_path: Path) -> None:
         "catalog: earth-search\ncollections: [sentinel-2-l2a]\nbbox: [2.8, 42.3, 2.9, 42.4]\n"
         "datetime: 2020-01-01/2020-06-30\ntarget: 2020-05-04\nmask: {dilation_m: 0}\ntile: {core: 64}\n"
     )
-    settings = SuperresConfig.from_yaml(file)
+    settings = SuperresConfig.parse(read_yaml(file), where=str(file))
     assert settings.tile == TileConfig(core=64)
     assert settings.mask == MaskConfig(dilation_m=0)
     assert str(settings.target) == "2020-05-04"
@@ -41,6 +42,7 @@ def test_yaml_round_trip_keeps_every_value(tmp_path: Path) -> None:
     [
         ({"ensmble": 4}, "run: unknown key 'ensmble', did you mean 'ensemble'?"),
         ({"tile": {"cor": 64}}, "run: unknown key 'tile.cor', did you mean 'core'?"),
+        ({"max_dates": 33}, "max_dates: Input should be less than or equal to 32 (got 33)"),
         ({"ensemble": 0}, "ensemble: Input should be greater than or equal to 1 (got 0)"),
         ({"resolution_m": 0.001}, "resolution_m"),
         ({"format": "netcdf"}, "'zarr' or 'cog'"),
@@ -76,14 +78,14 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str, sai
     file = tmp_path / "run.yaml"
     file.write_text(text)
     with pytest.raises(UsageError, match=said) as refusal:
-        SuperresConfig.from_yaml(file)
+        SuperresConfig.parse(read_yaml(file), where=str(file))
     assert str(file) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        SuperresConfig.from_yaml(tmp_path / "none.yaml")
+        read_yaml(tmp_path / "none.yaml")
 
 
 def test_settings_are_frozen() -> None:
