@@ -27,6 +27,7 @@ class StoreSpec:
         shard: side of a region in pixels; a multiple of ``chunk``.
         chunk: side of the smallest readable block in pixels.
         attrs: attributes of the root group (provenance); anything that JSON can hold.
+        told: names of those attributes that are only told: a run that differs in them alone resumes the store.
     """
 
     grid: Grid
@@ -36,6 +37,7 @@ class StoreSpec:
     shard: int = 1024
     chunk: int = 256
     attrs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seconds = np.array(self.times, dtype="datetime64[s]")
@@ -48,10 +50,11 @@ class StoreSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of everything above, stored in the root group: the same run has the same digest."""
+        """Hash of everything but what is only told, stored in the root group: the same run has the same digest."""
         times = np.array(self.times, dtype="datetime64[s]").astype(str).tolist()
         grid = [self.grid.crs, self.grid.resolution, self.grid.origin, self.grid.shape]
-        value = [grid, self.bands, times, self.members, self.shard, self.chunk, dict(self.attrs)]
+        attrs = {name: value for name, value in self.attrs.items() if name not in self.told}
+        value = [grid, self.bands, times, self.members, self.shard, self.chunk, attrs]
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -13,7 +13,7 @@ import pystac
 import xarray as xr
 from shapely.geometry import shape
 
-from geodiff.config import SuperresConfig, config_hash
+from geodiff.config import SuperresConfig
 from geodiff.grid import Grid
 from geodiff.imagery.catalog import search
 from geodiff.imagery.coregister import estimate_shifts
@@ -26,6 +26,7 @@ from geodiff.outputs.zarr_store import StoreSpec
 from geodiff.schema import TIME, UsageError
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
+from geodiff.tasks.run_id import run_id
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.version import __version__
 
@@ -72,7 +73,7 @@ class Found:
     """What a configuration comes to once its model and its scenes are known: enough to name the run, nothing read yet.
 
     Attributes:
-        config: with the bands that the model restores.
+        config: with the bands that the model restores, and catalogue and model in one spelling.
         model: to restore with.
         source: the catalogue.
         items: the scenes, in the order of time.
@@ -99,9 +100,9 @@ def find_run(config: SuperresConfig, *, progress: Progress) -> Found:
     """
     model = find_model(config.model)
     bands = tuple(load_resolver(model, passes=config.passes, bands=config.bands).bands)
-    config = config.model_copy(update={"bands": bands})
     progress("search", 0, 1)
-    source = load_source(config.catalog)
+    source = load_source(config.catalog, extra=Path(config.sources).expanduser() if config.sources else None)
+    config = config.model_copy(update={"bands": bands, "catalog": source.location, "model": model.name})
     items = search(
         source,
         collections=config.collections,
@@ -111,7 +112,7 @@ def find_run(config: SuperresConfig, *, progress: Progress) -> Found:
         max_cloud=config.max_cloud,
     )
     progress("search", 1, 1)
-    return Found(config, model, source, tuple(items), _run_id(config, source, items, model))
+    return Found(config, model, source, tuple(items), run_id(config, source, items, model))
 
 
 def make_plan(
@@ -171,6 +172,7 @@ def _judge(
         [float(value) for value in ranking["score"]],
         target=config.target,
         every=config.every,
+        max_dates=config.max_dates,
         min_clear=config.mask.min_clear,
     )
     progress("judge dates", 1, 2)
@@ -199,15 +201,10 @@ def _job(
         times,
         members=config.keep_member,
         attrs=_provenance(config, found.run_id, scenes, model),
+        # The run id stands for both, and a newer version goes on with what an older one has begun.
+        told=("geodiff:version", "geodiff:configuration", "geodiff:model"),
     )
     return Job(found.run_id, config, found.source, scenes, grid, targets, shifts, model, store, spec, chunk)
-
-
-def _run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item], ref: ModelRef) -> str:
-    """Catalogue and model count by what they are, not by how they were spelled."""
-    asked = {**config.model_dump(mode="json", exclude={"model"}), "catalog": source.location}
-    weights = digest(ref.weights) if ref.weights else ref.name
-    return config_hash([asked, sorted(item.id for item in items), weights])
 
 
 def _provenance(

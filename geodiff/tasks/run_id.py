@@ -1,0 +1,56 @@
+"""The name of a run: equal for equal values, whatever the spelling of the request, the machine and the day."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import pystac
+
+from geodiff.config import SuperresConfig, config_hash
+from geodiff.imagery.sources import Source
+from geodiff.model.checkpoint import digest
+from geodiff.tasks.models import ModelRef
+
+FORMAT = 2
+"""Raised when the same request begins to give other values, so that runs of before are not taken for it."""
+
+_SPELLING = {"model", "catalog", "sources"}
+_NAMES_OF_SOURCE = {"name", "title", "kind", "url", "default_collection", "gdal_env", "note"}
+
+
+def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item], ref: ModelRef) -> str:
+    """Hash of everything that decides the values, as far as it is known before a pixel is read.
+
+    Catalogue and model count by what they are, not by how they were spelled; scenes by what their items say of the
+    assets that are read, so that a catalogue that states another scale, or a scene processed anew, is another run.
+
+    Args:
+        config: what to do, with the bands that the model restores.
+        source: the catalogue with its rules.
+        items: the scenes, in any order.
+        ref: the model.
+    """
+    asked = config.model_dump(mode="json", exclude=_SPELLING)
+    rules = source.model_dump(mode="json", exclude=_NAMES_OF_SOURCE)
+    scenes = sorted(_scene(item, source, config.bands) for item in items)
+    weights = digest(ref.weights) if ref.weights else ref.name
+    return config_hash([FORMAT, asked, source.location, rules, scenes, weights])
+
+
+def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:
+    """What an item says that decides its reflectance, as JSON (NaN allowed)."""
+    rule = source.offset
+    names = ("updated", "s2:product_uri", "eo:cloud_cover", *rule.applied_properties, *rule.baseline_properties)
+    told = {name: item.properties.get(name) for name in names}
+    keys = [next((key for key in source.asset_names(band) if key in item.assets), None) for band in bands]
+    assets = {key: _asset(item.assets[key], source) for key in (*keys, source.find_scl(item)) if key is not None}
+    return json.dumps([item.id, str(item.datetime), told, assets], sort_keys=True, default=str)
+
+
+def _asset(asset: pystac.Asset, source: Source) -> list[object]:
+    # A signature lives for hours; the file behind it stays.
+    href = asset.href if source.signing == "none" else urlsplit(asset.href)._replace(query="").geturl()
+    stated = {key: value for key, value in asset.extra_fields.items() if key == "bands" or key.startswith("raster:")}
+    return [href, stated]
