@@ -21,6 +21,9 @@ Batch = tuple[Tensor, Tensor, Tensor]
 """Truth (batch, times, band, y, x), days (batch, times) relative to the target, and pixel side in metres (batch,)."""
 
 
+TRIES_PER_PATCH = 500
+
+
 class TrainConfig(Settings):
     """Settings of a training; stored in the checkpoint's card.
 
@@ -92,14 +95,21 @@ class PatchSource(IterableDataset[Batch]):
             times = int(rng.choice(self.config.dates))
             images: list[np.ndarray[Any, Any]] = []
             days, pixel_m = [], []
-            while len(images) < self.config.batch:
+            for _ in range(TRIES_PER_PATCH * self.config.batch):
+                if len(images) == self.config.batch:
+                    break
                 place = self.places[rng.choice(len(self.places), p=self.share)]
                 patch, offset = self._patch(place, times, rng)
                 if (patch[0] <= 0).mean() > 0.01:
                     continue
-                images.append(patch * rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, (4, 1, 1)))
+                images.append(patch * rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, (patch.shape[-3], 1, 1)))
                 days.append(offset)
                 pixel_m.append(place.pixel_m * rng.choice([1.0, 1.0, 0.5, 2.0]))
+            if len(images) < self.config.batch:
+                raise GeodiffError(
+                    f"after {TRIES_PER_PATCH * self.config.batch} tries {len(images)} of {self.config.batch} patches "
+                    "show ground: the training places are mostly zero or negative"
+                )
             yield (
                 torch.from_numpy(np.stack(images).astype(np.float32)),
                 torch.from_numpy(np.stack(days).astype(np.float32)),

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,20 @@ def test_places_smaller_than_a_patch_are_left_out() -> None:
     assert [place.name for place in PatchSource([small, large], config, scale=4).places] == ["large"]
     with pytest.raises(GeodiffError, match="128 pixels"):
         PatchSource([small], config, scale=4)
+
+
+def test_places_without_ground_end_the_training() -> None:
+    dark = _place("dark")
+    empty = replace(dark, images=np.zeros_like(dark.images))
+    with pytest.raises(GeodiffError, match="zero or negative"):
+        next(iter(PatchSource([empty], TrainConfig(**SMALL), scale=4)))
+
+
+def test_patches_have_the_bands_of_their_places() -> None:
+    place = _place("six")
+    six = replace(place, images=place.images[:, [0, 1, 2, 3, 0, 1]])
+    truth, _, _ = next(iter(PatchSource([six], TrainConfig(**SMALL), scale=4)))
+    assert truth.shape[2] == 6
 
 
 def test_the_real_split_holds_ground_out(geodiff_data: Path) -> None:
