@@ -30,7 +30,7 @@ def list_models() -> None:
 
 def train(
     *,
-    data: Annotated[Path, typer.Option("--data", "--root", help="Folder with the training places.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder with the training places.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, card and the state to resume from.")],
     config: Annotated[Path | None, typer.Option(help="YAML with training settings.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
@@ -58,7 +58,7 @@ def train(
 def publish(
     *,
     weights: Annotated[Path, typer.Option(help="Weights of a training, with their card.")],
-    data: Annotated[Path, typer.Option("--data", "--root", help="Folder with the training places.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder with the training places.")],
     out: Annotated[Path, typer.Option(help="Folder of models, such as catalogs/models.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     wald_catalog: Annotated[Path | None, typer.Option(help="Catalogue of a series never trained on, to score.")] = None,

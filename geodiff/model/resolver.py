@@ -196,7 +196,7 @@ class MedianResolver:
 
     bands: tuple[str, ...]
     scale: int = 4
-    name: str = "clear-sky median"
+    name: str = "median"
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
         with _one_thread(), torch.inference_mode():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -129,14 +128,9 @@ def _synthetic(out: Path, ensemble: int, progress: Progress) -> tuple[str, Super
     progress("synthetic place", 1, 1)
     config = SuperresConfig(
         catalog=str(catalog),
-        bbox=_inside(grid.bounds_wgs84),
+        bbox=grid.bounds_wgs84,
         datetime="2021-01-01/2022-12-31",
         crs="native",
         ensemble=ensemble,
     )
     return f"synthetic: {SYNTHETIC_PX} x {SYNTHETIC_PX} px drawn by geodiff.testing, truth known", config, "synthetic"
-
-
-def _inside(bounds: Sequence[float]) -> tuple[float, float, float, float]:
-    west, south, east, north = bounds
-    return (west, south, east, north)

@@ -49,11 +49,10 @@ def find_model(name: str) -> ModelRef:
         UsageError: no such model; the message lists the known ones.
         GeodiffError: a STAC item that names no local weights.
     """
-    known = DEFAULT_MODEL if name == "default" else name
-    if known in BASELINES:
-        return ModelRef(known, None, None)
-    shipped = models_dir() / f"{known}.json"
-    path = shipped if "/" not in known and shipped.is_file() else Path(name).expanduser()
+    if name in BASELINES:
+        return ModelRef(name, None, None)
+    shipped = models_dir() / f"{name}.json"
+    path = shipped if "/" not in name and shipped.is_file() else Path(name).expanduser()
     if path.suffix == ".json" and path.is_file():
         return ModelRef(path.stem, _weights_of(path), path)
     if path.is_file():
