@@ -113,7 +113,7 @@ def colours(image, like=None):
     return np.where(np.isnan(shown), 0.85, shown)
 
 
-shown = cube.sel(time=target).isel(time=0)
+shown = cube.sel(time=target, method="nearest")
 figure, axes = plt.subplots(2, 6, figsize=(12, 4.2), layout="constrained")
 for ax, number in zip(axes.flat, range(cube.sizes["time"]), strict=False):
     ax.imshow(colours(cube.isel(time=number), like=shown))

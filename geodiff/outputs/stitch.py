@@ -22,7 +22,7 @@ from geodiff.schema import FloatArray, UsageError
 
 WeightArray = npt.NDArray[np.float64]
 
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64
 _DIGEST_BYTES = 16
 
 
