@@ -74,4 +74,4 @@ It keeps reflectances from -0.0999, which dark water shows after atmospheric cor
 """
 
 UNCERTAINTY: Final = Packing(steps=100_000, offset=0.0, fill=65_535, lowest=0, highest=65_534)
-"""Standard deviation of reflectance in steps of 1e-5, up to 0.65534."""
+"""Uncertainty: the root mean square deviation of the members from the reflectance in steps of 1e-5, up to 0.65534."""

@@ -46,7 +46,7 @@ class RunRecord:
         grid: the high-resolution grid.
         bands: names, in order.
         times: restored dates, UTC.
-        ensemble: number of members behind the mean and the uncertainty.
+        ensemble: number of members behind the uncertainty; the reflectance is an estimate of its own, not their mean.
         scale: how many times finer than the source.
         model: name of the model.
         model_href: where the model's STAC item is, a URL or a path; None for a model without one.

@@ -155,11 +155,14 @@ def _create_array(group: zarr.Group, name: str, spec: StoreSpec, grid: Grid) -> 
 _PLACED: Final = {"grid_mapping": "spatial_ref", "coordinates": "spatial_ref"}
 _DESCRIPTIONS: Final[dict[str, dict[str, Any]]] = {
     "reflectance": {
-        "long_name": "super-resolved surface reflectance, mean of the ensemble",
+        "long_name": "super-resolved surface reflectance, its expectation as one pass of the model estimates it",
         "units": "1",
         "ancillary_variables": "uncertainty valid",
     },
-    "uncertainty": {"long_name": "standard deviation of surface reflectance over the ensemble", "units": "1"},
+    "uncertainty": {
+        "long_name": "root mean square deviation of the calibrated members of the ensemble from reflectance",
+        "units": "1",
+    },
     "member": {"long_name": "super-resolved surface reflectance, first member of the ensemble", "units": "1"},
     # uint8 and not bool: GDAL and titiler cannot resample bool.
     "valid": {

@@ -110,8 +110,9 @@ def write_region(
         path: the store, created before.
         spec: of the store.
         region: one of ``regions(spec)``.
-        reflectance: (band, rows, cols) reflectance.
-        uncertainty: (band, rows, cols), standard deviation of reflectance; NaN where unknown.
+        reflectance: (band, rows, cols), its expectation as the resolver estimates it.
+        uncertainty: (band, rows, cols), root mean square deviation of the calibrated members from ``reflectance``; NaN
+            where unknown.
         valid: (rows, cols) bool.
         member: (band, rows, cols) reflectance, when the store keeps one.
 
