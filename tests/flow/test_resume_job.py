@@ -57,7 +57,7 @@ class Runner:
             "bbox": bbox,
             "datetime": "2021-06-01/2021-09-30",
             "every": "48D",
-            "ensemble": 2,
+            "ensemble": 1,
             "model": str(tiny_weights(folder)),
             "tile": {"core": 32, "feather": 4, "halo": 8},
             "coregister": False,
