@@ -54,7 +54,7 @@ def search(
     print_rows(("scene", "date (UTC)", "cloud", "tile", "CRS", "baseline", "bands"), rows)
     typer.echo(f"{len(items)} scene{'' if len(items) == 1 else 's'} in {source.location}")
     if out is not None:
-        save_items(items, out)
+        save_items(items, out, source=source)
         typer.echo(f"written to {out}")
 
 

@@ -22,7 +22,7 @@ from geodiff.imagery.api import Api
 from geodiff.imagery.documents import Patience, Reader, write_json
 from geodiff.imagery.hrefs import check_href
 from geodiff.imagery.query import Query, make_query
-from geodiff.imagery.sources import Source
+from geodiff.imagery.sources import ORIGIN, Source, origin_of
 from geodiff.schema import GeodiffError, UsageError
 
 __all__ = ["NoScenesError", "SceneRow", "describe", "load_items", "save_items", "search", "sign_items"]
@@ -116,10 +116,15 @@ def sign_items(items: Sequence[pystac.Item], source: Source) -> list[pystac.Item
         raise GeodiffError(f"cannot sign links of {source.name} ({text}): try again later") from None
 
 
-def save_items(items: Sequence[pystac.Item], path: Path) -> None:
+def save_items(items: Sequence[pystac.Item], path: Path, *, source: Source | None = None) -> None:
     """Write scenes as a STAC ItemCollection (GeoJSON), whole or not at all.
 
     Signatures of links are left out: they expire, and are secrets of a kind (``sign_items`` renews them).
+
+    Args:
+        items: the scenes.
+        path: of the file.
+        source: where they come from; ``load_source(path)`` then has its bands, offset and signing.
 
     Raises:
         GeodiffError: the file cannot be written.
@@ -128,7 +133,9 @@ def save_items(items: Sequence[pystac.Item], path: Path) -> None:
     for feature in features:
         for asset in feature["assets"].values():
             asset["href"] = _unsigned(asset["href"])
-    write_json(path, {"type": "FeatureCollection", "features": features})
+    origin = origin_of(source) if source else None
+    stated = {ORIGIN: origin} if origin else {}
+    write_json(path, {"type": "FeatureCollection", **stated, "features": features})
 
 
 def load_items(path: Path, *, source: Source | None = None) -> list[pystac.Item]:

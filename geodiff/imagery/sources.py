@@ -5,6 +5,8 @@ The knowledge is data (``catalogs/sources.yaml``, and a user's own file of the s
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,11 @@ from geodiff.schema import GeodiffError, UsageError
 
 Kind = Literal["api", "static", "auto"]
 Signing = Literal["none", "planetary-computer"]
+
+ORIGIN = "geodiff:source"
+"""Member of a saved ItemCollection: the name of the source whose rules its scenes follow."""
+
+log = logging.getLogger(__name__)
 
 
 class _Frozen(BaseModel):
@@ -144,7 +151,8 @@ def load_source(name_or_url_or_path: str, *, extra: Path | None = None) -> Sourc
     """The source called ``name``, or the one that answers at a URL, or the generic rules for a catalogue on disk.
 
     Args:
-        name_or_url_or_path: "earth-search", "https://…", "path/to/catalog.json" or its folder.
+        name_or_url_or_path: "earth-search", "https://…", "path/to/catalog.json" or its folder, or saved scenes
+            (``catalog.save_items``), which keep the rules of the source that they came from.
         extra: a user's own sources file.
 
     Raises:
@@ -169,7 +177,28 @@ def load_source(name_or_url_or_path: str, *, extra: Path | None = None) -> Sourc
     if not text or not path.is_file():
         raise UsageError(f"catalogue {text!r} is neither a file nor one of {', '.join(sources)} nor an http(s) address")
     path = path.resolve()
+    if (origin := _origin(path)) is not None:
+        if origin in sources:
+            return sources[origin].model_copy(update={"kind": "static", "url": str(path)})
+        log.warning("%s holds scenes of the source %r, which is not known here: generic rules apply", path, origin)
     return generic.model_copy(update={"name": path.parent.name or "local", "kind": "static", "url": str(path)})
+
+
+def origin_of(source: Source) -> str | None:
+    """What saved scenes say of their source: its name, None where the generic rules were used."""
+    generic = load_sources()["static"]
+    told = {"name": generic.name, "kind": generic.kind, "url": generic.url}
+    return None if source.model_copy(update=told) == generic else source.name
+
+
+def _origin(path: Path) -> str | None:
+    """The source of the scenes in an ItemCollection, if it states one; other files say nothing of it."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None  # whoever reads the scenes says what is wrong with the file
+    origin = document.get(ORIGIN) if isinstance(document, dict) else None
+    return origin if isinstance(origin, str) else None
 
 
 def _read_entries(path: Path) -> dict[str, dict[str, Any]]:

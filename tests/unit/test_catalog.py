@@ -367,7 +367,9 @@ def test_signing_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
         catalog.sign_items(_items(SERIES[:1]), load_source("planetary-computer"))
 
 
-def test_signing_goes_through_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def signer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the package: links that end in ``?sig=1``."""
     import sys
     import types
 
@@ -378,7 +380,41 @@ def test_signing_goes_through_the_package(monkeypatch: pytest.MonkeyPatch) -> No
         return signed
 
     monkeypatch.setitem(sys.modules, "planetary_computer", types.SimpleNamespace(sign=sign))
+
+
+@pytest.mark.usefixtures("signer")
+def test_signing_goes_through_the_package() -> None:
     items = _items(SERIES[:1])
     (signed,) = catalog.sign_items(items, load_source("planetary-computer"))
     assert signed.assets["red"].href.endswith("red.tif?sig=1")
     assert catalog.sign_items(items, load_source("earth-search")) == items
+
+
+@pytest.mark.usefixtures("signer")
+def test_saved_scenes_keep_the_rules_of_their_source(tmp_path: Path) -> None:
+    """Found in a catalogue whose links are signed, saved without signatures, found again in the file."""
+    planetary = load_source("planetary-computer")
+    href = "https://sentinel2l2a01.blob.core.windows.net/a/B04.tif"
+    feature = stac_feature("x", "2020-01-01T00:00:00Z", assets={"B04": href})
+    path = tmp_path / "copernicus" / "items.json"  # the name of the folder means nothing
+    save_items(catalog.sign_items(_items([feature]), planetary), path, source=planetary)
+    assert "sig=" not in path.read_text()
+    again = load_source(str(path))
+    assert (again.name, again.bands, again.offset) == (planetary.name, planetary.bands, planetary.offset)
+    assert again.location == str(path)
+    (item,) = search(again, datetime="2020")
+    assert item.assets["B04"].href == f"{href}?sig=1"
+    # Found in the file and saved once more, they still know it; scenes under generic rules state nothing.
+    save_items([item], tmp_path / "twice.json", source=again)
+    assert load_source(str(tmp_path / "twice.json")).signing == "planetary-computer"
+    generic = load_source("https://example.com/catalog.json")
+    save_items([item], tmp_path / "copernicus" / "other.json", source=generic)
+    assert load_source(str(tmp_path / "copernicus" / "other.json")).signing == "none"
+    assert load_source(str(tmp_path / "copernicus" / "other.json")).bands == generic.bands
+
+
+def test_an_unknown_source_of_saved_scenes_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = load_source("planetary-computer").model_copy(update={"name": "mine"})
+    save_items(_items(SERIES[:1]), tmp_path / "items.json", source=mine)
+    assert load_source(str(tmp_path / "items.json")).signing == "none"
+    assert "'mine', which is not known here" in caplog.text
