@@ -203,7 +203,7 @@ class RestoreConfig(Settings):
     Attributes:
         target: the day to restore, within 60 days of the found dates; None for the best date, or those of ``every``.
         every: a series of targets, one every so many days from the first found date to the last (``10D``).
-        max_dates: most dates that one target is restored from.
+        max_dates: most dates that one target is restored from; they are chosen for the region as a whole.
         ensemble: members behind the uncertainty, which is the root mean square deviation of the calibrated members
             from the reflectance; the reflectance is the expectation, of one pass, and does not depend on them.
         seed: of the noise.

@@ -18,7 +18,7 @@ from geodiff.grid import Grid
 from geodiff.imagery.catalog import search
 from geodiff.imagery.coregister import estimate_shifts
 from geodiff.imagery.cube import choose_grid, load_cube, require_usable
-from geodiff.imagery.ranking import rank_dates
+from geodiff.imagery.ranking import judge_dates
 from geodiff.imagery.sources import Source, load_source
 from geodiff.model.checkpoint import digest
 from geodiff.outputs.static_catalog import require_stac
@@ -162,7 +162,8 @@ def _judge(
 ) -> tuple[tuple[Target, ...], tuple[float, ...], tuple[tuple[float, float], ...]]:
     """Targets, and of each date the clear fraction and the shift (east, north) in metres."""
     progress("judge dates", 0, 2)
-    ranking = rank_dates(cube).sort_values("index")
+    ranking, cells = judge_dates(cube)
+    ranking = ranking.sort_values("index")
     clear = tuple(float(value) for value in ranking["clear"])
     if max(clear, default=0.0) <= 0:
         require_usable(cube)
@@ -173,6 +174,7 @@ def _judge(
         target=config.target,
         every=config.every,
         max_dates=config.max_dates,
+        cells=cells,
         min_clear=config.mask.min_clear,
     )
     progress("judge dates", 1, 2)

@@ -202,7 +202,7 @@ def superres(
         UsageError: dimensions, coordinates, bands, target or numbers that cannot be.
         GeodiffError: no CRS, no usable date, or weights that cannot be loaded.
     """
-    from geodiff.imagery.ranking import rank_dates
+    from geodiff.imagery.ranking import judge_dates
 
     asked = {"target": target, "every": every, "ensemble": ensemble, "passes": passes, "seed": seed}
     asked |= {"keep_member": keep_member, "max_dates": max_dates}
@@ -215,7 +215,8 @@ def superres(
     resolver = load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ())
     source = CubeSource(cube, resolver.bands)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
-    ranking = rank_dates(source.cube).sort_values("index")
+    ranking, cells = judge_dates(source.cube)
+    ranking = ranking.sort_values("index")
     targets = choose_targets(
         cube[TIME].values,
         list(ranking["clear"]),
@@ -223,6 +224,7 @@ def superres(
         target=config.target,
         every=config.every,
         max_dates=config.max_dates,
+        cells=cells,
     )
     recipe = Recipe(resolver, plan, ensemble, seed, keep_member=keep_member)
     return _lazy(source, targets, recipe, chunk)

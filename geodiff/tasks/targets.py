@@ -15,6 +15,9 @@ from geodiff.schema import UsageError
 MAX_DATES = 6
 """Dates that the denoiser sees for one target; more cost time and change little."""
 
+UNSEEN = 0.05
+"""A cell of the region that is less clear than this on every chosen date counts as not seen by them."""
+
 MEMORY_DAYS = 60.0
 REACH_DAYS = 60.0
 
@@ -53,10 +56,13 @@ def choose_targets(
     every: str | None = None,
     min_clear: float = 0.05,
     max_dates: int = MAX_DATES,
+    cells: npt.NDArray[np.float64] | None = None,
 ) -> tuple[Target, ...]:
-    """Choose the days to restore and their dates.
+    """Choose the days to restore and their dates, for the region as a whole.
 
-    A date enters with its score x exp(-d / 60), d its season distance in days; the target's own date always enters.
+    The target's own date always enters. Of the others those come first that show ground which none of the chosen
+    shows (a region may lie across two swaths), then the best. A date counts with its score x exp(-d / 60), d its
+    season distance in days.
 
     Args:
         times: of the cube, increasing.
@@ -66,6 +72,7 @@ def choose_targets(
         every: "10D": one target every ten days from the first date to the last; without either, the best date.
         min_clear: dates that are less clear are left out (a target's own date is not).
         max_dates: dates per target.
+        cells: (time, cell) clear share of each cell of a coarse map (``ranking.judge_dates``); None for no map.
 
     Raises:
         UsageError: a target too far from the series.
@@ -80,10 +87,18 @@ def choose_targets(
     else:
         # Ties go to the later date: recent ground is what most users ask for.
         wanted = [float(np.floor(days[len(days) - 1 - int(np.argmax(quality[::-1]))]))]
-    return tuple(_target(day, days, np.where(fraction >= min_clear, quality, -1.0), max_dates) for day in wanted)
+    usable = np.where(fraction >= min_clear, quality, -1.0)
+    shown = np.zeros((len(days), 0)) if cells is None else cells
+    return tuple(_target(day, days, usable, shown, max_dates) for day in wanted)
 
 
-def _target(day: float, days: npt.NDArray[np.float64], quality: npt.NDArray[np.float64], max_dates: int) -> Target:
+def _target(
+    day: float,
+    days: npt.NDArray[np.float64],
+    quality: npt.NDArray[np.float64],
+    cells: npt.NDArray[np.float64],
+    max_dates: int,
+) -> Target:
     """``quality`` is negative for a date that is not clear enough."""
     if not days[0] - REACH_DAYS <= day <= days[-1] + REACH_DAYS:
         first, last, asked = (np.datetime64(int(np.floor(d)), "D") for d in (days[0], days[-1], day))
@@ -93,5 +108,22 @@ def _target(day: float, days: npt.NDArray[np.float64], quality: npt.NDArray[np.f
     moment = float(days[index]) if index is not None else day + 0.5
     score = quality * np.exp(-season_distance(days - moment) / MEMORY_DAYS)
     order = sorted(range(len(days)), key=lambda i: (i != index, -score[i], i))
-    chosen = [i for i in order if i == index or quality[i] >= 0][:max_dates]
+    usable = [i for i in order if i == index or quality[i] >= 0]
+    first = _that_show_all(usable, score, cells, index)
+    chosen = [*first, *(i for i in usable if i not in first)][:max_dates]
     return Target(moment, index, tuple(sorted(chosen or order[:1])))
+
+
+def _that_show_all(
+    usable: Sequence[int], score: npt.NDArray[np.float64], cells: npt.NDArray[np.float64], index: int | None
+) -> list[int]:
+    """Dates that together show what any usable date shows, the most useful first; the own date before all."""
+    chosen = [index] if index is not None else []
+    seen = cells[chosen].max(axis=0, initial=0.0)
+    while True:
+        new = np.where((seen < UNSEEN) & (cells >= UNSEEN), cells, 0.0).sum(axis=1) * score
+        best = max((i for i in usable if i not in chosen), key=lambda i: float(new[i]), default=None)
+        if best is None or new[best] <= 0:
+            return chosen
+        chosen.append(best)
+        seen = np.maximum(seen, cells[best])

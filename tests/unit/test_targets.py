@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import geodiff
+from geodiff.imagery.ranking import judge_dates
 from geodiff.schema import UsageError
 from geodiff.tasks.targets import MAX_DATES, choose_targets, days_of
 from geodiff.testing.strategies import dates as days_strategy
+from geodiff.testing.tiny_models import random_cube
 
 
 def _times(*days: str) -> npt.NDArray[np.datetime64]:
@@ -127,3 +130,43 @@ def test_rules_that_always_hold(days: list[float], data: st.DataObject, most: in
 def test_as_many_dates_as_the_model_was_trained_for() -> None:
     times = np.datetime64("2021-06-01T10:00", "ns") + np.arange(30) * np.timedelta64(3, "D")
     assert len(_choose(times)[0].dates) == MAX_DATES
+
+
+def test_the_only_date_that_shows_a_part_is_kept_however_far() -> None:
+    times = np.datetime64("2021-06-01T10:00", "ns") + np.arange(12) * np.timedelta64(5, "D")
+    cells = np.tile([1.0, 1.0, 0.0, 0.0], (12, 1))
+    cells[0] = [0.0, 0.0, 1.0, 0.0]
+    cells[11] = [0.0, 0.0, 0.9, 1.0]
+    score = [*[1.0] * 11, 0.1]
+    (target,) = _choose(times, score=score, target=date(2021, 6, 21), max_dates=4, cells=cells)
+    assert target.index == 4
+    assert {0, 11} <= set(target.dates), "the best of what is not seen, then the only one of the last cell"
+    assert len(target.dates) == 4
+    (without,) = _choose(times, score=score, target=date(2021, 6, 21), max_dates=4)
+    assert not {0, 11} & set(without.dates)
+
+
+def test_dates_that_show_the_same_ground_are_chosen_by_score() -> None:
+    times = np.datetime64("2021-06-01T10:00", "ns") + np.arange(12) * np.timedelta64(5, "D")
+    cells = np.full((12, 4), 0.8)
+    cells[3, 0] = 1.0
+    plain = _choose(times, target=date(2021, 7, 1), max_dates=4)
+    assert _choose(times, target=date(2021, 7, 1), max_dates=4, cells=cells) == plain
+    # A sliver that no date shows well ends the search for it.
+    cells[:, 1] = 0.01
+    assert _choose(times, target=date(2021, 7, 1), max_dates=4, cells=cells) == plain
+
+
+def test_two_swaths_across_a_region_are_both_used() -> None:
+    cube = random_cube((40, 60), dates=5, clouds=0.0)
+    values = cube.values.copy()
+    values[:4, :, :, 30:] = np.nan
+    values[4, :, :, :30] = np.nan
+    half = cube.copy(data=values)
+    half = half.assign_coords(valid=(("time", "y", "x"), np.isfinite(values).all(1)))
+    table, cells = judge_dates(half)
+    assert cells.shape == (5, 64)
+    np.testing.assert_allclose(cells.mean(1), table.sort_values("index")["clear"], atol=0.05)
+    day = half.time.values[0].astype("datetime64[D]").item()
+    found = geodiff.superres(half, target=day, model="bicubic", max_dates=2)
+    assert bool(found.valid.compute().all()), "the second swath fills what the first does not show"
