@@ -176,6 +176,20 @@ READERS: dict[str, Callable[[Path], Iterator[Place]]] = {
 }
 
 
+TERMS: dict[str, str] = {
+    "majortom": "CC-BY-SA-4.0 (Major TOM, ESA; contains modified Copernicus Sentinel data)",
+    "terramesh": "CC-BY-SA-4.0 (TerraMesh; contains modified Copernicus Sentinel data)",
+    "ships": "contains modified Copernicus Sentinel data 2022",
+    "ssl4eo": "CC-BY-4.0 (SSL4EO-S12; contains modified Copernicus Sentinel data 2020)",
+    "dsen2": "contains modified Copernicus Sentinel data 2017",
+    "worldcereal": "contains modified Copernicus Sentinel data 2018-2019",
+    "t33uuu": "contains modified Copernicus Sentinel data 2016",
+    "naip_nd": "public domain (NAIP, US Department of Agriculture)",
+    "naip_va": "public domain (NAIP, US Department of Agriculture)",
+}
+"""On which terms the images of a place may be used, by the first part of its name."""
+
+
 def read_places(root: Path, *, smallest: int = 96) -> list[Place]:
     """Read every training place under ``root`` (the layout of the project's data folder).
 

@@ -44,7 +44,7 @@ class Calibration:
 
 
 def calibrate(
-    resolver: DiffusionResolver, held: list[Place], *, patches: int = 64, members: int = 8, seed: int = 4242
+    resolver: DiffusionResolver, held: list[Place], *, patches: int = 48, members: int = 8, seed: int = 4242
 ) -> Calibration:
     """Restore simulated series of held-out ground and compare the ensemble's deviation with its error.
 

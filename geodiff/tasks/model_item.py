@@ -14,7 +14,7 @@ import xarray as xr
 from geodiff.config import MaskConfig
 from geodiff.imagery.catalog import search
 from geodiff.imagery.cube import choose_grid, load_cube
-from geodiff.imagery.places import read_places, split_places
+from geodiff.imagery.places import TERMS, read_places, split_places
 from geodiff.imagery.sources import load_source
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.images import ImageConfig
@@ -55,6 +55,7 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
         "spread": {passes: calibration.spread for passes, calibration in found.items()},
         "calibration": {passes: asdict(calibration) for passes, calibration in found.items()},
     }
+    notes["terms"] = {name: TERMS.get(name, "unknown") for name in card.get("places", [])}
     if wald_catalog:
         notes |= _scores(DiffusionResolver(name, model), wald_catalog)
     target = folder / name / "weights.safetensors"
