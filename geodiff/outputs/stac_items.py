@@ -202,7 +202,8 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
     """Publish an item in the static catalogue of a folder, which is created when absent.
 
     The item becomes ``<catalog_dir>/<collection>/<item id>.json``; hrefs below ``catalog_dir`` become relative, so
-    that the folder may move. Publishers in several processes wait for each other; none loses another's item.
+    that the folder may move, and the item of a local model is copied to ``<catalog_dir>/models``. Publishers in
+    several processes wait for each other; none loses another's item.
 
     Returns:
         The path of the item file.
@@ -219,7 +220,10 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
             path = folder / f"{item.id}.json"
             static_catalog.require_stac(catalog_dir / "catalog.json", "Catalog")
             static_catalog.require_stac(folder / "collection.json", "Collection")
-            write_json(path, static_catalog.item_document(item, folder, collection))
+            document = static_catalog.item_document(item, folder, collection)
+            if collection != static_catalog.MODELS:  # its folder would take the copies for items of its own
+                static_catalog.adopt_models(document, catalog_dir)
+            write_json(path, document)
             static_catalog.write_collection(folder, collection, description)
             static_catalog.write_catalog(catalog_dir, collection)
     return path

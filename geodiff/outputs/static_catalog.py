@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pystac
 from geodiff.outputs.atomic import read_json, write_json
 from geodiff.schema import GeodiffError
 
+MODELS = "models"
 _ROOT = "../catalog.json"
 _DEFAULT = "Super-resolved image time series made by geodiff"
 
@@ -44,6 +47,31 @@ def item_document(item: pystac.Item, folder: Path, collection: str) -> dict[str,
     ]
     document["collection"] = collection
     return document
+
+
+def adopt_models(document: dict[str, Any], catalog_dir: Path) -> None:
+    """Copy the items of local models that an item derives from to ``models/`` of the catalogue, and link to the copies.
+
+    A link to where the model is installed would end when the catalogue moves. Weights are not copied, so assets that
+    lie beside the original are left out of the copy. A model that is already there under the name, but is another one,
+    gets a number from its content.
+    """
+    for link in document["links"]:
+        path = Path(link["href"])
+        if link["rel"] != "derived_from" or not str(link.get("title")).startswith("model ") or not path.is_absolute():
+            continue
+        model = read_json(path)
+        if not isinstance(model, dict) or model.get("type") != "Feature":
+            continue
+        assets = {key: asset for key, asset in model.get("assets", {}).items() if "://" in str(asset.get("href"))}
+        copy = {**model, "assets": assets, "links": []}
+        target = catalog_dir / MODELS / path.name
+        if read_json(target) not in (None, copy):
+            digest = hashlib.sha256(json.dumps(copy, sort_keys=True).encode()).hexdigest()
+            target = target.with_stem(f"{path.stem}-{digest[:8]}")
+        target.parent.mkdir(exist_ok=True)
+        write_json(target, copy)
+        link["href"] = f"../{MODELS}/{target.name}"
 
 
 def _relative(href: str, folder: Path) -> str:

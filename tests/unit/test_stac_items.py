@@ -145,6 +145,33 @@ def test_publishing_twice_changes_nothing(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["boadella", "catalog.json"]
 
 
+def model_file(folder: Path, note: str = "") -> Path:
+    model = pystac.Item("s2x4", None, None, datetime(2026, 1, 1, tzinfo=UTC), {"mlm:name": "s2x4", "note": note})
+    model.add_asset("weights", pystac.Asset("./s2x4/weights.safetensors"))
+    folder.mkdir()
+    path = folder / "s2x4.json"
+    path.write_text(json.dumps(model.to_dict(include_self_link=False, transform_hrefs=False)))
+    return path
+
+
+def test_the_item_of_a_local_model_moves_with_the_catalogue(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = replace(RUN, model_href=str(model_file(tmp_path / "installed")))
+    publish_item(out, item_in(out, run), collection="boadella")
+    other = replace(run, run_id="other", model_href=str(model_file(tmp_path / "mine", "of the same name")))
+    for _ in range(2):
+        publish_item(out, item_in(out, other), collection="boadella")
+    moved = out.rename(tmp_path / "moved")
+    assert len(list((moved / "models").iterdir())) == 2
+    for each, note in ((run, ""), (other, "of the same name")):
+        text = (moved / "boadella" / f"{each.run_id}.json").read_text()
+        assert str(tmp_path) not in text
+        href = next(link["href"] for link in json.loads(text)["links"] if link.get("title") == "model denoiser-x4")
+        model = json.loads((moved / "boadella" / href).read_text())
+        assert (model["id"], model["properties"]["note"], model["assets"]) == ("s2x4", note, {})
+        validate(model)
+
+
 def test_a_catalogue_of_the_user_keeps_its_own(tmp_path: Path) -> None:
     mine = pystac.Catalog("mine", "my things")
     mine.add_link(pystac.Link("child", "./other/catalog.json"))
