@@ -109,8 +109,8 @@ def _target(
     score = quality * np.exp(-season_distance(days - moment) / MEMORY_DAYS)
     order = sorted(range(len(days)), key=lambda i: (i != index, -score[i], i))
     usable = [i for i in order if i == index or quality[i] >= 0]
-    first = _that_show_all(usable, score, cells, index)
-    chosen = [*first, *(i for i in usable if i not in first)][:max_dates]
+    needed = _that_show_all(usable, score, cells, index)
+    chosen = [*needed, *(i for i in usable if i not in needed)][:max_dates]
     return Target(moment, index, tuple(sorted(chosen or order[:1])))
 
 

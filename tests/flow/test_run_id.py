@@ -96,8 +96,8 @@ def test_a_catalogue_that_is_built_anew_with_other_rules_is_another_run(tmp_path
         ) as file:
             file.write(np.full((1, 20, 20), 900, np.uint16))
     ids = []
-    for rules in ({"nodata": 0.0}, {"nodata": 0.0}, {"nodata": 900.0}, {"nodata": 0.0, "scale": 0.001}):
-        catalog = build_catalog(tmp_path / "mine", tmp_path / "catalog", **rules)
+    for nodata, scale in ((0.0, None), (0.0, None), (900.0, None), (0.0, 0.001)):
+        catalog = build_catalog(tmp_path / "mine", tmp_path / "catalog", nodata=nodata, scale=scale)
         config = SuperresConfig(catalog=str(catalog), bbox=(2.75, 42.3, 2.9, 42.5), datetime="2021", model="bicubic")
         ids.append(find_run(config, progress=quiet).run_id)
     assert ids[0] == ids[1]

@@ -42,7 +42,8 @@ def _restored(geodiff: Cli, place: TinyPlace, out: Path, *more: object) -> xr.Da
     assert result.exit_code == 0, result.output
     (store,) = (out / "tiny").glob("*.zarr")
     with xr.open_zarr(store) as cube:
-        return cube.load()
+        found: xr.Dataset = cube.load()
+    return found
 
 
 def test_a_cluster_gives_the_values_of_threads_also_again_after_the_output_was_deleted(

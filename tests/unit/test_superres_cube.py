@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import geodiff
 from geodiff.config import TileConfig
 from geodiff.schema import UsageError
+from geodiff.tasks.superres import superres
 from geodiff.testing.tiny_models import random_cube
 
 TILE = TileConfig(core=16, feather=4, halo=4)
@@ -37,24 +37,24 @@ def cube() -> xr.DataArray:
 )
 def test_numbers_and_days_that_cannot_be(cube: xr.DataArray, asked: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named) as caught:
-        geodiff.superres(cube, model="bicubic", **asked)
+        superres(cube, model="bicubic", **asked)
     assert "\n" not in str(caught.value)
 
 
 def test_cubes_that_cannot_be(cube: xr.DataArray) -> None:
     with pytest.raises(UsageError, match="dimensions"):
-        geodiff.superres(cube.isel(time=0), model="bicubic")
+        superres(cube.isel(time=0), model="bicubic")
     with pytest.raises(UsageError, match="name its bands"):
-        geodiff.superres(cube.drop_vars("band"), model="bicubic")
+        superres(cube.drop_vars("band"), model="bicubic")
     with pytest.raises(UsageError, match="no dates"):
-        geodiff.superres(cube.drop_vars("time"), model="bicubic")
+        superres(cube.drop_vars("time"), model="bicubic")
     with pytest.raises(UsageError, match="no dates"):
-        geodiff.superres(cube.assign_coords(time=[1, 2, 3]), model="bicubic")
+        superres(cube.assign_coords(time=[1, 2, 3]), model="bicubic")
 
 
 def test_the_order_of_the_dates_changes_nothing(cube: xr.DataArray) -> None:
     day = str(cube.time.values[1].astype("datetime64[D]"))
-    wanted = geodiff.superres(cube, target=day, model="bicubic", tile=TILE).compute()
-    found = geodiff.superres(cube.isel(time=[2, 0, 1]), target=day, model="bicubic", tile=TILE).compute()
+    wanted = superres(cube, target=day, model="bicubic", tile=TILE).compute()
+    found = superres(cube.isel(time=[2, 0, 1]), target=day, model="bicubic", tile=TILE).compute()
     xr.testing.assert_identical(found, wanted)
     assert np.isfinite(wanted.reflectance.values).any()
