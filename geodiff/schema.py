@@ -65,6 +65,8 @@ class Patch:
         pixel_m: the side of a low-resolution pixel in metres.
         origin_px: (row, column) of the patch's first pixel on the absolute low-resolution lattice of the CRS
             (rows count downwards).
+        mirrored: rows at the top and bottom, columns at the left and right that lie beyond the scene and
+            hold its mirror image.
     """
 
     reflectance: FloatArray
@@ -75,6 +77,7 @@ class Patch:
     shift_px: FloatArray
     pixel_m: float
     origin_px: tuple[int, int]
+    mirrored: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

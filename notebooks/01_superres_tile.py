@@ -144,7 +144,8 @@ plt.show()
 # ## Super-resolution
 #
 # One call. The result is lazy too: a dataset on a grid four times finer, whose pixels are restored when they are asked
-# for. `ensemble` members are drawn; their mean is `reflectance`, their standard deviation `uncertainty`.
+# for. `reflectance` is the expectation, one pass of the denoiser; `ensemble` members are drawn around it, and
+# `uncertainty` is how far they deviate from it.
 
 # %%
 sharp = geodiff.superres(cube, target=target, model=MODEL, ensemble=4)

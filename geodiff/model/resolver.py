@@ -19,6 +19,8 @@ from geodiff.model.sampler import euler, schedule
 from geodiff.rng import noise_window
 from geodiff.schema import FloatArray, Patch, Restoration
 
+Mirrored = tuple[int, int, int, int]
+
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
@@ -108,9 +110,19 @@ class DiffusionResolver:
             image = image[..., _times(rows, self.scale), _times(cols, self.scale)]
             if self.consistent:
                 reference, observed = series.reference[0, :, rows, cols], series.observed[0, rows, cols]
-                image = enforce(image, reference, observed, self.scale, self.model.config.mtf)
+                image = self._enforced(image, reference, observed, patch.mirrored)
             result = image.contiguous().numpy()
             return _hide(Restoration(mean=result[0], members=result[1:]), known[rows, cols], self.scale)
+
+    def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
+        """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
+        top, bottom, left, right = mirrored
+        rows, cols = slice(top, reference.shape[-2] - bottom), slice(left, reference.shape[-1] - right)
+        scene = image[..., _times(rows, self.scale), _times(cols, self.scale)]
+        scene = enforce(scene, reference[:, rows, cols], observed[rows, cols], self.scale, self.model.config.mtf)
+        image = image.clone()
+        image[..., _times(rows, self.scale), _times(cols, self.scale)] = scene
+        return image
 
     def _sample(self, series: Series, origin_px: tuple[int, int], members: int, seed: int) -> Tensor:
         """Mean and members, (1 + members, band, scale*y, scale*x), before the constraint."""

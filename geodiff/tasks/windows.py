@@ -129,7 +129,7 @@ class CubeSource:
     def patch(self, target: Target, window: Window, block: tuple[FloatArray, BoolArray], at: Window) -> Patch:
         """The patch of ``window``, cut from a block that was read ``at`` a larger window."""
         rows, cols = window.slices_in(at)
-        row0, col0 = self.grid.lattice_origin
+        (row0, col0), (height, width) = self.grid.lattice_origin, self.grid.shape
         return Patch(
             reflectance=block[0][:, :, rows, cols],
             valid=block[1][:, rows, cols],
@@ -139,7 +139,13 @@ class CubeSource:
             shift_px=self.shifts_px(target),
             pixel_m=float(np.mean(self.grid.pixel_m)),
             origin_px=(row0 + window.top, col0 + window.left),
+            mirrored=(*_beyond(window.top, window.rows, height), *_beyond(window.left, window.cols, width)),
         )
+
+
+def _beyond(first: int, count: int, size: int) -> tuple[int, int]:
+    """How many of the pixels [first, first + count) lie before and after an axis of ``size`` pixels."""
+    return max(-first, 0), max(first + count - size, 0)
 
 
 def _mirrored(first: int, count: int, size: int) -> npt.NDArray[np.intp]:

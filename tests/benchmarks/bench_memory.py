@@ -107,6 +107,8 @@ def measure(command: list[str], folder: Path) -> Usage:
     done.set()
     watcher.join()
     reader.join()
+    if process.stdout:
+        process.stdout.close()
     text = "".join(output)
     assert process.returncode == 0, text[-3000:]
     left = folder_bytes(folder)
