@@ -32,7 +32,7 @@ class View:
     Attributes:
         low: (band, y, x) reflectance as observed.
         mean: (band, y, x) restored reflectance.
-        uncertainty: (band, y, x) standard deviation of reflectance; NaN where unknown.
+        uncertainty: (band, y, x) in reflectance; NaN where unknown.
         pixel_m: side of a pixel of ``low`` in metres.
         top_m: distance of the upper edge from that of the whole scene, for a closer look.
         left_m: the same for the left edge.
@@ -70,7 +70,7 @@ def quicklook(
         low: (band, y, x) reflectance of the target date, NaN where invalid. For a scene that does not fit in memory
             pass overviews of the same ground here and a piece at full resolution as ``detail``.
         mean: (band, scale * y, scale * x) restored reflectance.
-        uncertainty: (band, scale * y, scale * x) standard deviation of reflectance.
+        uncertainty: (band, scale * y, scale * x) in reflectance.
         pixel_m: side of a pixel of ``low`` in metres.
         scale: for the captions.
         dates: (of the low-resolution image, of the restoration); one when they are the same.
@@ -194,7 +194,7 @@ def _draw_view(figure: Figure, row: Sequence[Axes], view: View, stretch: Stretch
     mean = np.ma.masked_array(total / np.maximum(count, 1), mask=count == 0)
     shown = _draw(row[2], mean, view, cmap="magma", vmin=0.0, vmax=worst)
     bar = figure.colorbar(shown, ax=row[2], fraction=0.046, pad=0.02, extend="max")
-    bar.set_label("standard deviation of reflectance, mean of bands", fontsize=9)
+    bar.set_label("uncertainty of reflectance, mean of bands", fontsize=9)
     if not count.any():
         row[2].text(0.5, 0.5, "not known: no ensemble", transform=row[2].transAxes, ha="center", backgroundcolor="w")
     _scale_bar(row[0], view)

@@ -107,7 +107,7 @@ def _real(out: Path, ensemble: int, progress: Progress) -> tuple[str, SuperresCo
         catalog=str(catalog),
         bbox=(2.70, 42.25, 2.95, 42.45),
         datetime="2020-01-01/2022-12-31",
-        target=date(2021, 7, 16),
+        target=date(2020, 9, 14),
         crs="native",
         ensemble=ensemble,
     )
