@@ -34,8 +34,8 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return split
 
 
-class TemporalAttention(nn.Module):
-    """Attention of each cell over its dates, at real time differences, with qk-norm (Henry et al. 2020)."""
+class Attention(nn.Module):
+    """The projections of an attention, with normalised queries and keys (qk-norm, Henry et al. 2020)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -43,6 +43,10 @@ class TemporalAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
         self.out = nn.Linear(width, width)
+
+
+class TemporalAttention(Attention):
+    """Attention of each cell over its dates, at real time differences."""
 
     def forward(
         self, x: Tensor, days: Tensor, valid: Tensor, past: tuple[Tensor, Tensor, Tensor] | None
@@ -69,15 +73,8 @@ class TemporalAttention(nn.Module):
         return mixed, k, v
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Attention):
     """Attention of each frame over neighbouring cells, at real distances in metres."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm_q, self.norm_k = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
-        self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """x (batch, times, cells, width) -> the same."""
