@@ -67,10 +67,11 @@ class Packing:
         return {"scale_factor": self.scale, **shift, "_FillValue": self.fill}
 
 
-REFLECTANCE: Final = Packing(steps=10_000, offset=-0.1, fill=0, lowest=1, highest=65_535)
-"""The code of Sentinel-2 L2A itself since processing baseline 04.00: digital number / 10000 - 0.1, 0 is no data.
+REFLECTANCE: Final = Packing(steps=10_000, offset=-0.3, fill=0, lowest=1, highest=65_535)
+"""In the steps of Sentinel-2 L2A: digital number / 10000 - 0.3, 0 is no data.
 
-It keeps reflectances from -0.0999, which dark water shows after atmospheric correction, to 6.4535.
+The offset is lower than the 0.1 of L2A itself: beside very bright objects the radiometric constraint undershoots, and
+clipping there would break it. Reflectances from -0.2999 to 6.2535 are kept.
 """
 
 UNCERTAINTY: Final = Packing(steps=100_000, offset=0.0, fill=65_535, lowest=0, highest=65_534)

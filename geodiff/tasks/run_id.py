@@ -13,7 +13,7 @@ from geodiff.imagery.sources import Source
 from geodiff.model.checkpoint import digest
 from geodiff.tasks.models import ModelRef
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}

@@ -80,7 +80,7 @@ def test_assets_carry_roles_types_and_the_packing_of_their_bands(tmp_path: Path)
     assert assets["zarr"].roles == ["data"]
     assert assets["thumbnail"].roles == ["thumbnail"]
     red = assets["20200113T105000_reflectance"].extra_fields["bands"][2]
-    assert red == {"name": "B04", "eo:common_name": "red", "raster:scale": 1e-4, "raster:offset": -0.1}
+    assert red == {"name": "B04", "eo:common_name": "red", "raster:scale": 1e-4, "raster:offset": -0.3}
     assert assets["20200113T105000_uncertainty"].extra_fields["nodata"] == 65535
 
 
