@@ -249,7 +249,7 @@ outcome = run(plan, folder / "results", name="place", workers=2, progress=quiet)
 results = pystac.Catalog.from_file(str(folder / "results" / "catalog.json"))
 item = next(results.get_items(recursive=True))
 stored = xr.open_zarr(item.assets["zarr"].get_absolute_href())
-stored
+stored.drop_attrs(deep=False)  # without the provenance, which fills a page
 
 # %% [markdown]
 # It holds what we computed above, packed to 16 bits:
