@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -180,9 +180,22 @@ def _hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
     return restored
 
 
-def _bicubic(image: Tensor, scale: int) -> FloatArray:
-    result: FloatArray = _upsample(image[None], scale)[0].numpy()
-    return result
+def _baseline(patch: Patch, scale: int, picture: Callable[[Series, Tensor], Tensor]) -> Restoration:
+    """Upsample what ``picture`` makes of a series and of where it is known: (band, y, x); no members."""
+    with _one_thread(), torch.inference_mode():
+        series, known = patch_series(patch)
+        if not known.any():
+            return _nothing(patch, scale, 0)
+        mean: FloatArray = _upsample(picture(series, known)[None], scale)[0].numpy()
+        return _hide(Restoration(mean=mean, members=mean[None][:0]), known, scale)
+
+
+def _median(series: Series, known: Tensor) -> Tensor:
+    valid = series.valid[0][:, None].float()
+    moved = shift_image(torch.cat([series.reflectance[0] * valid, valid], 1), series.shift_px[0])
+    clear = moved[:, -1:] > 0.5
+    stack = torch.where(clear, moved[:, :-1] / moved[:, -1:].clamp_min(0.5), float("nan"))
+    return _fill_nearest(stack.nanmedian(0).values.nan_to_num(), known)
 
 
 @dataclass(frozen=True)
@@ -194,12 +207,7 @@ class BicubicResolver:
     name: str = "bicubic"
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
-        with _one_thread(), torch.inference_mode():
-            series, known = patch_series(patch)
-            if not known.any():
-                return _nothing(patch, self.scale, 0)
-            mean = _bicubic(series.reference[0], self.scale)
-            return _hide(Restoration(mean=mean, members=mean[None][:0]), known, self.scale)
+        return _baseline(patch, self.scale, lambda series, known: series.reference[0])
 
 
 @dataclass(frozen=True)
@@ -211,14 +219,4 @@ class MedianResolver:
     name: str = "median"
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
-        with _one_thread(), torch.inference_mode():
-            series, known = patch_series(patch)
-            if not known.any():
-                return _nothing(patch, self.scale, 0)
-            valid = series.valid[0][:, None].float()
-            moved = shift_image(torch.cat([series.reflectance[0] * valid, valid], 1), series.shift_px[0])
-            clear = moved[:, -1:] > 0.5
-            stack = torch.where(clear, moved[:, :-1] / moved[:, -1:].clamp_min(0.5), float("nan"))
-            median = _fill_nearest(stack.nanmedian(0).values.nan_to_num(), known)
-            mean = _bicubic(median, self.scale)
-            return _hide(Restoration(mean=mean, members=mean[None][:0]), known, self.scale)
+        return _baseline(patch, self.scale, _median)

@@ -18,7 +18,7 @@ from geodiff.grid import Grid, TileKey, TilePlan, Window
 from geodiff.imagery.cube import load_cube
 from geodiff.imagery.sources import Source
 from geodiff.outputs.ledger import margins_folder
-from geodiff.outputs.stitch import MarginCache, contributors
+from geodiff.outputs.stitch import MarginCache, contributors, tile_window
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
 from geodiff.tasks.memory import give_back_memory
@@ -150,8 +150,9 @@ class Worker:
         self._behind(region.time, self._tiles(region))
 
     def _found(self, region: Region, key: TileKey) -> FloatArray | None:
-        reach = piece_window(self.recipe, key, region)
-        return None if reach is None else self.margins.get(region.id, key, (self.recipe.channels, *reach))
+        given = tile_window(self.recipe.plan, key, scale=self.recipe.resolver.scale).intersect(region.window)
+        shape = None if given is None else (self.recipe.channels, given.rows, given.cols)
+        return None if shape is None else self.margins.get(region.id, key, shape)
 
     def _share(self, region: Region, key: TileKey, values: FloatArray, at: Window) -> None:
         """Leave to the regions that are still to be done what this tile gives them."""
@@ -167,12 +168,6 @@ class Worker:
         places = [(region.time, region.row + dr, region.col + dc) for dr in steps for dc in steps if dr or dc]
         found = [self.by_place[place] for place in places if place in self.by_place]
         return [other for other in found if other.id not in self.done]
-
-
-def piece_window(recipe: Recipe, key: TileKey, region: Region) -> tuple[int, int] | None:
-    """(rows, columns) of what a tile gives to a region."""
-    reach = recipe.plan.output_window(key).scaled(recipe.resolver.scale).intersect(region.window)
-    return None if reach is None else (reach.rows, reach.cols)
 
 
 _WORKERS: dict[str, Worker] = {}
