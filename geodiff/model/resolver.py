@@ -1,68 +1,21 @@
-"""From a patch to a restored patch: the denoiser and the classical baselines, behind one protocol."""
+"""From a patch to a restored patch: the denoiser behind the protocol of a resolver."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
-from geodiff.model.images import ImageDenoiser, Series, shift_image
+from geodiff.model.images import ImageDenoiser, Series
 from geodiff.model.optics import enforce
-from geodiff.model.reference import build_series
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
 from geodiff.model.sampler import euler, schedule
 from geodiff.rng import noise_window
-from geodiff.schema import FloatArray, Patch, Restoration
+from geodiff.schema import Patch, Restoration
 
 Mirrored = tuple[int, int, int, int]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums split over threads differ in their last bits; tiles run side by side instead."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        # Worker threads of a pool stay at one: only the thread that asked for more gets it back.
-        if before != 1:
-            torch.set_num_threads(before)
-
-
-def _fill_nearest(image: Tensor, known: Tensor) -> Tensor:
-    """Give unknown pixels the value of the nearest known one, so that nothing invented bleeds over the edge."""
-    mask = known.numpy()
-    if mask.all() or not mask.any():
-        return image
-    rows, cols = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return image[:, torch.from_numpy(rows), torch.from_numpy(cols)]
-
-
-def patch_series(patch: Patch) -> tuple[Series, Tensor]:
-    """A patch as a batch of one, with its reference; and (y, x) bool: where some date was clear."""
-    observed = np.where(patch.valid[:, None], patch.reflectance, 0.0).astype(np.float32)
-    index = -1 if patch.target_index is None else patch.target_index
-    series, known = build_series(
-        torch.from_numpy(observed)[None],
-        torch.from_numpy(np.array(patch.valid))[None],
-        torch.from_numpy((patch.days - patch.target_day).astype(np.float32))[None],
-        torch.from_numpy(np.array(patch.shift_px, np.float32))[None],
-        torch.tensor([index]),
-        torch.tensor([patch.pixel_m], dtype=torch.float32),
-    )
-    series.reference[0] = _fill_nearest(series.reference[0], known[0])
-    return series, known[0]
-
-
-def _upsample(image: Tensor, scale: int) -> Tensor:
-    result: Tensor = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
-    return result
 
 
 @dataclass(frozen=True)
@@ -102,17 +55,17 @@ class DiffusionResolver:
         """See ``schema.Resolver``."""
         members = members if self.passes > 1 else 0
         grown, rows, cols = _whole_cells(patch, self.model.config.stride)
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             series, known = patch_series(grown)
             if not known.any():
-                return _nothing(patch, self.scale, members)
+                return nothing(patch, self.scale, members)
             image = self._sample(series, grown.origin_px, members, seed)
             image = image[..., _times(rows, self.scale), _times(cols, self.scale)]
             if self.consistent:
                 reference, observed = series.reference[0, :, rows, cols], series.observed[0, rows, cols]
                 image = self._enforced(image, reference, observed, patch.mirrored)
             result = image.contiguous().numpy()
-            return _hide(Restoration(mean=result[0], members=result[1:]), known[rows, cols], self.scale)
+            return hide(Restoration(mean=result[0], members=result[1:]), known[rows, cols], self.scale)
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
@@ -164,59 +117,3 @@ def _whole_cells(patch: Patch, cell: int) -> tuple[Patch, slice, slice]:
         origin_px=(row - above, col - left),
     )
     return grown, rows, cols
-
-
-def _nothing(patch: Patch, scale: int, members: int) -> Restoration:
-    bands, rows, cols = patch.reflectance.shape[1:]
-    empty = np.full((members + 1, bands, rows * scale, cols * scale), np.nan, np.float32)
-    return Restoration(mean=empty[0], members=empty[1:])
-
-
-def _hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
-    """NaN where no date showed the ground: what is there is the prior's alone."""
-    unknown = ~known.numpy().repeat(scale, 0).repeat(scale, 1)
-    restored.mean[:, unknown] = np.nan
-    restored.members[:, :, unknown] = np.nan
-    return restored
-
-
-def _baseline(patch: Patch, scale: int, picture: Callable[[Series, Tensor], Tensor]) -> Restoration:
-    """Upsample what ``picture`` makes of a series and of where it is known: (band, y, x); no members."""
-    with _one_thread(), torch.inference_mode():
-        series, known = patch_series(patch)
-        if not known.any():
-            return _nothing(patch, scale, 0)
-        mean: FloatArray = _upsample(picture(series, known)[None], scale)[0].numpy()
-        return _hide(Restoration(mean=mean, members=mean[None][:0]), known, scale)
-
-
-def _median(series: Series, known: Tensor) -> Tensor:
-    valid = series.valid[0][:, None].float()
-    moved = shift_image(torch.cat([series.reflectance[0] * valid, valid], 1), series.shift_px[0])
-    clear = moved[:, -1:] > 0.5
-    stack = torch.where(clear, moved[:, :-1] / moved[:, -1:].clamp_min(0.5), float("nan"))
-    return _fill_nearest(stack.nanmedian(0).values.nan_to_num(), known)
-
-
-@dataclass(frozen=True)
-class BicubicResolver:
-    """Baseline: the target date upsampled, filled from the nearest clear dates moved into its frame ("registered")."""
-
-    bands: tuple[str, ...]
-    scale: int = 4
-    name: str = "bicubic"
-
-    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
-        return _baseline(patch, self.scale, lambda series, known: series.reference[0])
-
-
-@dataclass(frozen=True)
-class MedianResolver:
-    """Baseline: per pixel the median of all clear dates, moved into the frame of the target, upsampled."""
-
-    bands: tuple[str, ...]
-    scale: int = 4
-    name: str = "median"
-
-    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
-        return _baseline(patch, self.scale, _median)

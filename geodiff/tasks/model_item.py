@@ -16,9 +16,10 @@ from geodiff.imagery.catalog import search
 from geodiff.imagery.cube import choose_grid, load_cube
 from geodiff.imagery.places import TERMS, read_places, split_places
 from geodiff.imagery.sources import load_source
+from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.images import ImageConfig
-from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError
 from geodiff.tasks.calibrate import calibrate

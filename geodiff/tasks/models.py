@@ -9,8 +9,9 @@ from pathlib import Path
 import pystac
 
 from geodiff.config import catalogs_dir
+from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, read_card, spread_for
-from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
 DEFAULT_MODEL = "s2x4"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
+from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.strategies import patches

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from geodiff.model.resolver import BicubicResolver, DiffusionResolver, MedianResolver
+from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from geodiff.grid import TilePlan, Window
-from geodiff.model.resolver import BicubicResolver
+from geodiff.model.baselines import BicubicResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch, Restoration, UsageError
 from geodiff.tasks.targets import Target
 from geodiff.tasks.windows import CubeSource, Recipe, input_window, piece_of, restore_window

@@ -1,0 +1,55 @@
+"""The classical baselines as resolvers: what a model must beat, on the same patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geodiff.model.images import Series, shift_image
+from geodiff.model.patches import fill_nearest, hide, nothing, one_thread, patch_series, upsample
+from geodiff.schema import FloatArray, Patch, Restoration
+
+
+def _baseline(patch: Patch, scale: int, picture: Callable[[Series, Tensor], Tensor]) -> Restoration:
+    """Upsample what ``picture`` makes of a series and of where it is known: (band, y, x); no members."""
+    with one_thread(), torch.inference_mode():
+        series, known = patch_series(patch)
+        if not known.any():
+            return nothing(patch, scale, 0)
+        mean: FloatArray = upsample(picture(series, known)[None], scale)[0].numpy()
+        return hide(Restoration(mean=mean, members=mean[None][:0]), known, scale)
+
+
+def _median(series: Series, known: Tensor) -> Tensor:
+    valid = series.valid[0][:, None].float()
+    moved = shift_image(torch.cat([series.reflectance[0] * valid, valid], 1), series.shift_px[0])
+    clear = moved[:, -1:] > 0.5
+    stack = torch.where(clear, moved[:, :-1] / moved[:, -1:].clamp_min(0.5), float("nan"))
+    return fill_nearest(stack.nanmedian(0).values.nan_to_num(), known)
+
+
+@dataclass(frozen=True)
+class BicubicResolver:
+    """Baseline: the target date upsampled, filled from the nearest clear dates moved into its frame ("registered")."""
+
+    bands: tuple[str, ...]
+    scale: int = 4
+    name: str = "bicubic"
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        return _baseline(patch, self.scale, lambda series, known: series.reference[0])
+
+
+@dataclass(frozen=True)
+class MedianResolver:
+    """Baseline: per pixel the median of all clear dates, moved into the frame of the target, upsampled."""
+
+    bands: tuple[str, ...]
+    scale: int = 4
+    name: str = "median"
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        return _baseline(patch, self.scale, _median)

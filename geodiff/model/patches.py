@@ -1,0 +1,75 @@
+"""What every resolver needs: a patch as tensors, one thread, and what to return where nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from geodiff.model.images import Series
+from geodiff.model.reference import build_series
+from geodiff.schema import Patch, Restoration
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums split over threads differ in their last bits; tiles run side by side instead."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        # Worker threads of a pool stay at one: only the thread that asked for more gets it back.
+        if before != 1:
+            torch.set_num_threads(before)
+
+
+def fill_nearest(image: Tensor, known: Tensor) -> Tensor:
+    """Give unknown pixels the value of the nearest known one, so that nothing invented bleeds over the edge."""
+    mask = known.numpy()
+    if mask.all() or not mask.any():
+        return image
+    rows, cols = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return image[:, torch.from_numpy(rows), torch.from_numpy(cols)]
+
+
+def patch_series(patch: Patch) -> tuple[Series, Tensor]:
+    """A patch as a batch of one, with its reference; and (y, x) bool: where some date was clear."""
+    observed = np.where(patch.valid[:, None], patch.reflectance, 0.0).astype(np.float32)
+    index = -1 if patch.target_index is None else patch.target_index
+    series, known = build_series(
+        torch.from_numpy(observed)[None],
+        torch.from_numpy(np.array(patch.valid))[None],
+        torch.from_numpy((patch.days - patch.target_day).astype(np.float32))[None],
+        torch.from_numpy(np.array(patch.shift_px, np.float32))[None],
+        torch.tensor([index]),
+        torch.tensor([patch.pixel_m], dtype=torch.float32),
+    )
+    series.reference[0] = fill_nearest(series.reference[0], known[0])
+    return series, known[0]
+
+
+def upsample(image: Tensor, scale: int) -> Tensor:
+    """Bicubic, (batch, band, y, x) -> (batch, band, scale*y, scale*x)."""
+    result: Tensor = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
+    return result
+
+
+def nothing(patch: Patch, scale: int, members: int) -> Restoration:
+    """What is returned for a patch without a single clear pixel."""
+    bands, rows, cols = patch.reflectance.shape[1:]
+    empty = np.full((members + 1, bands, rows * scale, cols * scale), np.nan, np.float32)
+    return Restoration(mean=empty[0], members=empty[1:])
+
+
+def hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
+    """NaN where no date showed the ground: what is there is the prior's alone."""
+    unknown = ~known.numpy().repeat(scale, 0).repeat(scale, 1)
+    restored.mean[:, unknown] = np.nan
+    restored.members[:, :, unknown] = np.nan
+    return restored
