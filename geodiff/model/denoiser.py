@@ -90,7 +90,8 @@ class SpatialAttention(Attention):
             -1,
         )[:, None, :, None, :]
         q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
-        own = tokens.neighbours == torch.arange(x.shape[2], device=x.device)[:, None]
+        # A cell repeats itself where its neighbourhood is cut by the border: it counts once.
+        own = tokens.near & (tokens.neighbours == torch.arange(x.shape[2], device=x.device)[:, None])
         seen = tokens.near & tokens.valid[:, :, tokens.neighbours] | own
         # Frame by frame: the gathered neighbourhoods are ``reach`` times larger than the tokens, the peak of memory.
         frames = [_among_neighbours(q[:, t], k[:, t], v[:, t], seen[:, t], tokens) for t in range(x.shape[1])]

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from geodiff.imagery.metrics import cpsnr
 from geodiff.imagery.places import read_places, split_places
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geodiff.model.growth import grow
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series
 from geodiff.model.noise import draw_levels, loss_weight, mix
 from geodiff.model.simulate import SimulationConfig, simulate
@@ -76,9 +77,10 @@ class Training(L.LightningModule):
         noise = torch.randn(residual.shape, generator=generator).to(residual)
         estimate = self.net(mix(residual, noise, level[:, None, None, None]), level, context)
         error = (estimate - residual).square()[..., 8:-8, 8:-8].mean((1, 2, 3))
-        # Patches differ by two orders of magnitude in what there is to restore; their weight grows like the root.
+        # Patches differ by two orders of magnitude in what there is to restore; their weight grows like the root, and
+        # smooth ones, which decide little of any figure over a scene, count alike.
         power = residual.square()[..., 8:-8, 8:-8].mean((1, 2, 3))
-        loss: Tensor = (loss_weight(level) * error / (0.1 + power).sqrt()).mean()
+        loss: Tensor = (loss_weight(level) * error / (0.3 + power).sqrt()).mean()
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -176,7 +178,7 @@ def train_superres(
         root: data folder with the training places.
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
         config: of the training.
-        start_from: weights to begin with, with their card; a new model when None.
+        start_from: weights to begin with, with their card, grown to ``config.sizes``; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
 
     Raises:
@@ -189,7 +191,7 @@ def train_superres(
         raise GeodiffError(f"no place under {root} is wide enough to hold a strip out for validation")
     mtf = band_mtf(BANDS_10M)
     if start_from:
-        model = load_checkpoint(start_from)[0].train()
+        model = grow(load_checkpoint(start_from)[0], config.sizes).train()
     else:
         unit = residual_scales(train, 4, mtf)
         model = ImageDenoiser(ImageConfig(bands=BANDS_10M, scale=4, mtf=mtf, residual_scale=unit, **config.sizes))
