@@ -11,16 +11,19 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from geodiff.model.images import ImageConfig, ImageDenoiser
 from geodiff.schema import GeodiffError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 KIND = "geodiff-image-denoiser"
 FORMAT = 1
@@ -42,14 +45,21 @@ def save_checkpoint(model: ImageDenoiser, path: Path, *, card: Mapping[str, Any]
         path: must end in .safetensors.
         card: data, training settings and figures, JSON-serialisable.
     """
+    write_checkpoint(model, path, kind=KIND, config=dataclasses.asdict(model.config), card=card)
+
+
+def write_checkpoint(
+    model: nn.Module, path: Path, *, kind: str, config: Mapping[str, Any], card: Mapping[str, Any]
+) -> None:
+    """``save_checkpoint`` for a network of any kind, with its configuration as plain values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, partial)
     os.replace(partial, path)
     record = {
         "format": FORMAT,
-        "kind": KIND,
-        "config": dataclasses.asdict(model.config),
+        "kind": kind,
+        "config": config,
         "sha256": digest(path),
         "parameters": sum(p.numel() for p in model.parameters()),
         **card,
@@ -71,8 +81,12 @@ def spread_for(card: Mapping[str, Any], passes: int) -> float:
     return 1.0 if nearest is None else float(known[nearest])
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path, kinds: tuple[str, ...] = (KIND,)) -> dict[str, Any]:
     """Read the JSON beside a checkpoint.
+
+    Args:
+        path: of the weights.
+        kinds: of networks that are welcome.
 
     Raises:
         GeodiffError: no JSON, not JSON, or of another kind of model.
@@ -84,9 +98,10 @@ def read_card(path: Path) -> dict[str, Any]:
         raise GeodiffError(f"weights {path} have no {card_path.name} beside them: both files make a model") from None
     except (OSError, ValueError) as error:
         raise GeodiffError(f"model card {card_path} cannot be read: {error}") from None
-    if not isinstance(card, dict) or card.get("kind") != KIND or card.get("format") != FORMAT:
+    if not isinstance(card, dict) or card.get("kind") not in kinds or card.get("format") != FORMAT:
         raise GeodiffError(
-            f"{card_path} does not describe a {KIND} of format {FORMAT}: these weights are of another model"
+            f"{card_path} does not describe a {' or '.join(kinds)} of format {FORMAT}: these weights are of another "
+            "model"
         )
     spread = card.get("spread", {})
     if not isinstance(spread, dict) or not all(_is_factor(passes, value) for passes, value in spread.items()):
@@ -123,23 +138,64 @@ def _between(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and low < value < high
 
 
-def _build(config: ImageConfig, state: Mapping[str, torch.Tensor]) -> ImageDenoiser:
-    """The model with its weights; shapes are compared first, without taking memory for them.
+def build(make: Callable[[], Net], state: Mapping[str, torch.Tensor]) -> Net:
+    """The network that ``make`` makes, with its weights; shapes are compared first, without taking memory for them.
 
     Raises:
         ValueError: names, shapes or the configuration do not fit.
     """
     try:
         with torch.device("meta"):
-            wanted = {name: value.shape for name, value in ImageDenoiser(config).state_dict().items()}
+            wanted = {name: value.shape for name, value in make().state_dict().items()}
     except (RuntimeError, ZeroDivisionError) as error:
         raise ValueError(f"no such model can be built ({str(error).splitlines()[0]})") from None
     wrong = sorted(n for n in wanted.keys() | state.keys() if n not in state or wanted.get(n) != state[n].shape)
     if wrong:
         raise ValueError(f"{len(wrong)} tensors are missing, unknown or of another shape, the first {wrong[0]}")
-    model = ImageDenoiser(config)
+    model = make()
     model.load_state_dict(dict(state), strict=True)
     return model
+
+
+def check_weights(path: Path) -> None:
+    """Refuse what is not a safetensors file, before anything of it is read.
+
+    Raises:
+        GeodiffError: missing, unreadable, a pickle, or of another suffix.
+    """
+    if not path.is_file():
+        raise GeodiffError(f"no weights at {path}: give a .safetensors file or the name of a model in the catalogue")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2)
+    except OSError as error:
+        raise GeodiffError(f"weights {path} cannot be read: {error.strerror}") from None
+    if path.suffix != ".safetensors" or head == b"PK" or head[:1] == b"\x80":
+        raise GeodiffError(
+            f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first"
+        )
+
+
+def read_model(path: Path, card: Mapping[str, Any], make: Callable[[], Net]) -> Net:
+    """The network of a card, in evaluation mode, with the weights of ``path``, which must be those of the card.
+
+    Raises:
+        GeodiffError: not the file that the card describes, corrupt, of another model, or not finite.
+    """
+    if digest(path) != card.get("sha256"):
+        raise GeodiffError(
+            f"{path} is not the file that {path.stem}.json describes (SHA-256 differs): fetch both again"
+        )
+    try:
+        state = load_file(path)
+        model = build(make, state)
+    except (SafetensorError, ValueError) as error:
+        raise GeodiffError(f"weights {path} do not fit the model that {path.stem}.json describes: {error}") from None
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise GeodiffError(
+            f"weights {path} hold values that are not numbers: the training diverged or the file is damaged"
+        )
+    return model.eval()
 
 
 def load_checkpoint(path: Path) -> tuple[ImageDenoiser, dict[str, Any]]:
@@ -154,29 +210,7 @@ def load_checkpoint(path: Path) -> tuple[ImageDenoiser, dict[str, Any]]:
     Raises:
         GeodiffError: missing, a pickle, corrupt, not the file that the card describes, or of another model.
     """
-    if not path.is_file():
-        raise GeodiffError(f"no weights at {path}: give a .safetensors file or the name of a model in the catalogue")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(2)
-    except OSError as error:
-        raise GeodiffError(f"weights {path} cannot be read: {error.strerror}") from None
-    if path.suffix != ".safetensors" or head == b"PK" or head[:1] == b"\x80":
-        raise GeodiffError(
-            f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first"
-        )
+    check_weights(path)
     card = read_card(path)
-    if digest(path) != card.get("sha256"):
-        raise GeodiffError(
-            f"{path} is not the file that {path.stem}.json describes (SHA-256 differs): fetch both again"
-        )
-    try:
-        state = load_file(path)
-        model = _build(_config(card, path), state)
-    except (SafetensorError, ValueError) as error:
-        raise GeodiffError(f"weights {path} do not fit the model that {path.stem}.json describes: {error}") from None
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise GeodiffError(
-            f"weights {path} hold values that are not numbers: the training diverged or the file is damaged"
-        )
-    return model.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]
+    model = read_model(path, card, lambda: ImageDenoiser(_config(card, path)))
+    return model.to(memory_format=torch.channels_last), card  # type: ignore[call-overload]
