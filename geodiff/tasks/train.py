@@ -24,7 +24,8 @@ from geodiff.imagery.places import read_places, split_places
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.growth import grow
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series
-from geodiff.model.noise import draw_levels, loss_weight, mix
+from geodiff.model.noise import mix
+from geodiff.model.objectives import denoising_loss, ensemble_loss
 from geodiff.model.simulate import SimulationConfig, simulate
 from geodiff.schema import BANDS_10M, GeodiffError
 from geodiff.sensor import band_mtf
@@ -69,20 +70,17 @@ class Training(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
         series, target = self._simulated(batch, generator)
-        context = self.net.encode(series)
-        residual = (target - context.upsampled) / self.net.residual_scale
-        pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
-        lowest = self.config.lowest_level
-        level = draw_levels(len(target), pure=pure, lowest=lowest, generator=generator).to(target)
-        noise = torch.randn(residual.shape, generator=generator).to(residual)
-        estimate = self.net(mix(residual, noise, level[:, None, None, None]), level, context)
-        error = (estimate - residual).square()[..., 8:-8, 8:-8].mean((1, 2, 3))
-        # Patches differ by two orders of magnitude in what there is to restore; their weight grows like the root, and
-        # smooth ones, which decide little of any figure over a scene, count alike.
-        power = residual.square()[..., 8:-8, 8:-8].mean((1, 2, 3))
-        loss: Tensor = (loss_weight(level) * error / (0.3 + power).sqrt()).mean()
+        loss = self._loss(series, target, generator)
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _loss(self, series: Series, target: Tensor, generator: torch.Generator) -> Tensor:
+        if self.config.objective == "ensemble":
+            passes = self.config.passes[int(torch.randint(len(self.config.passes), (), generator=generator))]
+            return ensemble_loss(self.net, series, target, passes=passes, members=2, generator=generator)
+        pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
+        lowest = self.config.lowest_level
+        return denoising_loss(self.net, series, target, pure=pure, lowest=lowest, generator=generator)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step and average: before the checkpoint of this step is written, which a later hook would miss."""

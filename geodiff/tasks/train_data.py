@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ class TrainConfig(Settings):
 
     The learning rate and the share of noise follow ``steps`` or, where ``minutes`` of wall clock are given, whichever
     of the two is further along: a budget for machines whose speed is not known beforehand.
+
+    The objective "denoise" trains a denoiser at all noise levels; "ensemble" then tunes it, as the student that samples
+    in few ``passes``, by the score of its ensembles (``model.objectives``).
     """
 
     steps: int = 6000
@@ -38,6 +41,8 @@ class TrainConfig(Settings):
     dates: tuple[int, ...] = (1, 2, 3, 4)
     learning_rate: float = 1e-3
     warmup: int = 100
+    objective: Literal["denoise", "ensemble"] = "denoise"
+    passes: tuple[int, ...] = (2,)
     regression_share: float = 0.4
     pure_noise: float = 0.5
     lowest_level: float = 0.2

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from geodiff.model.objectives import denoising_loss, ensemble_loss, fair_crps, haar
+from geodiff.model.patches import patch_series, upsample
+from geodiff.testing.tiny_models import random_patch, tiny_denoiser
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_score_of_a_calibrated_normal_ensemble() -> None:
+    # E|x - y| - E|x - x'| / 2 of a standard normal forecast of a standard normal truth: 1 / sqrt(pi).
+    score = fair_crps(normal(2, 400_000), normal(400_000, seed=1))
+    assert score.item() == pytest.approx(1 / math.sqrt(math.pi), rel=0.01)
+
+
+@pytest.mark.parametrize("members", [2, 3, 8])
+def test_score_does_not_depend_on_the_size_of_the_ensemble(members: int) -> None:
+    assert fair_crps(normal(members, 200_000), normal(200_000, seed=1)).item() == pytest.approx(0.5642, rel=0.02)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0])
+def test_a_wrong_spread_scores_worse(spread: float) -> None:
+    truth = normal(100_000, seed=1)
+    assert fair_crps(spread * normal(4, 100_000), truth) > fair_crps(normal(4, 100_000), truth) + 0.02
+
+
+def test_one_member_has_no_spread() -> None:
+    with pytest.raises(ValueError, match="two members"):
+        fair_crps(normal(1, 5), normal(5))
+
+
+def test_haar_keeps_power_and_separates_scales() -> None:
+    image = normal(3, 16, 16)
+    mean, details = haar(image)
+    assert (mean.square().sum() + details.square().sum()).item() == pytest.approx(image.square().sum().item(), rel=1e-5)
+    flat, none = haar(torch.full((4, 4), 3.0))
+    torch.testing.assert_close(flat, torch.full((2, 2), 6.0))
+    assert none.abs().max() == 0
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_tuning_the_ensemble_lowers_its_score(passes: int) -> None:
+    model = tiny_denoiser(residual_scale=0.05).train()
+    series, _ = patch_series(random_patch((16, 16), dates=2))
+    target = upsample(series.reference, 4) + 0.05 * normal(1, 4, 64, 64)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+
+    def loss(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return ensemble_loss(model, series, target, passes=passes, members=2, generator=generator)
+
+    with torch.no_grad():
+        before = loss(0).item()
+    for step in range(25):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    with torch.no_grad():
+        assert loss(0).item() < 0.97 * before
+
+
+def test_denoising_loss_of_a_perfect_estimate_is_zero() -> None:
+    class Perfect(torch.nn.Module):
+        residual_scale = torch.full((4, 1, 1), 0.1)
+
+        def encode(self, series: object) -> object:
+            return type("Context", (), {"upsampled": upsample(patch[0].reference, 4)})()
+
+        def forward(self, noised: torch.Tensor, level: torch.Tensor, context: object) -> torch.Tensor:
+            return (target - context.upsampled) / self.residual_scale  # type: ignore[attr-defined]
+
+    patch = patch_series(random_patch((16, 16), dates=2))
+    target = normal(1, 4, 64, 64)
+    generator = torch.Generator().manual_seed(0)
+    loss = denoising_loss(Perfect(), patch[0], target, pure=0.5, lowest=0.2, generator=generator)  # type: ignore[arg-type]
+    assert loss.item() == 0
