@@ -49,7 +49,8 @@ def ensemble_loss(
     """The fair CRPS of the samples that a sampler of few passes draws, and the squared error of their mean.
 
     The score of pixels alone says nothing of how they hang together; that of Haar coefficients of several scales
-    rewards ensembles whose power is right in each octave. Gradients reach the last pass only: the earlier ones set its input.
+    rewards ensembles whose power is right in each octave. Gradients reach the last pass only: the earlier ones set its
+    input.
     (Lang et al. 2024, "AIFS-CRPS"; Alet et al. 2025, "Skillful joint probabilistic weather forecasting from
     marginals".)
 
