@@ -1,0 +1,177 @@
+"""Nothing is scored on ground that a model was trained on: what a model card stores of its ground, and who compares.
+
+Three witnesses, for none of them sees everything: names (of places, scenes and collections), footprints in degrees,
+and the content of the images. The content is told by *ordinal digests*: where the red band zigzags in both directions,
+the order of the 36 values of a 6 x 6 block is hashed. The order survives any gain and offset, the zigzag is found again
+in any crop, and smooth ground, which looks alike everywhere, has none. (Anchors chosen by the content itself: Manber
+1994, "Finding similar files in a large file system"; the order of values as a descriptor: Zabih and Woodfill 1994.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.schema import FloatArray, UsageError
+
+PLACES, FOOTPRINTS, DIGESTS = "training_places", "training_footprints", "training_digests"
+"""Keys of a model card. The key ``places`` of older cards, families of places, stands in where the first is missing."""
+
+Bbox = tuple[float, float, float, float]
+
+BLOCK_PX = 6
+PER_IMAGE = 48
+"""Digests that a card keeps of one image: the smallest, so that a crop of half the ground holds about half of them."""
+
+ENOUGH = 3
+"""Common digests that make two images the same; a digest has 48 bits."""
+
+_DIGEST_BITS = 48
+_READ_ROWS = 512
+
+
+class GroundPlace(Protocol):
+    """What is needed of a training place (``imagery.places.Place``)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def images(self) -> FloatArray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A place that is to be scored.
+
+    Attributes:
+        site: for the message.
+        names: of the place, its scenes and collections.
+        bbox: (west, south, east, north) in degrees; None where it is not known.
+        digests: of all its images (``image_digests``).
+    """
+
+    site: str
+    names: tuple[str, ...] = ()
+    bbox: Bbox | None = None
+    digests: frozenset[str] = frozenset()
+
+
+def describe_ground(places: Iterable[GroundPlace], *, band: int = 2) -> dict[str, Any]:
+    """What a model card must store of the ground of its training.
+
+    Args:
+        places: with ``name`` and ``images`` (time, band, y, x); an attribute ``footprint``, (west, south, east, north)
+            in degrees, is stored where a place has it.
+        band: index of the red band.
+
+    Returns:
+        JSON-serialisable: ``training_places`` (names), ``training_footprints`` (name to box) and ``training_digests``
+        (name to hexadecimal digests, sorted).
+    """
+    names, footprints, digests = set(), {}, {}
+    for place in places:
+        names.add(place.name)
+        footprint = getattr(place, "footprint", None)
+        if footprint is not None:
+            footprints[place.name] = [round(float(side), 6) for side in footprint]
+        found = set(digests.get(place.name, ()))
+        for image in place.images:
+            found.update(sorted(image_digests(image[min(band, len(image) - 1)]))[:PER_IMAGE])
+        digests[place.name] = sorted(found)
+    return {PLACES: sorted(names), FOOTPRINTS: footprints, DIGESTS: digests}
+
+
+def image_digests(image: npt.NDArray[np.floating[Any]]) -> frozenset[str]:
+    """Ordinal digests of one band, (y, x); NaN is left out. Strips are looked at one after the other."""
+    found: set[str] = set()
+    for top in range(0, max(image.shape[0] - BLOCK_PX + 1, 0), _READ_ROWS):
+        found.update(_strip_digests(image[top : top + _READ_ROWS + BLOCK_PX - 1]))
+    return frozenset(found)
+
+
+def _strip_digests(image: npt.NDArray[np.floating[Any]]) -> Iterator[str]:
+    if min(image.shape) < BLOCK_PX:
+        return
+    blocks = np.lib.stride_tricks.sliding_window_view(image, (BLOCK_PX, BLOCK_PX))
+    zigzag = np.ones(blocks.shape[:2], np.bool_)
+    for step in range(4):
+        row, nxt = blocks[..., 2, step], blocks[..., 2, step + 1]
+        column, below = blocks[..., step, 2], blocks[..., step + 1, 2]
+        zigzag &= (row < nxt) & (column > below) if step % 2 else (row > nxt) & (column < below)
+    chosen = blocks[zigzag].reshape(-1, BLOCK_PX * BLOCK_PX)
+    chosen = chosen[np.isfinite(chosen).all(1)]
+    order = np.argsort(chosen, axis=1, kind="stable").astype(np.uint8)
+    for ranks in order:
+        yield hashlib.blake2b(ranks.tobytes(), digest_size=_DIGEST_BITS // 8).hexdigest()
+
+
+def refuse_training_ground(card: Mapping[str, Any], ground: Ground, *, model: str) -> None:
+    """Refuse to score a model on a place that it was trained on.
+
+    Args:
+        card: of the model; what it does not tell cannot be compared.
+        ground: the place.
+        model: for the message.
+
+    Raises:
+        UsageError: by name, footprint or content; one line that names the place, the model and the reason.
+    """
+    reason = _by_name(card, ground) or _by_footprint(card, ground) or _by_content(card, ground)
+    if reason:
+        raise UsageError(
+            f"place {ground.site} was seen in the training of model {model} ({reason}): "
+            "leave this place or this model out, scores there would prove nothing"
+        )
+
+
+def witnesses(card: Mapping[str, Any]) -> list[str]:
+    """What of a card can speak for unseen ground: among ``names``, ``footprints`` and ``content``."""
+    told = {"names": card.get(PLACES) or card.get("places"), "footprints": card.get(FOOTPRINTS)}
+    told["content"] = card.get(DIGESTS)
+    return [name for name, value in told.items() if value]
+
+
+def _by_name(card: Mapping[str, Any], ground: Ground) -> str | None:
+    for place in card.get(PLACES) or card.get("places") or ():
+        wanted = _parts(str(place))
+        for name in ground.names:
+            if wanted and _holds(_parts(name), wanted):
+                return f"{name} is its training place {place}"
+    return None
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]+", name.strip().casefold()) if part]
+
+
+def _holds(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """All parts of a place stand in a name, or the last one does when the place is one of a family."""
+    if len(wanted) > 1 and wanted[-1] in parts:
+        return True
+    count = len(wanted)
+    return any(list(parts[i : i + count]) == list(wanted) for i in range(len(parts) - count + 1))
+
+
+def _by_footprint(card: Mapping[str, Any], ground: Ground) -> str | None:
+    if ground.bbox is None:
+        return None
+    west, south, east, north = ground.bbox
+    for place, box in (card.get(FOOTPRINTS) or {}).items():
+        if min(east, box[2]) > max(west, box[0]) and min(north, box[3]) > max(south, box[1]):
+            return f"it overlaps the footprint of its training place {place}"
+    return None
+
+
+def _by_content(card: Mapping[str, Any], ground: Ground) -> str | None:
+    for place, digests in (card.get(DIGESTS) or {}).items():
+        common = len(ground.digests.intersection(digests))
+        if common >= ENOUGH:
+            return f"{common} blocks of its images are those of its training place {place}"
+    return None
