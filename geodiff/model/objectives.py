@@ -15,11 +15,17 @@ RIM_PX = 8
 
 HAAR_LEVELS = 3
 
+FREE_SHARE = 0.2
+"""Weight of the error before the hard constraint beside that after it."""
+
 
 def denoising_loss(
     net: ImageDenoiser, series: Series, target: Tensor, *, pure: float, lowest: float, generator: torch.Generator
 ) -> Tensor:
-    """The v-loss of x0 at random noise levels (see ``noise.loss_weight``).
+    """The v-loss of x0 at random noise levels (see ``noise.loss_weight``), after the hard constraint.
+
+    What the constraint corrects is corrected for the network, whose strength is left for what the sensor did not see;
+    a share of the error before it keeps the estimates that the sampler works with from drifting.
 
     Args:
         net: the denoiser.
@@ -35,7 +41,8 @@ def denoising_loss(
     noise = torch.randn(residual.shape, generator=generator).to(residual)
     estimate = net(mix(residual, noise, level[:, None, None, None]), level, context)
     inner = (..., slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
-    error = (estimate - residual).square()[inner].mean((1, 2, 3))
+    seen = (_seen(context.upsampled + net.residual_scale * estimate, net, series) - target) / net.residual_scale
+    error = (seen.square() + FREE_SHARE * (estimate - residual).square())[inner].mean((1, 2, 3))
     # Patches differ by two orders of magnitude in what there is to restore; their weight grows like the root, and
     # smooth ones, which decide little of any figure over a scene, count alike.
     power = residual.square()[inner].mean((1, 2, 3))

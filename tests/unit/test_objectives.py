@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from geodiff.model.objectives import denoising_loss, ensemble_loss, fair_crps, haar
+from geodiff.model.images import Series
+from geodiff.model.objectives import FREE_SHARE, denoising_loss, ensemble_loss, fair_crps, haar
+from geodiff.model.optics import see
 from geodiff.model.patches import patch_series, upsample
+from geodiff.model.reference import build_series
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
 
@@ -66,18 +70,36 @@ def test_tuning_the_ensemble_lowers_its_score(passes: int) -> None:
         assert loss(0).item() < 0.97 * before
 
 
-def test_denoising_loss_of_a_perfect_estimate_is_zero() -> None:
-    class Perfect(torch.nn.Module):
-        residual_scale = torch.full((4, 1, 1), 0.1)
+def test_the_constraint_leaves_a_perfect_estimate_alone() -> None:
+    target = upsample(random_patch_image(), 4) + 0.05 * normal(1, 4, 64, 64)
+    mtf = tiny_denoiser().config.mtf
+    series, _ = build_series(
+        see(target, 4, mtf)[:, None], torch.ones(1, 1, 16, 16, dtype=torch.bool), torch.zeros(1, 1),
+        torch.zeros(1, 1, 2), torch.tensor([0]), torch.tensor([10.0]),
+    )  # fmt: skip
 
-        def encode(self, series: object) -> object:
-            return type("Context", (), {"upsampled": upsample(patch[0].reference, 4)})()
+    class Oracle(torch.nn.Module):
+        config, residual_scale = tiny_denoiser().config, torch.full((4, 1, 1), 0.1)
+        offset = 0.0
 
-        def forward(self, noised: torch.Tensor, level: torch.Tensor, context: object) -> torch.Tensor:
-            return (target - context.upsampled) / self.residual_scale  # type: ignore[attr-defined]
+        def encode(self, series: Series) -> SimpleNamespace:
+            return SimpleNamespace(upsampled=upsample(series.reference, 4))
 
-    patch = patch_series(random_patch((16, 16), dates=2))
-    target = normal(1, 4, 64, 64)
-    generator = torch.Generator().manual_seed(0)
-    loss = denoising_loss(Perfect(), patch[0], target, pure=0.5, lowest=0.2, generator=generator)  # type: ignore[arg-type]
-    assert loss.item() == 0
+        def forward(self, noised: torch.Tensor, level: torch.Tensor, context: SimpleNamespace) -> torch.Tensor:
+            return (target - context.upsampled) / self.residual_scale + self.offset
+
+    oracle = Oracle()
+
+    def loss() -> float:
+        generator = torch.Generator().manual_seed(0)
+        return denoising_loss(oracle, series, target, pure=1.0, lowest=0.2, generator=generator).item()  # type: ignore[arg-type]
+
+    assert loss() < 1e-6
+    # An offset is seen by the sensor, so that the constraint takes it away: only the free share counts.
+    oracle.offset = 1.0
+    power = ((target - upsample(series.reference, 4)) / 0.1)[..., 8:-8, 8:-8].square().mean()
+    assert loss() == pytest.approx(FREE_SHARE / (0.3 + power.item()) ** 0.5, rel=0.02)
+
+
+def random_patch_image() -> torch.Tensor:
+    return patch_series(random_patch((16, 16), dates=1))[0].reference
