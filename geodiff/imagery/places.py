@@ -8,16 +8,20 @@ reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.coords import BoundingBox
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform_bounds
 
+from geodiff.imagery.ground import GAP_PX, STRIP_PX, Bounds, Place, split_places
+from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import FloatArray, GeodiffError
+
+__all__ = ["GAP_PX", "READERS", "STRIP_PX", "TERMS", "Place", "read_places", "split_places"]
 
 S2_FILES = ("B02", "B03", "B04", "B08")
 NAIP_GAIN = np.array([0.3, 0.3, 0.35, 0.6], np.float32)[:, None, None] / 255
@@ -26,43 +30,41 @@ NAIP_GAIN = np.array([0.3, 0.3, 0.35, 0.6], np.float32)[:, None, None] / 255
 AERIAL_PIXEL_M, WALD_PIXEL_M = 10.0, 40.0
 """Low-resolution pixel that a place stands for: Sentinel-2 plays the truth of 40 m series, aircraft that of 10 m."""
 
-STRIP_PX, GAP_PX = 128, 32
-"""Width of the narrowest strip that is held out, and of what lies between it and the training, in pixels."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """One place.
-
-    Attributes:
-        name: for reports.
-        images: (time, band, y, x) float32 reflectance, 0-1.
-        days: (time,) float64, days since 1970-01-01; NaN where the source tells no date.
-        pixel_m: side of the *low-resolution* pixel that the degraded series stands for, in metres.
-        ground: places with the same ground show the same area, each at its own sampling; the name where it is empty.
-    """
-
-    name: str
-    images: FloatArray
-    days: npt.NDArray[np.float64]
-    pixel_m: float
-    ground: str = ""
-
 
 def _read(path: Path, bands: list[int] | None = None, *, bounds: BoundingBox | None = None) -> FloatArray:
     try:
-        with rasterio.open(path) as source:
+        with open_scene(path) as source:
             window = source.window(*bounds).round_offsets().round_lengths() if bounds else None
             values: FloatArray = source.read(bands, window=window).astype(np.float32)
             return values
-    except rasterio.errors.RasterioError as error:
+    except RasterioError as error:
         raise GeodiffError(f"cannot read training image {path}: {error}") from error
+
+
+def footprint_of(path: Path) -> Bounds | None:
+    """Where a raster file lies, in degrees; None without a georeference."""
+    try:
+        with open_scene(path) as source:
+            if source.crs is None:
+                return None
+            west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+            return float(west), float(south), float(east), float(north)
+    except (RasterioError, CRSError) as error:
+        raise GeodiffError(f"cannot read training image {path}: {error}") from error
+
+
+def bounds_of(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], crs: str) -> Bounds:
+    """Bounds in degrees of a raster given by its pixel centres."""
+    half = abs(float(x[1] - x[0])) / 2
+    box = float(x.min()) - half, float(y.min()) - half, float(x.max()) + half, float(y.max()) + half
+    west, south, east, north = transform_bounds(crs, "EPSG:4326", *box)
+    return float(west), float(south), float(east), float(north)
 
 
 def _common_bounds(paths: list[Path]) -> BoundingBox:
     boxes = []
     for path in paths:
-        with rasterio.open(path) as source:
+        with open_scene(path) as source:
             boxes.append(source.bounds)
     west, south, east, north = zip(*boxes, strict=True)
     return BoundingBox(max(west), max(south), min(east), min(north))
@@ -80,27 +82,28 @@ def _single(
     pixel_m: float = WALD_PIXEL_M,
     day: float = float("nan"),
     ground: str = "",
+    footprint: Bounds | None = None,
 ) -> Place:
-    return Place(name, image.astype(np.float32, copy=False)[None], np.array([day]), pixel_m, ground)
+    return Place(name, image.astype(np.float32, copy=False)[None], np.array([day]), pixel_m, ground, footprint)
 
 
 def _majortom(folder: Path) -> Iterator[Place]:
     image = np.concatenate([_read(folder / f"{band}.tif") for band in S2_FILES]) / 1e4
-    yield _single("majortom", image, day=_day("2020-02-23"))
+    yield _single("majortom", image, day=_day("2020-02-23"), footprint=footprint_of(folder / "B02.tif"))
 
 
 def _terramesh(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("S2L*/*.tif")):
         image = _read(path, [2, 3, 4, 8]) / 1e4
         # The L1C files of baseline 04.00 carry +0.1; an image whose darkest red pixels lie above it has it.
-        yield _single(
-            f"terramesh/{path.parent.name}/{path.stem}", image - (0.1 if np.percentile(image[2], 0.1) > 0.095 else 0.0)
-        )
+        image -= np.float32(0.1 if np.percentile(image[2], 0.1) > 0.095 else 0.0)
+        yield _single(f"terramesh/{path.parent.name}/{path.stem}", image, footprint=footprint_of(path))
 
 
 def _ships(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("*.tif")):
-        yield _single(f"ships/{path.stem}", _read(path, [2, 3, 4, 8]) / 1e4, day=_day(path.stem))
+        image = _read(path, [2, 3, 4, 8]) / 1e4
+        yield _single(f"ships/{path.stem}", image, day=_day(path.stem), footprint=footprint_of(path))
 
 
 def _ssl4eo(folder: Path) -> Iterator[Place]:
@@ -108,7 +111,9 @@ def _ssl4eo(folder: Path) -> Iterator[Place]:
         scenes = sorted((folder / level / "0000200").iterdir())
         images = np.stack([np.concatenate([_read(s / f"B{b}.tif") for b in (2, 3, 4, 8)]) for s in scenes])
         images /= np.float32(1e4)
-        yield Place(f"ssl4eo/{level}", images, np.array([_day(s.name) for s in scenes]), WALD_PIXEL_M)
+        days = np.array([_day(s.name) for s in scenes])
+        where = footprint_of(scenes[0] / "B2.tif")
+        yield Place(f"ssl4eo/{level}", images, days, WALD_PIXEL_M, footprint=where)
 
 
 def _dsen2(folder: Path) -> Iterator[Place]:
@@ -128,13 +133,14 @@ def _worldcereal(folder: Path) -> Iterator[Place]:
         with xr.open_dataset(path, mask_and_scale=False) as source:
             images = np.stack([source[b].values for b in S2_FILES], 1).astype(np.float32) / 1e4
             days = source["timestamp"].values.astype("datetime64[s]").astype(np.float64) / 86400
+            where = bounds_of(source["x"].values, source["y"].values, f"EPSG:{source.attrs['epsg']}")
         # Clear dates: all pixels there, and even the brightest blue at most three times the median of the place.
         blue = images[:, 0]
         keep = (images.min((1, 2, 3)) > 0) & (np.percentile(blue, 99, axis=(1, 2)) < 3 * np.median(blue))
         pad = ((0, 0), (0, 0), (0, 64), (0, 64))
         if keep.any():
             padded: FloatArray = np.pad(images[keep], pad, mode="symmetric")
-            yield Place(f"worldcereal/{path.parent.name}", padded, days[keep], WALD_PIXEL_M)
+            yield Place(f"worldcereal/{path.parent.name}", padded, days[keep], WALD_PIXEL_M, footprint=where)
 
 
 def _coregistration(folder: Path) -> Iterator[Place]:
@@ -149,18 +155,21 @@ def _naip_series(folder: Path) -> Iterator[Place]:
     common = _common_bounds(paths)
     images = np.stack([_read(p, [3, 2, 1, 4], bounds=common) for p in paths])
     images *= NAIP_GAIN
-    yield Place("naip_nd", images, np.array([_day(p.stem.split("_")[-1]) for p in paths]), AERIAL_PIXEL_M)
+    days = np.array([_day(p.stem.split("_")[-1]) for p in paths])
+    yield Place("naip_nd", images, days, AERIAL_PIXEL_M, footprint=footprint_of(paths[0]))
 
 
 def _naip_metre(folder: Path) -> Iterator[Place]:
     files = np.concatenate([_read(folder / f"NAIP-VA-b{n}.tiff") for n in (3, 2, 1, 4)])
-    scenes = [("va_files", files)] + [(p.stem, _read(p, [3, 2, 1, 4])) for p in sorted(folder.glob("*.tif"))]
-    for name, image in scenes:
+    scenes = [("va_files", files, footprint_of(folder / "NAIP-VA-b1.tiff"))]
+    scenes += [(p.stem, _read(p, [3, 2, 1, 4]), footprint_of(p)) for p in sorted(folder.glob("*.tif"))]
+    for name, image, where in scenes:
         # 1 m and its 2 m average both stand in for 2.5 m: what they share with it is edges as sharp as a pixel.
         rows, cols = image.shape[1] // 2 * 2, image.shape[2] // 2 * 2
         half = image[:, :rows, :cols].reshape(4, rows // 2, 2, cols // 2, 2).mean((2, 4))
         for suffix, pixels in (("1m", image), ("2m", half)):
-            yield _single(f"naip_va/{name}/{suffix}", pixels * NAIP_GAIN, pixel_m=AERIAL_PIXEL_M, ground=name)
+            pixels = pixels * NAIP_GAIN
+            yield _single(f"naip_va/{name}/{suffix}", pixels, pixel_m=AERIAL_PIXEL_M, ground=name, footprint=where)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Place]]] = {
@@ -190,52 +199,24 @@ TERMS: dict[str, str] = {
 """On which terms the images of a place may be used, by the first part of its name."""
 
 
-def read_places(root: Path, *, smallest: int = 96) -> list[Place]:
+def read_places(root: Path, *, smallest: int = 96, only: Sequence[str] = tuple(READERS)) -> list[Place]:
     """Read every training place under ``root`` (the layout of the project's data folder).
 
     Args:
         root: data folder; sub-folders that are absent are left out.
         smallest: places with a side below this many high-resolution pixels are left out.
+        only: folders that are read, of those in ``READERS``.
 
     Raises:
         GeodiffError: no place found, or a file that cannot be read.
     """
     places: list[Place] = []
-    for folder, reader in READERS.items():
+    for folder in only:
         try:
-            found = list(reader(root / folder)) if (root / folder).is_dir() else []
+            found = list(READERS[folder](root / folder)) if (root / folder).is_dir() else []
         except (OSError, KeyError, ValueError, IndexError) as error:
             raise GeodiffError(f"cannot read the training images under {root / folder}: {error}") from error
-        places += [place for place in found if min(place.images.shape[-2:]) >= smallest]
+        places += [place for place in found if min(place.size) >= smallest]
     if not places:
-        raise GeodiffError(f"no training imagery under {root}: expected folders such as {', '.join(READERS)}")
+        raise GeodiffError(f"no training imagery under {root}: expected folders such as {', '.join(only)}")
     return places
-
-
-def split_places(places: list[Place], *, share: float = 0.15, smallest: int = 192) -> tuple[list[Place], list[Place]]:
-    """Cut a strip off the right side of every ground that is wide enough: (training, held out).
-
-    Places of one ground are cut along one line, set by the widest of them, so that what is held out at one sampling is
-    not trained on at another; a strip narrower than ``STRIP_PX`` is dropped.
-
-    Args:
-        places: from ``read_places``.
-        share: of the width that is held out, at least ``STRIP_PX`` pixels of the widest place.
-        smallest: grounds that would leave fewer columns to training are trained on whole.
-    """
-    widest: dict[str, int] = {}
-    for place in places:
-        widest[place.ground or place.name] = max(widest.get(place.ground or place.name, 0), place.images.shape[-1])
-    train: list[Place] = []
-    held: list[Place] = []
-    for place in places:
-        columns, width = widest[place.ground or place.name], place.images.shape[-1]
-        strip = max(int(columns * share), STRIP_PX)
-        if columns - strip < smallest:
-            train.append(place)
-            continue
-        cut = width - strip * width // columns
-        # Pixels between the two, so that no patch of one shows ground of the other through the sensor's blur.
-        train.append(replace(place, images=place.images[..., : max(cut - GAP_PX, 0)]))
-        held.append(replace(place, images=place.images[..., cut:]))
-    return [p for p in train if p.images.shape[-1] >= STRIP_PX], [p for p in held if p.images.shape[-1] >= STRIP_PX]

@@ -67,7 +67,7 @@ class PatchSource(IterableDataset[Batch]):
     def __init__(self, places: list[Place], config: TrainConfig, *, scale: int, start: int = 0, seed: int = 0) -> None:
         super().__init__()
         self.config, self.side, self.start, self.seed = config, config.patch_px * scale, start, seed
-        self.places = [place for place in places if min(place.images.shape[-2:]) >= self.side]
+        self.places = [place for place in places if min(place.size) >= self.side]
         if not self.places:
             raise GeodiffError(f"no training place is {self.side} pixels wide: lower patch_px, or give larger images")
         area = np.array([math.prod(place.images.shape[-2:]) for place in self.places], float)
