@@ -1,0 +1,144 @@
+"""Reading WorldStrat's images: each file is opened where it is read, and what was read is kept in a bounded cache."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
+
+from geodiff.schema import GeodiffError
+
+CACHE_BYTES = 256 << 20
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself without its pixels being read."""
+
+    shape: tuple[int, int]
+    count: int
+    dtype: str
+    transform: Affine
+    crs: str | None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an image, and give every failure, also of reading within the block, one line that names the file."""
+    if not path.is_file():
+        raise GeodiffError(f"missing {path}: download it again, or run geodiff worldstrat verify to list what else is")
+    try:
+        with warnings.catch_warnings():
+            # WorldStrat's high resolution has no georeference; its place follows from the low resolution.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            source = rasterio.open(path)
+        with source:
+            yield source
+    except RasterioError as error:
+        size = path.stat().st_size if path.exists() else 0
+        what = "is empty" if size == 0 else "is corrupt or truncated"
+        detail = " ".join(str(error.__cause__ or error).split())
+        raise GeodiffError(f"{path} {what} ({detail}): download it again") from error
+
+
+def read_header(path: Path) -> Header:
+    """Size, bands, type and place of an image.
+
+    Raises:
+        GeodiffError: missing or unreadable.
+    """
+    with _opened(path) as source:
+        crs = source.crs.to_wkt() if source.crs else None
+        epsg = source.crs.to_epsg() if source.crs else None
+        text = f"EPSG:{epsg}" if epsg else crs
+        return Header((source.height, source.width), source.count, source.dtypes[0], source.transform, text)
+
+
+def read_image(path: Path, indexes: tuple[int, ...] | None = None) -> Array:
+    """Read all pixels, (band, y, x) of the file's own type.
+
+    Args:
+        path: a TIFF or PNG.
+        indexes: bands, counted from 1; all when None.
+
+    Raises:
+        GeodiffError: missing, corrupt or truncated, or without such a band.
+    """
+    with _opened(path) as source:
+        if indexes and max(indexes) > source.count:
+            raise GeodiffError(f"{path} holds {source.count} bands, not {max(indexes)}: download it again")
+        values: Array = source.read(list(indexes) if indexes else None)
+    return values
+
+
+class ImageCache:
+    """The images read last, up to a number of bytes; safe among threads, and empty in another process.
+
+    A copy that is pickled to a worker, or that a forked worker inherits, starts anew: neither pixels nor a lock that
+    another thread held travel.
+    """
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[str, tuple[int, ...] | None], Array] = OrderedDict()
+        self._bytes = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"limit_bytes": self.limit_bytes}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__init__(state["limit_bytes"])  # type: ignore[misc]
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the images held now; never more than ``limit_bytes``."""
+        return self._bytes
+
+    def read(self, path: Path, indexes: tuple[int, ...] | None = None) -> Array:
+        """``read_image``, or what it returned before; read-only. A file that failed is tried again."""
+        if self._owner != os.getpid():
+            self._begin()
+        key = (str(path), indexes)
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        values = read_image(path, indexes)
+        values.flags.writeable = False
+        with self._lock:
+            self._keep(key, values)
+        return values
+
+    def _keep(self, key: tuple[str, tuple[int, ...] | None], values: Array) -> None:
+        if key in self._held or values.nbytes > self.limit_bytes:
+            return
+        self._held[key] = values
+        self._bytes += values.nbytes
+        while self._bytes > self.limit_bytes:
+            self._bytes -= self._held.popitem(last=False)[1].nbytes
+
+
+def as_reflectance(values: Array) -> npt.NDArray[np.float32]:
+    """Reflectance of a stored image: whole numbers are 10,000 times reflectance, others reflectance itself."""
+    if np.issubdtype(values.dtype, np.integer):
+        return (values.astype(np.float32) / np.float32(10_000)).astype(np.float32)
+    return values.astype(np.float32)
