@@ -19,8 +19,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geodiff.imagery.metrics import cpsnr
 from geodiff.imagery.places import read_places, split_places
+from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.growth import grow
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series

@@ -13,8 +13,8 @@ from scipy import ndimage
 from geodiff.grid import TilePlan, Window
 from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.lattice import grid_of
-from geodiff.imagery.metrics import cpsnr
 from geodiff.imagery.ranking import rank_dates
+from geodiff.metrics.fidelity import cpsnr
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, BoolArray, FloatArray, GeodiffError, Resolver, X, Y
 from geodiff.sensor import band_mtf, degrade
 from geodiff.tasks.targets import Target, choose_targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geodiff.imagery.metrics import cpsnr
+from geodiff.metrics.fidelity import cpsnr
 from geodiff.schema import FloatArray
 
 

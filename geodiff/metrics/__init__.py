@@ -1,0 +1,1 @@
+"""Figures of merit of restored images and ensembles, for plain arrays."""
