@@ -18,7 +18,7 @@ from geodiff.imagery.ranking import rank_dates
 from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError, X, Y
 from geodiff.tasks.evaluate_cases import CLEAR, Scene, Truth
 from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, read_cube, read_scenes
-from geodiff.tasks.leakage import Ground, image_digests
+from geodiff.tasks.leakage import Evidence, image_digests
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.tasks.wald import CUT_PX, degrade_cube
 
@@ -45,7 +45,7 @@ class Request:
 class OpenedSite(Protocol):
     """A place that was read."""
 
-    def ground(self) -> Ground: ...
+    def evidence(self) -> Evidence: ...
 
     def scene(self) -> Scene: ...
 
@@ -57,7 +57,7 @@ class Site(Protocol):
     def name(self) -> str: ...
 
     @property
-    def ground(self) -> Ground: ...
+    def evidence(self) -> Evidence: ...
 
     def open(self, request: Request) -> OpenedSite: ...
 
@@ -106,14 +106,14 @@ def _catalogued(catalog: Path, name: str, items: list[pystac.Item]) -> Site:
     west, south, east, north = zip(*(item.bbox or () for item in items), strict=True)
     box = (float(min(west)), float(min(south)), float(max(east)), float(max(north)))
     names = (name, *(item.id for item in items), *sorted({str(item.collection_id) for item in items}))
-    return WaldSite(name, Ground(name, names, box), lambda bands: read_scenes(catalog, items, bands))
+    return WaldSite(name, Evidence(name, names, box), lambda bands: read_scenes(catalog, items, bands))
 
 
 def _cube(file: Path, root: Path) -> Site:
     inside = file.relative_to(root).with_suffix("").as_posix() if file != root else file.stem
     name = inside if inside != "." else file.stem
     names = (f"{root.name}/{inside}" if file != root else name, name)
-    return WaldSite(name, Ground(name, names), lambda bands: read_cube(file, bands))
+    return WaldSite(name, Evidence(name, names), lambda bands: read_cube(file, bands))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +122,12 @@ class WaldSite:
 
     Attributes:
         name: of the place.
-        ground: names and footprint, known before it is read.
+        evidence: names and footprint, known before it is read.
         read: the cube of the given bands.
     """
 
     name: str
-    ground: Ground
+    evidence: Evidence
     read: Callable[[Sequence[str]], xr.DataArray]
 
     def open(self, request: Request) -> OpenedSite:
@@ -140,10 +140,10 @@ class _OpenedSeries:
     full: xr.DataArray
     request: Request
 
-    def ground(self) -> Ground:
-        box = self.site.ground.bbox or grid_of(self.full).bounds_wgs84
+    def evidence(self) -> Evidence:
+        box = self.site.evidence.bbox or grid_of(self.full).bounds_wgs84
         images = _digest_band(self.full)
-        return Ground(self.site.name, self.site.ground.names, box, _digests(images))
+        return Evidence(self.site.name, self.site.evidence.names, box, _digests(images))
 
     def scene(self) -> Scene:
         full, scale, request = self.full, self.request.scale, self.request
@@ -227,8 +227,8 @@ class WorldStratSite:
     load: Callable[[], Loaded]
 
     @property
-    def ground(self) -> Ground:
-        return Ground(self.name, (self.name, self.group))
+    def evidence(self) -> Evidence:
+        return Evidence(self.name, (self.name, self.group))
 
     def open(self, request: Request) -> OpenedSite:
         return _OpenedPair(self, self.load(), request)
@@ -240,14 +240,14 @@ class _OpenedPair:
     loaded: Loaded
     request: Request
 
-    def ground(self) -> Ground:
+    def evidence(self) -> Evidence:
         low, _, truth, _ = self.loaded
         bands = list(self.request.bands)
         red = truth[bands.index(DIGEST_BAND) if DIGEST_BAND in bands else 0]
         images = [*_digest_band(low), red]
         names = (self.site.name, self.site.group)
         digests = frozenset().union(*(image_digests(image) for image in images))
-        return Ground(self.site.name, names, grid_of(low).bounds_wgs84, digests)
+        return Evidence(self.site.name, names, grid_of(low).bounds_wgs84, digests)
 
     def scene(self) -> Scene:
         low, day, truth, clear = self.loaded

@@ -36,19 +36,27 @@ _DIGEST_BITS = 48
 _READ_ROWS = 512
 
 
-class GroundPlace(Protocol):
-    """What is needed of a training place (``imagery.places.Place``)."""
+class TrainingGround(Protocol):
+    """What is needed of a training place (``imagery.ground.Ground``)."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def images(self) -> FloatArray: ...
+    def days(self) -> npt.NDArray[np.float64]: ...
+
+    @property
+    def footprint(self) -> Bbox | None: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def read(self, dates: Sequence[int], rows: slice, cols: slice) -> FloatArray: ...
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """A place that is to be scored.
+class Evidence:
+    """What is known of a place that is to be scored.
 
     Attributes:
         site: for the message.
@@ -63,29 +71,39 @@ class Ground:
     digests: frozenset[str] = frozenset()
 
 
-def describe_ground(places: Iterable[GroundPlace], *, band: int = 2) -> dict[str, Any]:
+def describe_ground(places: Iterable[TrainingGround], *, band: int = 2) -> dict[str, Any]:
     """What a model card must store of the ground of its training.
 
     Args:
-        places: with ``name`` and ``images`` (time, band, y, x); an attribute ``footprint``, (west, south, east, north)
-            in degrees, is stored where a place has it.
+        places: everything that the training saw, whole.
         band: index of the red band.
 
     Returns:
-        JSON-serialisable: ``training_places`` (names), ``training_footprints`` (name to box) and ``training_digests``
-        (name to hexadecimal digests, sorted).
+        JSON-serialisable: ``training_places`` (names), ``training_footprints`` (name to west, south, east, north in
+        degrees, of places that have one) and ``training_digests`` (name to hexadecimal digests, sorted).
     """
-    names, footprints, digests = set(), {}, {}
+    names: set[str] = set()
+    footprints: dict[str, list[float]] = {}
+    digests: dict[str, list[str]] = {}
     for place in places:
         names.add(place.name)
-        footprint = getattr(place, "footprint", None)
-        if footprint is not None:
-            footprints[place.name] = [round(float(side), 6) for side in footprint]
+        if place.footprint is not None:
+            footprints[place.name] = [round(float(side), 6) for side in place.footprint]
         found = set(digests.get(place.name, ()))
-        for image in place.images:
-            found.update(sorted(image_digests(image[min(band, len(image) - 1)]))[:PER_IMAGE])
+        for date in range(len(place.days)):
+            found.update(sorted(_place_digests(place, date, band))[:PER_IMAGE])
         digests[place.name] = sorted(found)
     return {PLACES: sorted(names), FOOTPRINTS: footprints, DIGESTS: digests}
+
+
+def _place_digests(place: TrainingGround, date: int, band: int) -> set[str]:
+    """Of one date, read in strips: an orthophoto may be larger than the memory."""
+    rows, cols = place.size
+    found: set[str] = set()
+    for top in range(0, rows, _READ_ROWS):
+        strip = place.read([date], slice(top, min(top + _READ_ROWS + BLOCK_PX - 1, rows)), slice(0, cols))[0]
+        found.update(_strip_digests(strip[min(band, len(strip) - 1)]))
+    return found
 
 
 def image_digests(image: npt.NDArray[np.floating[Any]]) -> frozenset[str]:
@@ -112,21 +130,21 @@ def _strip_digests(image: npt.NDArray[np.floating[Any]]) -> Iterator[str]:
         yield hashlib.blake2b(ranks.tobytes(), digest_size=_DIGEST_BITS // 8).hexdigest()
 
 
-def refuse_training_ground(card: Mapping[str, Any], ground: Ground, *, model: str) -> None:
+def refuse_training_ground(card: Mapping[str, Any], evidence: Evidence, *, model: str) -> None:
     """Refuse to score a model on a place that it was trained on.
 
     Args:
         card: of the model; what it does not tell cannot be compared.
-        ground: the place.
+        evidence: of the place.
         model: for the message.
 
     Raises:
         UsageError: by name, footprint or content; one line that names the place, the model and the reason.
     """
-    reason = _by_name(card, ground) or _by_footprint(card, ground) or _by_content(card, ground)
+    reason = _by_name(card, evidence) or _by_footprint(card, evidence) or _by_content(card, evidence)
     if reason:
         raise UsageError(
-            f"place {ground.site} was seen in the training of model {model} ({reason}): "
+            f"place {evidence.site} was seen in the training of model {model} ({reason}): "
             "leave this place or this model out, scores there would prove nothing"
         )
 
@@ -138,10 +156,10 @@ def witnesses(card: Mapping[str, Any]) -> list[str]:
     return [name for name, value in told.items() if value]
 
 
-def _by_name(card: Mapping[str, Any], ground: Ground) -> str | None:
+def _by_name(card: Mapping[str, Any], evidence: Evidence) -> str | None:
     for place in card.get(PLACES) or card.get("places") or ():
         wanted = _parts(str(place))
-        for name in ground.names:
+        for name in evidence.names:
             if wanted and _holds(_parts(name), wanted):
                 return f"{name} is its training place {place}"
     return None
@@ -159,19 +177,19 @@ def _holds(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     return any(list(parts[i : i + count]) == list(wanted) for i in range(len(parts) - count + 1))
 
 
-def _by_footprint(card: Mapping[str, Any], ground: Ground) -> str | None:
-    if ground.bbox is None:
+def _by_footprint(card: Mapping[str, Any], evidence: Evidence) -> str | None:
+    if evidence.bbox is None:
         return None
-    west, south, east, north = ground.bbox
+    west, south, east, north = evidence.bbox
     for place, box in (card.get(FOOTPRINTS) or {}).items():
         if min(east, box[2]) > max(west, box[0]) and min(north, box[3]) > max(south, box[1]):
             return f"it overlaps the footprint of its training place {place}"
     return None
 
 
-def _by_content(card: Mapping[str, Any], ground: Ground) -> str | None:
+def _by_content(card: Mapping[str, Any], evidence: Evidence) -> str | None:
     for place, digests in (card.get(DIGESTS) or {}).items():
-        common = len(ground.digests.intersection(digests))
+        common = len(evidence.digests.intersection(digests))
         if common >= ENOUGH:
             return f"{common} blocks of its images are those of its training place {place}"
     return None

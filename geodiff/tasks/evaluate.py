@@ -1,0 +1,313 @@
+"""``geodiff evaluate superres``: models side by side on places that none of them saw, case by case, resumable."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pydantic import Field
+
+from geodiff.config import Settings, TileConfig, config_hash
+from geodiff.outputs.atomic import explained, write_json
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_of
+from geodiff.tasks.evaluate_ledger import Ledger, Record
+from geodiff.tasks.evaluate_models import REFERENCE, Contender, needed_bands, scored_bands
+from geodiff.tasks.evaluate_restore import Ensemble, restore_case
+from geodiff.tasks.evaluate_score import score_case
+from geodiff.tasks.evaluate_sources import DataDescription, OpenedSite, Request, Site
+from geodiff.tasks.evaluate_summary import Bootstrap, breakdowns, differences, model_summary, select
+from geodiff.tasks.job import Progress
+from geodiff.tasks.leakage import Evidence, refuse_training_ground, witnesses
+from geodiff.version import __version__
+
+FORMAT = 1
+"""Of the report and of the records: a change of either makes results of before count no more."""
+
+REPORT = "report.json"
+PIXEL_KM2 = 1e-4
+"""Ground of a low-resolution pixel in figures of speed, whatever it is in the degraded series: 10 m x 10 m."""
+
+LIBRARIES = ("numpy", "scipy", "torch", "xarray", "rasterio", "onnxruntime")
+
+
+class EvaluateSettings(Settings):
+    """What is computed of every case; part of the key under which a result is kept.
+
+    Attributes:
+        ensemble: members that are drawn where the ensemble is scored.
+        seed: of noise, synthetic clouds and ties.
+        scenarios: what models are shown.
+        tile: how a scene is cut.
+    """
+
+    ensemble: int = Field(8, ge=0, le=64)
+    seed: int = Field(0, ge=0)
+    scenarios: tuple[Scenario, ...] = tuple(Scenario)
+    tile: TileConfig = TileConfig()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the data is looked at, and by how many threads; results of single cases do not depend on it.
+
+    Attributes:
+        dates: most dates of a place that are restored, spread over the series.
+        sites: most places, in the order of the data.
+        workers: threads.
+    """
+
+    dates: int | None = None
+    sites: int | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found, before it is summed up.
+
+    Attributes:
+        records: of every model, case and region.
+        left_out: places that could not be scored, and why.
+    """
+
+    records: tuple[Record, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def request_for(contenders: Sequence[Contender], limits: Limits) -> Request:
+    """What the models need of every place."""
+    return Request(
+        bands=needed_bands(contenders),
+        scored=scored_bands(contenders),
+        scale=contenders[0].resolver.scale,
+        dates_limit=limits.dates,
+    )
+
+
+def evaluate(
+    contenders: Sequence[Contender],
+    sites: Sequence[Site],
+    out: Path,
+    settings: EvaluateSettings,
+    *,
+    limits: Limits,
+    progress: Progress,
+) -> Evaluation:
+    """Restore and score every case with every model; what the folder holds already is not computed again.
+
+    Args:
+        contenders: from ``load_contenders``.
+        sites: from ``find_sites``.
+        out: folder of the report; results are appended to ``results.jsonl`` in it.
+        settings: of every case.
+        limits: how much.
+        progress: told of places and of cases.
+
+    Raises:
+        UsageError: a model was trained on one of the places.
+        GeodiffError: no place can be scored.
+    """
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    ledger, request = Ledger(out), request_for(contenders, limits)
+    chosen = list(sites)[: limits.sites]
+    for site in chosen:
+        refuse_all(contenders, site.evidence)
+    records: list[Record] = []
+    left_out: list[tuple[str, str]] = []
+    for number, site in enumerate(chosen):
+        progress("places", number, len(chosen))
+        opened = site.open(request)
+        refuse_all(contenders, opened.evidence())
+        scene = _scene(opened, site.name, left_out)
+        if scene is not None:
+            records += _score_scene(scene, contenders, ledger, settings, workers=limits.workers, progress=progress)
+    progress("places", len(chosen), len(chosen))
+    if not records:
+        why = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) or "no case had enough clear pixels"
+        raise GeodiffError(f"nothing could be scored ({why})")
+    return Evaluation(tuple(records), tuple(left_out))
+
+
+def refuse_all(contenders: Sequence[Contender], evidence: Evidence) -> None:
+    """Refuse a place on which any of the models was trained.
+
+    Raises:
+        UsageError: one line that names the place and the model.
+    """
+    for contender in contenders:
+        refuse_training_ground(contender.card, evidence, model=contender.name)
+
+
+def _scene(opened: OpenedSite, name: str, left_out: list[tuple[str, str]]) -> Scene | None:
+    """A place that has nothing to compare with is told of, and the others go on."""
+    try:
+        return opened.scene()
+    except UsageError:
+        raise
+    except GeodiffError as error:
+        left_out.append((name, str(error)))
+        return None
+
+
+def _score_scene(
+    scene: Scene,
+    contenders: Sequence[Contender],
+    ledger: Ledger,
+    settings: EvaluateSettings,
+    *,
+    workers: int,
+    progress: Progress,
+) -> list[Record]:
+    """All records of a scene, in an order that does not depend on the workers."""
+    jobs = [(case, contender) for case in scene_cases(scene, settings) for contender in contenders]
+
+    def run(job: tuple[EvaluationCase, Contender]) -> list[Record]:
+        case, contender = job
+        key = case_key(scene, case, contender, settings)
+        known = ledger.get(key)
+        if known is None:
+            known = score_one(case, contender, scene, settings)
+            ledger.put(key, known)
+        return known
+
+    found: list[Record] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for number, records in enumerate(pool.map(run, jobs), start=1):
+            found += records
+            progress(scene.site, number, len(jobs))
+    return found
+
+
+def scene_cases(scene: Scene, settings: EvaluateSettings) -> Iterator[EvaluationCase]:
+    """Every case of a scene."""
+    for truth in scene.truths:
+        yield from cases_of(scene, truth, settings.scenarios, members=settings.ensemble, seed=settings.seed)
+
+
+def case_key(scene: Scene, case: EvaluationCase, contender: Contender, settings: EvaluateSettings) -> str:
+    """Names a result: equal for equal weights, pixels and settings."""
+    what = {
+        "format": FORMAT,
+        "model": [contender.name, contender.digest, contender.passes],
+        "data": [scene.site, scene.digest, scene.scale, list(scene.bands)],
+        "case": [case.date, case.scenario, list(case.target.dates)],
+        "settings": [case.members, settings.seed, settings.tile.model_dump()],
+    }
+    return config_hash(what)
+
+
+def restore_scored(
+    case: EvaluationCase, contender: Contender, bands: tuple[str, ...], settings: EvaluateSettings
+) -> Ensemble:
+    """Restore a case; of the result the bands that are scored, in their order."""
+    found = restore_case(case, contender.resolver, seed=settings.seed, tile=settings.tile)
+    order = [contender.resolver.bands.index(band) for band in bands]
+    half = {level: width[order] for level, width in found.half_width.items()}
+    return Ensemble(found.mean[order], found.members[:, order], half)
+
+
+def score_one(case: EvaluationCase, contender: Contender, scene: Scene, settings: EvaluateSettings) -> list[Record]:
+    """The records of one model on one case."""
+    start = perf_counter()
+    found = restore_scored(case, contender, scene.bands, settings)
+    seconds = perf_counter() - start
+    rows, cols = case.low.shape[-2:]
+    common = {
+        "model": contender.name,
+        "site": case.site,
+        "group": case.group,
+        "date": case.date,
+        "scenario": str(case.scenario),
+        "tags": {
+            "dates": len(case.target.dates),
+            "cloud": round(case.cloud, 4),
+            "hidden": case.target.index is None,
+            "days_to_nearest": case.days_to_nearest,
+        },
+        "members": len(found.members),
+        "seconds": round(seconds, 4),
+        "km2": rows * cols * PIXEL_KM2,
+    }
+    return [{**common, **record} for record in score_case(case, found, bands=scene.bands, scale=scene.scale)]
+
+
+def summarise(
+    evaluation: Evaluation,
+    contenders: Sequence[Contender],
+    data: Sequence[DataDescription],
+    settings: EvaluateSettings,
+    *,
+    command: str,
+) -> dict[str, Any]:
+    """The report as plain values, ready for JSON.
+
+    Args:
+        evaluation: from ``evaluate``.
+        contenders: the models, in the order of the tables.
+        data: from ``find_sites``.
+        settings: of the cases.
+        command: that makes this report again.
+    """
+    records = list(evaluation.records)
+    names = [contender.name for contender in contenders]
+    trained = [contender.name for contender in contenders if contender.trained]
+    bootstrap = Bootstrap.of(records)
+    models = {
+        contender.name: {**_described(contender), **model_summary(select(records, model=contender.name), bootstrap)}
+        for contender in contenders
+    }
+    return {
+        "format": FORMAT,
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "settings": settings.model_dump(mode="json"),
+        "data": [asdict(each) for each in data],
+        "sites": sorted({record["site"] for record in records}),
+        "left_out": [{"site": site, "why": why} for site, why in evaluation.left_out],
+        "bootstrap": asdict(replace(bootstrap)),
+        "reference": REFERENCE,
+        "models": models,
+        "differences": differences(records, names, trained, REFERENCE, bootstrap),
+        "by": breakdowns(records, names, bootstrap),
+        "cases": [{key: value for key, value in record.items() if key != "spectrum"} for record in records],
+    }
+
+
+def _described(contender: Contender) -> dict[str, Any]:
+    return {
+        "parameters": contender.parameters,
+        "passes": contender.passes,
+        "bands": list(contender.resolver.bands),
+        "digest": contender.digest,
+        "trained": contender.trained,
+        "training_ground_told_by": witnesses(contender.card),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What computed the report."""
+    found = {"geodiff": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_report(report: dict[str, Any], out: Path) -> Path:
+    """Write ``report.json``; returns its path."""
+    path = out / REPORT
+    with explained(path):
+        write_json(path, report)
+    return path

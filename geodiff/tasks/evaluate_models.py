@@ -1,0 +1,115 @@
+"""The models that are compared, with what tells them apart from any other: weights, passes, training ground."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
+from geodiff.tasks.models import ModelRef, find_model, load_resolver
+
+REFERENCE = "bicubic"
+"""The baseline that every model is compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One model of an evaluation.
+
+    Attributes:
+        name: for the report.
+        resolver: restores.
+        digest: SHA-256 of the weights, or what else names the model.
+        card: of a trained model; empty for a baseline.
+    """
+
+    name: str
+    resolver: Resolver
+    digest: str
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.card)
+
+    @property
+    def parameters(self) -> int:
+        return int(self.card.get("parameters", 0))
+
+    @property
+    def passes(self) -> int:
+        """Evaluations of the network for one member; 1 for a baseline."""
+        return int(getattr(self.resolver, "passes", 1))
+
+
+def load_contenders(names: Sequence[str], *, passes: int) -> list[Contender]:
+    """Load models by the names that ``--model`` takes; bicubic is added where it is not asked for.
+
+    Raises:
+        UsageError: an unknown model, the same one twice, or models of different scales.
+        GeodiffError: weights that cannot be read.
+    """
+    asked = list(dict.fromkeys([REFERENCE, *names]))
+    found = [_load(name, find_model(name), passes) for name in asked]
+    check_contenders(found)
+    return found
+
+
+def check_contenders(found: Sequence[Contender]) -> None:
+    """Refuse models that cannot stand side by side.
+
+    Raises:
+        UsageError: two of one name, different scales, or no band in common.
+    """
+    names = [contender.name for contender in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"two models are named {twice}: rename one of the files")
+    scales = {contender.name: contender.resolver.scale for contender in found}
+    if len(set(scales.values())) > 1:
+        told = ", ".join(f"{name} x{scale}" for name, scale in scales.items())
+        raise UsageError(f"models of different scales ({told}) have no truth in common: evaluate them apart")
+    if not scored_bands(found):
+        raise UsageError(f"models {', '.join(names)} have no band in common: evaluate them apart")
+
+
+def scored_bands(found: Sequence[Contender]) -> tuple[str, ...]:
+    """Bands that every model restores, in the order of the first."""
+    first, *others = found
+    return tuple(band for band in first.resolver.bands if all(band in other.resolver.bands for other in others))
+
+
+def needed_bands(found: Sequence[Contender]) -> tuple[str, ...]:
+    """Bands that some model reads."""
+    return tuple(dict.fromkeys(band for contender in found for band in contender.resolver.bands))
+
+
+def _load(name: str, ref: ModelRef, passes: int) -> Contender:
+    resolver = load_resolver(ref, passes=passes, bands=BANDS_10M)
+    card = _card(ref.weights) if ref.weights else {}
+    told = ref.name if ref.name != "weights" else Path(name).resolve().parent.name
+    return Contender(told, resolver, _digest(name, ref), card)
+
+
+def _card(weights: Path) -> dict[str, Any]:
+    """The JSON beside the weights, of whatever kind of model."""
+    path = weights.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise GeodiffError(f"model card {path} cannot be read: {error}") from None
+    return card if isinstance(card, dict) else {}
+
+
+def _digest(name: str, ref: ModelRef) -> str:
+    path = ref.weights or Path(name).expanduser()
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(f"baseline {ref.name}".encode()).hexdigest()

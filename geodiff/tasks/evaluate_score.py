@@ -1,0 +1,178 @@
+"""Score one restored case: every metric of the report, on every region of the case, as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from geodiff.metrics.consistency import consistency
+from geodiff.metrics.ensemble import fair_crps, interval_coverage, rank_histogram, spread_skill
+from geodiff.metrics.fidelity import cpsnr, cssim, spectral_angle_deg
+from geodiff.metrics.opensr import correctness
+from geodiff.metrics.spectrum import clear_square, edge_fidelity, radial_power, spectrum_gap_db
+from geodiff.schema import BoolArray, FloatArray
+from geodiff.sensor import band_mtf
+from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase, filled
+from geodiff.tasks.evaluate_ledger import Record
+from geodiff.tasks.evaluate_restore import Ensemble
+
+LEVELS = (0.5, 0.8, 0.9)
+"""Levels of the intervals whose coverage is reported."""
+
+MIN_PIXELS = 256
+"""A region with fewer clear pixels is not scored."""
+
+SPECTRUM_BINS = 33
+"""Frequencies of the stored spectra, from 0 to Nyquist."""
+
+
+def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...], scale: int) -> list[Record]:
+    """One record per region of the case that has enough clear pixels.
+
+    Where only means are compared (``WITH_MEMBERS`` does not hold the scenario), cPSNR and what costs nothing.
+
+    Args:
+        case: with the truth in the order of ``bands``.
+        found: restored, in the order of ``bands``.
+        bands: that are scored.
+        scale: high-resolution pixels in one low-resolution pixel.
+    """
+    records = []
+    for region, clear in case.regions(scale).items():
+        seen = clear & np.isfinite(found.mean).all(0) & np.isfinite(case.truth).all(0)
+        if seen.sum() < MIN_PIXELS:
+            continue
+        record: Record = {"region": region, "pixels": int(seen.sum())}
+        values: Values = {"cpsnr_db": _or_none(partial(cpsnr, found.mean, case.truth, seen))}
+        values |= _angles(case, found.mean, seen, bands, scale)
+        full = region == "all" and case.scenario in WITH_MEMBERS
+        if full:
+            values |= _whole(case, found, seen, scale)
+            record["spectrum"] = _spectrum(case, found, seen)
+        if len(found.members):
+            record["rank_histogram"] = _ranks(case, found, seen)
+            values |= _ensemble(case, found, seen)
+        record["values"] = {name: _plain(value) for name, value in values.items()}
+        records.append(record)
+    return records
+
+
+Values = dict[str, float | None]
+
+
+def _plain(value: float | None) -> float | None:
+    """JSON knows no NaN: what cannot be computed is null."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _or_none(function: Callable[[], float]) -> float | None:
+    """A metric that has nothing to look at (too few pixels, no edge) is null, not an error."""
+    try:
+        return float(function())
+    except ValueError:
+        return None
+
+
+def _angles(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: tuple[str, ...], scale: int) -> Values:
+    """Spectral angle to the truth; and, degraded back, error and angle to the observation.
+
+    The latter on low-resolution pixels that lie wholly in the region.
+    """
+    values: Values = {"sam_deg": _or_none(lambda: spectral_angle_deg(mean, case.truth, seen))}
+    valid = np.isfinite(case.observed).all(0) & _blocks(seen, scale)
+    if not valid.any():
+        return values
+    image = filled(mean, np.asarray(np.isfinite(mean).all(0)))
+    result = consistency(image, np.nan_to_num(case.observed), valid, scale=scale, mtf=band_mtf(bands))
+    told = {"reflectance_mae": result.mae, "reflectance_max": result.max_error}
+    return {**values, **told, "consistency_sam_deg": result.angle_deg}
+
+
+def _blocks(seen: BoolArray, scale: int) -> BoolArray:
+    rows, cols = seen.shape[0] // scale, seen.shape[1] // scale
+    return np.asarray(seen[: rows * scale, : cols * scale].reshape(rows, scale, cols, scale).all((1, 3)))
+
+
+def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -> Values:
+    """Metrics that look at neighbourhoods."""
+    values: Values = {
+        "cssim": _or_none(lambda: cssim(found.mean, case.truth, seen)),
+        "edge_fidelity": _or_none(lambda: edge_fidelity(found.mean, case.truth, seen)),
+    }
+    images = {"spectrum": found.mean}
+    if len(found.members):
+        images["member_spectrum"] = found.members[0]
+    for name, image in images.items():
+        try:
+            gap = spectrum_gap_db(image, case.truth, seen, scale=scale)
+        except ValueError:
+            continue
+        values |= {f"{name}_gap_db": gap.largest_db, f"{name}_bias_db": gap.mean_db}
+    return values | _correctness(case, found.mean, seen, scale)
+
+
+def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, scale: int) -> Values:
+    """Improvement, omission and hallucination; gaps are filled alike in truth and estimate."""
+    known = np.asarray(np.isfinite(case.observed).all(0))
+    if not known.any():
+        return {"improvement": None, "omission": None, "hallucination": None}
+    told = correctness(filled(case.observed, known), filled(mean, seen), filled(case.truth, seen), scale=scale)
+    return {"improvement": told.improvement, "omission": told.omission, "hallucination": told.hallucination}
+
+
+def _ensemble(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> Values:
+    if len(found.members) < 2:
+        return {}
+    truth, members = case.truth[:, seen], found.members[:, :, seen]
+    values: Values = {
+        "crps": _or_none(lambda: float(np.nanmean(fair_crps(members, truth)))),
+        "spread_skill": _or_none(lambda: spread_skill(members, truth)),
+    }
+    for level in LEVELS:
+        values[f"coverage_{round(100 * level)}"] = _coverage(case, found, seen, level)
+    return values
+
+
+def _coverage(case: EvaluationCase, found: Ensemble, seen: BoolArray, level: float) -> float | None:
+    """Share of true values inside the interval that the model states, or else a normal one of its members' deviation.
+
+    The deviation is that from the mean, which the main job stores as uncertainty.
+    """
+    half = _at(found.half_width, level)
+    if half is None:
+        deviation = np.sqrt(np.square(found.members - found.mean).mean(0))
+        half = (NormalDist().inv_cdf(0.5 + level / 2) * deviation).astype(np.float32)
+    return _or_none(lambda: interval_coverage(found.mean, half, case.truth, seen))
+
+
+def _at(stated: Mapping[float, FloatArray], level: float) -> FloatArray | None:
+    return next((half for known, half in stated.items() if abs(known - level) < 1e-6), None)
+
+
+def _ranks(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> list[int]:
+    # The seed breaks ties alone, and those of real numbers are few: one for all cases will do.
+    counts = rank_histogram(found.members, case.truth, seed=0, mask=seen)
+    return [int(count) for count in counts]
+
+
+def _spectrum(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> dict[str, Any] | None:
+    """Radial power of truth, mean and one member in decibels, mean of the bands, at shares of Nyquist's frequency."""
+    images = {"truth": case.truth, "mean": found.mean}
+    if len(found.members):
+        images["member"] = found.members[0]
+    try:
+        part = (slice(None), *clear_square(seen))
+    except ValueError:
+        return None
+    frequency = np.linspace(0, 1, SPECTRUM_BINS)[1:]
+    told: dict[str, Any] = {"frequency": [round(float(f), 4) for f in frequency]}
+    for name, image in images.items():
+        centres, power = radial_power(image[part])
+        level = (10 * np.log10(np.maximum(power, 1e-20))).mean(0)
+        told[name] = [round(float(p), 3) for p in np.interp(frequency, centres, level)]
+    return told
