@@ -67,7 +67,8 @@ def read_cube(path: Path, bands: Sequence[str]) -> xr.DataArray:
 
 def _opened(path: Path) -> xr.Dataset:
     if path.suffix == ".zarr":
-        return xr.open_zarr(path, chunks=None)
+        opened: xr.Dataset = xr.open_zarr(path, chunks=None)
+        return opened
     return xr.open_dataset(path)
 
 
@@ -153,9 +154,10 @@ def _clear(data: xr.Dataset, cube: xr.DataArray) -> npt.NDArray[np.bool_]:
         return said
     if "SCL" in data.variables:
         classes = np.nan_to_num(data["SCL"].transpose(TIME, Y, X).values).astype(np.uint8)
-        return scl_valid(classes, MaskConfig(), pixel_m)
+        return np.asarray(scl_valid(classes, MaskConfig(), pixel_m), np.bool_)
     if all(band in cube[BAND].values for band in SCREEN_BANDS):
-        return spectral_cloud_screen(cube.sel({BAND: list(SCREEN_BANDS)}).values, MaskConfig(), pixel_m)
+        seen = spectral_cloud_screen(cube.sel({BAND: list(SCREEN_BANDS)}).values, MaskConfig(), pixel_m)
+        return np.asarray(seen, np.bool_)
     return np.ones((cube.sizes[TIME], cube.sizes[Y], cube.sizes[X]), np.bool_)
 
 

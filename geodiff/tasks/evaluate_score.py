@@ -117,11 +117,15 @@ def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -
 
 
 def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, scale: int) -> Values:
-    """Improvement, omission and hallucination; gaps are filled alike in truth and estimate."""
+    """Improvement, omission and hallucination against the date as the sensor saw it; null where it did not."""
     known = np.asarray(np.isfinite(case.observed).all(0))
     if not known.any():
-        return {"improvement": None, "omission": None, "hallucination": None}
-    told = correctness(filled(case.observed, known), filled(mean, seen), filled(case.truth, seen), scale=scale)
+        return {}
+    low = filled(case.observed, known)
+    try:
+        told = correctness(low, mean, case.truth, seen & known.repeat(scale, 0).repeat(scale, 1), scale=scale)
+    except ValueError:
+        return {}
     return {"improvement": told.improvement, "omission": told.omission, "hallucination": told.hallucination}
 
 

@@ -219,7 +219,7 @@ class WorldStratSite:
     Attributes:
         name: of the area of interest.
         group: its parent, whose children the bootstrap draws together.
-        load: low-resolution cube, target day, truth (band, y, x), clear (y, x).
+        load: low-resolution cube, target day, truth (band, scale*y, scale*x), and where it may be trusted (y, x).
     """
 
     name: str
@@ -257,7 +257,9 @@ class _OpenedPair:
         target = _target_near(low, day, shares, score)
         order = [list(self.request.bands).index(band) for band in self.request.scored]
         digest = _digest_of(low.values, truth)
-        fixed = Truth(target, lambda: (truth[order].astype(np.float32), clear))
+        scale = self.request.scale
+        trusted = np.isfinite(truth).all(0) & clear.repeat(scale, 0).repeat(scale, 1)
+        fixed = Truth(target, lambda: (truth[order].astype(np.float32), trusted))
         return Scene(
             self.site.name,
             self.site.group,
