@@ -37,18 +37,21 @@ _READ_ROWS = 512
 
 
 class TrainingGround(Protocol):
-    """What is needed of a training place."""
+    """What is needed of a training place (``imagery.ground.Ground``)."""
 
     @property
     def name(self) -> str: ...
 
     @property
+    def days(self) -> npt.NDArray[np.float64]: ...
+
+    @property
     def footprint(self) -> Bbox | None: ...
 
     @property
-    def images(self) -> FloatArray:
-        """(time, band, y, x); of ground that is too large for the memory some windows, one after the other."""
-        ...
+    def size(self) -> tuple[int, int]: ...
+
+    def read(self, dates: Sequence[int], rows: slice, cols: slice) -> FloatArray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +90,20 @@ def describe_ground(places: Iterable[TrainingGround], *, band: int = 2) -> dict[
         if place.footprint is not None:
             footprints[place.name] = [round(float(side), 6) for side in place.footprint]
         found = set(digests.get(place.name, ()))
-        for image in place.images:
-            found.update(sorted(image_digests(image[min(band, len(image) - 1)]))[:PER_IMAGE])
+        for date in range(len(place.days)):
+            found.update(sorted(_place_digests(place, date, band))[:PER_IMAGE])
         digests[place.name] = sorted(found)
     return {PLACES: sorted(names), FOOTPRINTS: footprints, DIGESTS: digests}
+
+
+def _place_digests(place: TrainingGround, date: int, band: int) -> set[str]:
+    """Of one date, read in strips: an orthophoto may be larger than the memory."""
+    rows, cols = place.size
+    found: set[str] = set()
+    for top in range(0, rows, _READ_ROWS):
+        strip = place.read([date], slice(top, min(top + _READ_ROWS + BLOCK_PX - 1, rows)), slice(0, cols))[0]
+        found.update(_strip_digests(strip[min(band, len(strip) - 1)]))
+    return found
 
 
 def image_digests(image: npt.NDArray[np.floating[Any]]) -> frozenset[str]:
