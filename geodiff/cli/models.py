@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geodiff.cli.show import print_rows
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, UsageError
 
 
 def list_models() -> None:
@@ -30,20 +30,22 @@ def list_models() -> None:
 
 def train(
     *,
-    data: Annotated[Path, typer.Option("--data", help="Folder with the training places.")],
+    data: Annotated[str, typer.Option(help="Kind of data: collection, folder, worldstrat or synthetic.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, card and the state to resume from.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data; synthetic data need none.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with training settings.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Weights to begin with; a new model without.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
+    network: Annotated[str, typer.Option(help="What is trained: denoiser, highresnet or srdiff.")] = "denoiser",
 ) -> None:
-    """Train the image denoiser; a killed training resumes."""
+    """Train a super-resolver; a killed training of the denoiser resumes."""
     from geodiff.config import read_yaml
 
     try:
-        from geodiff.tasks.train import train_superres
         from geodiff.tasks.train_data import TrainConfig
+        from geodiff.tasks.train_start import start_training
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
             raise
@@ -51,7 +53,9 @@ def train(
     chosen = {"minutes": minutes, "steps": steps}
     values = (read_yaml(config) if config else {}) | {key: value for key, value in chosen.items() if value is not None}
     settings = TrainConfig.parse(values, where=str(config or "options"))
-    weights = train_superres(data, out, settings, start_from=start_from, resume=resume)
+    if Path(data).is_dir() and root is None:
+        raise UsageError(f"--data names the kind of data: write --data collection --root {data}")
+    weights = start_training(network, data, root, out, settings, start_from=start_from, resume=resume)
     typer.echo(str(weights))
 
 

@@ -46,6 +46,15 @@ class RealSeries:
     pixel_m: float
     footprint: Bounds | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.images.shape[-2]), int(self.images.shape[-1])
+
+    def read(self, dates: Sequence[int], rows: slice, cols: slice) -> FloatArray:
+        """A window of some dates, in their order, clouds included."""
+        return self.images[list(dates), :, rows, cols]
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesRead:
@@ -55,13 +64,14 @@ class SeriesRead:
     left_out: tuple[tuple[str, str], ...]
 
 
-def _masked(images: FloatArray, scl: npt.NDArray[np.generic] | None, bands: Sequence[str]) -> BoolArray:
-    seen: BoolArray = np.isfinite(images).all(1) & (images > 0).all(1)
+def _masked(images: FloatArray, scl: npt.NDArray[Any] | None, bands: Sequence[str]) -> BoolArray:
+    seen: BoolArray = np.asarray((images > 0).all(1))  # NaN is not
     if scl is not None:
-        return seen & scl_valid(np.nan_to_num(scl).astype(np.uint8), MaskConfig(), SOURCE_PIXEL)
+        classes = np.nan_to_num(scl).astype(np.uint8)
+        return np.asarray(seen & scl_valid(classes, MaskConfig(), SOURCE_PIXEL), np.bool_)
     looked = images[:, [list(bands).index(band) for band in SCREEN_BANDS]]
     looked = np.where(seen[:, None], looked, np.float32(np.nan))
-    return seen & spectral_cloud_screen(looked, MaskConfig(), SOURCE_PIXEL)
+    return np.asarray(seen & spectral_cloud_screen(looked, MaskConfig(), SOURCE_PIXEL), np.bool_)
 
 
 def _series(
@@ -70,7 +80,7 @@ def _series(
     days: npt.NDArray[np.float64],
     *,
     bands: Sequence[str],
-    scl: npt.NDArray[np.generic] | None = None,
+    scl: npt.NDArray[Any] | None = None,
     footprint: Bounds | None = None,
 ) -> RealSeries:
     valid = _masked(images, scl, bands)
@@ -88,7 +98,7 @@ def _worldcereal(path: Path, bands: Sequence[str]) -> RealSeries:
         days = source["timestamp"].values.astype("datetime64[s]").astype(np.float64) / 86400
         where = bounds_of(source["x"].values, source["y"].values, f"EPSG:{source.attrs['epsg']}")
     fine = path.parent / path.name.replace("_10m_", "_20m_")
-    scl: npt.NDArray[np.generic] | None = None
+    scl: npt.NDArray[Any] | None = None
     if fine.exists():
         with xr.open_dataset(fine, mask_and_scale=False) as source:
             if np.array_equal(source["timestamp"].values.astype("datetime64[s]").astype(float) / 86400, days):

@@ -20,7 +20,14 @@ FREE_SHARE = 0.2
 
 
 def denoising_loss(
-    net: ImageDenoiser, series: Series, target: Tensor, *, pure: float, lowest: float, generator: torch.Generator
+    net: ImageDenoiser,
+    series: Series,
+    target: Tensor,
+    *,
+    pure: float,
+    lowest: float,
+    generator: torch.Generator,
+    clear: Tensor | None = None,
 ) -> Tensor:
     """The v-loss of x0 at random noise levels (see ``noise.loss_weight``), after the hard constraint.
 
@@ -34,6 +41,7 @@ def denoising_loss(
         pure: share of the batch at noise level 1, where the estimate is the regression mean.
         lowest: noise level.
         generator: of levels and noise.
+        clear: (batch, scale*y, scale*x) bool, pixels of the truth that count; all when None.
     """
     context = net.encode(series)
     residual = (target - context.upsampled) / net.residual_scale
@@ -42,16 +50,23 @@ def denoising_loss(
     estimate = net(mix(residual, noise, level[:, None, None, None]), level, context)
     inner = (..., slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
     seen = (_seen(context.upsampled + net.residual_scale * estimate, net, series) - target) / net.residual_scale
-    error = (seen.square() + FREE_SHARE * (estimate - residual).square())[inner].mean((1, 2, 3))
+    error = _mean((seen.square() + FREE_SHARE * (estimate - residual).square())[inner], clear)
     # Patches differ by two orders of magnitude in what there is to restore; their weight grows like the root, and
     # smooth ones, which decide little of any figure over a scene, count alike.
-    power = residual.square()[inner].mean((1, 2, 3))
+    power = _mean(residual.square()[inner], clear)
     loss: Tensor = (loss_weight(level) * error / (0.3 + power).sqrt()).mean()
     return loss
 
 
 def ensemble_loss(
-    net: ImageDenoiser, series: Series, target: Tensor, *, passes: int, members: int, generator: torch.Generator
+    net: ImageDenoiser,
+    series: Series,
+    target: Tensor,
+    *,
+    passes: int,
+    members: int,
+    generator: torch.Generator,
+    clear: Tensor | None = None,
 ) -> Tensor:
     """The fair CRPS of the samples that a sampler of few passes draws, and the squared error of their mean.
 
@@ -68,6 +83,7 @@ def ensemble_loss(
         passes: evaluations of the sampler, the first (the mean) included.
         members: samples, at least 2.
         generator: of the noise.
+        clear: (batch, scale*y, scale*x) bool, pixels of the truth that count; all when None.
     """
     context = net.encode(series)
     unit = net.residual_scale
@@ -80,16 +96,26 @@ def ensemble_loss(
         sample = _sample(net, context, mean.detach(), noise, passes)
         samples.append(_seen(context.upsampled + unit * sample, net, series))
     inner = (..., slice(RIM_PX, -RIM_PX), slice(RIM_PX, -RIM_PX))
-    truth, drawn = (target / unit)[inner], (torch.stack(samples) / unit)[inner]
+    shown = torch.ones_like(target[:, :1]) if clear is None else clear[:, None].to(target.dtype)
+    # Where the truth is not known, every member agrees with it.
+    truth, drawn = (shown * target / unit)[inner], (shown * torch.stack(samples) / unit)[inner]
     score = fair_crps(drawn, truth)
     for _ in range(HAAR_LEVELS):
         drawn, detail = haar(drawn)
         truth, true_detail = haar(truth)
         score = score + fair_crps(detail.movedim(1, 0), true_detail)
-    error = (mean - residual).square()[inner].mean((1, 2, 3))
-    power = residual.square()[inner].mean((1, 2, 3))
+    error = _mean((mean - residual).square()[inner], clear)
+    power = _mean(residual.square()[inner], clear)
     loss: Tensor = score + (error / (0.3 + power).sqrt()).mean()
     return loss
+
+
+def _mean(values: Tensor, clear: Tensor | None) -> Tensor:
+    """Mean per image of (batch, band, y, x) without the rim, over the pixels that count: (batch,)."""
+    if clear is None:
+        return values.mean((1, 2, 3))
+    weight = clear[:, None, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX].to(values.dtype).expand_as(values)
+    return (values * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
 
 
 def fair_crps(members: Tensor, truth: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training of the image denoiser on simulated series, through Lightning: CPU or GPUs, resumable, no pickles."""
+"""Training of the image denoiser on series of any kind, through Lightning: CPU or GPUs, resumable, no pickles."""
 
 from __future__ import annotations
 
@@ -19,68 +19,96 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geodiff.imagery.places import read_places, split_places
 from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.growth import grow
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series
 from geodiff.model.noise import mix
 from geodiff.model.objectives import denoising_loss, ensemble_loss
-from geodiff.model.simulate import SimulationConfig, simulate
-from geodiff.schema import BANDS_10M, GeodiffError
+from geodiff.model.simulate import simulate
+from geodiff.schema import GeodiffError
 from geodiff.sensor import band_mtf
-from geodiff.tasks.train_data import Batch, Fixed, PatchSource, TrainConfig, residual_scales
+from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig
+from geodiff.tasks.train_sources import TrainData
 
 
 class Training(L.LightningModule):
-    """The loss, the averaged weights, and the validation on strips that training never saw."""
+    """The loss, the averaged weights, and the validation on ground that training never saw."""
 
-    def __init__(self, model: ImageDenoiser, config: TrainConfig) -> None:
+    def __init__(self, model: ImageDenoiser, config: TrainConfig, data: TrainData) -> None:
         super().__init__()
-        self.config = config
-        self.simulation = SimulationConfig(scale=model.config.scale, mtf=model.config.mtf)
+        self.config, self.data = config, data
+        self.simulation = config.sensor(model.config.mtf)
         self.net = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.history: list[dict[str, float]] = []
-        self.spent_s, self.started = 0.0, time.monotonic()
+        self.first_step = 0
+        self.spent_s, self.started, self.now = 0.0, time.monotonic(), 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resumed training must agree on."""
+        return settings_of(self.net.config, self.config, self.data)
 
     @property
     def progress(self) -> float:
         """How much of the training is done, 0 to 1."""
         steps = self.global_step / self.config.steps
+        return min(max(steps, self.now / 60 / self.config.minutes if self.config.minutes else 0.0), 1.0)
+
+    def _look_at_clock(self) -> None:
+        """Seconds of training so far; of several processes the first one's count, so that all stop at one step."""
         spent = self.spent_s + time.monotonic() - self.started
-        return min(max(steps, spent / 60 / self.config.minutes if self.config.minutes else 0.0), 1.0)
+        self.now = self.trainer.strategy.broadcast(spent) if self.trainer.world_size > 1 else spent
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spent_s"] = self.spent_s + time.monotonic() - self.started
         checkpoint["history"] = self.history
-        checkpoint["settings"] = settings_of(self.net.config, self.config)
+        checkpoint["settings"] = self.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def train_dataloader(self) -> DataLoader[Fed]:
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        stream = Stream(self.data.maker, start=self.first_step, rank=rank, world=world)
+        workers = self.config.workers
+        return DataLoader(stream, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+
+    def val_dataloader(self) -> DataLoader[Fed]:
+        mine = self.data.held[self.trainer.global_rank :: self.trainer.world_size]
+        return DataLoader(Fixed(mine), batch_size=None)
+
+    def transfer_batch_to_device(self, batch: Fed, device: torch.device, dataloader_idx: int) -> Fed:
         """Leave the batch where it is: the sensor is simulated on the CPU, with the same numbers on every machine."""
         return batch
 
-    def _simulated(self, batch: Batch, generator: torch.Generator) -> tuple[Series, Tensor]:
-        series, target, _ = simulate(*batch, self.simulation, generator)
-        return series.to(self.device), target.to(self.device)
+    def _pair(self, batch: Fed, generator: torch.Generator) -> tuple[Series, Tensor, Tensor | None]:
+        """Series, target and where it is clear (None: everywhere), on the device of the model."""
+        if isinstance(batch, Pair):
+            return batch.series.to(self.device), batch.target.to(self.device), batch.clear.to(self.device)
+        with torch.autocast("cpu", enabled=False):
+            series, target, _ = simulate(*batch, self.simulation, generator)
+        return series.to(self.device), target.to(self.device), None
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-        series, target = self._simulated(batch, generator)
-        loss = self._loss(series, target, generator)
-        self.log("loss", loss, prog_bar=True)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
+
+    def training_step(self, batch: Fed, batch_index: int) -> Tensor:
+        number = self.global_step * self.trainer.world_size + self.trainer.global_rank
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
+        series, target, clear = self._pair(batch, generator)
+        loss = self._loss(series, target, clear, generator)
+        self.log("loss", loss, prog_bar=True, batch_size=len(target))
         return loss
 
-    def _loss(self, series: Series, target: Tensor, generator: torch.Generator) -> Tensor:
+    def _loss(self, series: Series, target: Tensor, clear: Tensor | None, generator: torch.Generator) -> Tensor:
         if self.config.objective == "ensemble":
             passes = self.config.passes[int(torch.randint(len(self.config.passes), (), generator=generator))]
-            return ensemble_loss(self.net, series, target, passes=passes, members=2, generator=generator)
+            return ensemble_loss(self.net, series, target, passes=passes, members=2, generator=generator, clear=clear)
         pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
         lowest = self.config.lowest_level
-        return denoising_loss(self.net, series, target, pure=pure, lowest=lowest, generator=generator)
+        return denoising_loss(self.net, series, target, pure=pure, lowest=lowest, generator=generator, clear=clear)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
@@ -91,6 +119,7 @@ class Training(L.LightningModule):
                 averaged.lerp_(current, 1 - decay)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
         if self.progress >= 1.0:
             self.trainer.should_stop = True
 
@@ -107,23 +136,36 @@ class Training(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: Fed, batch_index: int) -> None:
         generator = torch.Generator().manual_seed(batch_index)
-        series, target = self._simulated(batch, generator)
+        series, target, clear = self._pair(batch, generator)
         context = self.ema.encode(series)
         noise = torch.randn(target.shape, generator=generator).to(target)
         ones = torch.ones(len(target), device=self.device)
         mean = context.upsampled + self.ema.residual_scale * self.ema(noise, ones, context)
-        images = zip(mean.cpu().numpy(), context.upsampled.cpu().numpy(), target.cpu().numpy(), strict=True)
-        gain = np.array([cpsnr(m, truth, crop=12) - cpsnr(base, truth, crop=12) for m, base, truth in images])
+        shown = torch.ones_like(target[:, 0], dtype=torch.bool) if clear is None else clear
+        gain = np.array([_gain(*each) for each in zip(mean, context.upsampled, target, shown, strict=True)])
         level = torch.full_like(ones, 0.5)
         residual = (target - context.upsampled) / self.ema.residual_scale
-        half = (self.ema(mix(residual, noise, level[:, None, None, None]), level, context) - residual).square().mean()
-        clear = series.observed.flatten(1).all(1).cpu()
-        for name, keep in (("gain_clear_db", clear), ("gain_cloudy_db", ~clear)):
-            if keep.any():
-                self.log(name, float(gain[keep.numpy()].mean()), on_epoch=True, batch_size=int(keep.sum()))
-        self.log("half_level_mse", half, on_epoch=True, batch_size=len(target))
+        half = self.ema(mix(residual, noise, level[:, None, None, None]), level, context) - residual
+        seen = series.observed.flatten(1).all(1).cpu()
+        many = self.trainer.world_size > 1
+        for name, keep in (("gain_clear_db", seen), ("gain_cloudy_db", ~seen)):
+            known = keep.numpy() & np.isfinite(gain)
+            if known.any():
+                self.log(name, float(gain[known].mean()), on_epoch=True, batch_size=int(known.sum()), sync_dist=many)
+        error = half.square()[shown[:, None].expand_as(half)].mean()
+        self.log("half_level_mse", error, on_epoch=True, batch_size=len(target), sync_dist=many)
+
+
+def _gain(mean: Tensor, base: Tensor, truth: Tensor, clear: Tensor) -> float:
+    """Decibels of cPSNR over bicubic of the reference; NaN where too little is clear to compare."""
+    crop = min(12, truth.shape[-1] // 4)
+    images = [image.float().cpu().numpy() for image in (mean, base, truth)]
+    shown = clear.cpu().numpy()
+    if not shown[crop:-crop, crop:-crop].mean() > 0.1:
+        return float("nan")
+    return cpsnr(images[0], images[2], shown, crop=crop) - cpsnr(images[1], images[2], shown, crop=crop)
 
 
 class Export(Callback):
@@ -142,10 +184,14 @@ class Export(Callback):
         save_checkpoint(pl_module.ema, self.path, card={**self.card, "history": pl_module.history})
 
 
-def settings_of(model: ImageConfig, config: TrainConfig) -> dict[str, Any]:
+def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData) -> dict[str, Any]:
     """What a training that is resumed must agree on: all but how long it runs and how it is watched."""
-    free = {"steps", "minutes", "threads", "validate_every", "checkpoint_every"}
-    return {"model": json.loads(json.dumps(asdict(model))), "training": config.model_dump(mode="json", exclude=free)}
+    free = {"steps", "minutes", "threads", "workers", "compile", "validate_every", "checkpoint_every"}
+    return {
+        "model": json.loads(json.dumps(asdict(model))),
+        "training": config.model_dump(mode="json", exclude=free),
+        "data": {"kind": data.kind, "places": data.notes.get("places")},
+    }
 
 
 def first_step(last: Path, settings: dict[str, Any]) -> int:
@@ -160,55 +206,42 @@ def first_step(last: Path, settings: dict[str, Any]) -> int:
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GeodiffError(f"{last} cannot be read ({reason}): remove it to start anew") from None
-    for part in ("model", "training"):
-        differing = [key for key, value in settings[part].items() if before[part].get(key) != value]
+    for part, wanted in settings.items():
+        earlier = before.get(part, wanted)
+        differing = [key for key, value in wanted.items() if earlier.get(key) != value]
         if differing:
             raise GeodiffError(f"{last} was trained with another {', '.join(differing)}: choose another folder")
     return step
 
 
 def train_superres(
-    root: Path, out: Path, config: TrainConfig, *, start_from: Path | None = None, resume: bool = True
+    data: TrainData, out: Path, config: TrainConfig, *, start_from: Path | None = None, resume: bool = True
 ) -> Path:
-    """Train on the places under ``root``; returns the path of the weights.
+    """Train on some data; returns the path of the weights.
 
     Args:
-        root: data folder with the training places.
+        data: what is trained and validated on (``train_sources.open_data``).
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
         config: of the training.
         start_from: weights to begin with, with their card, grown to ``config.sizes``; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
 
     Raises:
-        GeodiffError: no training imagery, or a resumed training whose settings differ.
+        GeodiffError: a resumed training whose settings or data differ, or weights of other bands or scale.
     """
     torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
-    train, held = split_places(read_places(root))
-    if not held:
-        raise GeodiffError(f"no place under {root} is wide enough to hold a strip out for validation")
-    mtf = band_mtf(BANDS_10M)
-    if start_from:
-        model = grow(load_checkpoint(start_from)[0], config.sizes).train()
-    else:
-        unit = residual_scales(train, 4, mtf)
-        model = ImageDenoiser(ImageConfig(bands=BANDS_10M, scale=4, mtf=mtf, residual_scale=unit, **config.sizes))
-    module = Training(model, config)
+    module = Training(first_model(data, config, start_from), config, data)
     last = out / "last.ckpt"
-    start = first_step(last, settings_of(model.config, config)) if resume and last.exists() else 0
-    loader = DataLoader(PatchSource(train, config, scale=4, start=start, seed=config.seed), batch_size=None)
-    fixed = PatchSource(held, config.model_copy(update={"batch": 8}), scale=4, seed=777)
-    batches = DataLoader(Fixed([batch for batch, _ in zip(fixed, range(8), strict=False)]), batch_size=None)
+    if resume and last.exists():
+        module.first_step = first_step(last, module.settings)
     earlier = {"started_from": read_card(start_from)} if start_from else {}
-    card = {
-        **earlier,
-        "training": config.model_dump(mode="json"),
-        "places": sorted({p.name.split("/")[0] for p in train}),
-    }
     weights = out / "superres.safetensors"
+    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes}
     trainer = L.Trainer(
         max_steps=config.steps,
         accelerator="auto",
+        precision=config.precision,
         logger=False,
         default_root_dir=out,
         gradient_clip_val=1.0,
@@ -216,10 +249,28 @@ def train_superres(
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
+        use_distributed_sampler=False,
         callbacks=[
             Export(weights, card),
             ModelCheckpoint(out, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False),
         ],
     )
-    trainer.fit(module, loader, batches, ckpt_path=str(last) if start else None, weights_only=True)
+    if config.compile:
+        module.net.compile()
+    trainer.fit(module, ckpt_path=str(last) if module.first_step else None, weights_only=True)
     return weights
+
+
+def first_model(data: TrainData, config: TrainConfig, start_from: Path | None) -> ImageDenoiser:
+    """A new model, or trained weights grown to the sizes asked for."""
+    if start_from is None:
+        sizes: dict[str, Any] = dict(config.sizes)
+        mtf, unit = band_mtf(config.bands), data.residual_scale
+        return ImageDenoiser(ImageConfig(bands=config.bands, scale=config.scale, mtf=mtf, residual_scale=unit, **sizes))
+    model = grow(load_checkpoint(start_from)[0], config.sizes).train()
+    if (model.config.bands, model.config.scale) != (config.bands, config.scale):
+        raise GeodiffError(
+            f"{start_from} restores {' '.join(model.config.bands)} x{model.config.scale}, but the settings ask for "
+            f"{' '.join(config.bands)} x{config.scale}: set bands and scale"
+        )
+    return model

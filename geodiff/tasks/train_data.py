@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from geodiff.config import Settings
-from geodiff.imagery.places import Place
+from geodiff.imagery.ground import Ground
+from geodiff.model.images import Series
 from geodiff.model.optics import see
-from geodiff.schema import GeodiffError
+from geodiff.model.simulate import SimulationConfig
+from geodiff.schema import BANDS_10M, GeodiffError
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Truth (batch, times, band, y, x), days (batch, times) relative to the target, and pixel side in metres (batch,)."""
 
 
+class Pair(NamedTuple):
+    """A batch that was observed, not simulated.
+
+    Attributes:
+        series: what the network sees.
+        target: (batch, band, scale*y, scale*x) reflectance, any finite value where it is not clear.
+        clear: (batch, scale*y, scale*x) bool: where the target may be learned from.
+    """
+
+    series: Series
+    target: Tensor
+    clear: Tensor
+
+
+Fed = Batch | Pair
+"""What a training step is given: truth that goes through the sensor model, or a pair that needs none."""
+
 TRIES_PER_PATCH = 500
+REAL_STEP = 977
+"""Joins the key of the draw that chooses between simulated and real batches."""
 
 
 class TrainConfig(Settings):
@@ -32,13 +54,32 @@ class TrainConfig(Settings):
 
     The objective "denoise" trains a denoiser at all noise levels; "ensemble" then tunes it, as the student that samples
     in few ``passes``, by the score of its ensembles (``model.objectives``).
+
+    Attributes (those that do not speak for themselves):
+        bands: names, in the order of the training imagery.
+        scale: ratio of the resolutions.
+        patch_px: side of a patch in low-resolution pixels, a multiple of the model's stride.
+        dates: how many dates a series has, drawn anew for every batch.
+        real_share: share of the steps that see real series, degraded, with their own clouds (``imagery.real_series``).
+        real_patch_px: side of their patches, in low-resolution pixels: real series at hand are small.
+        simulation: fields of ``model.simulate.SimulationConfig`` that differ from its defaults.
+        precision: of the arithmetic, in Lightning's words: "32-true", or "bf16-mixed" for GPUs.
+        compile: let torch compile the network; slow to start, then faster.
+        workers: processes that prepare batches; none for those of memory. They do not change the batches.
+        place_weights: how often places are drawn, by the beginning of their names.
+        sizes: fields of ``model.images.ImageConfig``.
     """
 
+    bands: tuple[str, ...] = BANDS_10M
+    scale: int = Field(4, ge=2, le=8)
     steps: int = 6000
     minutes: float | None = None
     batch: int = 8
     patch_px: int = 32
-    dates: tuple[int, ...] = (1, 2, 3, 4)
+    dates: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field((1, 2, 3, 4), min_length=1)
+    real_share: float = Field(0.0, ge=0, le=1)
+    real_patch_px: int = 16
+    simulation: dict[str, Any] = Field(default={})
     learning_rate: float = 1e-3
     warmup: int = 100
     objective: Literal["denoise", "ensemble"] = "denoise"
@@ -47,6 +88,9 @@ class TrainConfig(Settings):
     pure_noise: float = 0.5
     lowest_level: float = 0.2
     ema: float = 0.998
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    compile: bool = False
+    workers: int = Field(0, ge=0, le=64)
     validate_every: int = 250
     checkpoint_every: int = 100
     seed: int = 0
@@ -56,34 +100,60 @@ class TrainConfig(Settings):
     )
     sizes: dict[str, int] = Field(default={})
 
+    @model_validator(mode="after")
+    def _simulation_is_known(self) -> Self:
+        self.sensor((0.3,) * len(self.bands))
+        return self
+
+    def sensor(self, mtf: tuple[float, ...]) -> SimulationConfig:
+        """The sensor model for bands of this MTF."""
+        known = {field.name for field in fields(SimulationConfig)} - {"scale", "mtf"}
+        unknown = sorted(set(self.simulation) - known)
+        if unknown:
+            raise ValueError(f"simulation: unknown {unknown[0]!r}, known: {', '.join(sorted(known))}")
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.simulation.items()}
+        return SimulationConfig(scale=self.scale, mtf=mtf, **values)
+
     def weight_of(self, name: str) -> float:
         """How often a place is drawn, for its area."""
         return next((weight for key, weight in self.place_weights.items() if name.startswith(key)), 1.0)
 
 
+class Maker(Protocol):
+    """Makes the batch of any step, from the step alone."""
+
+    def batch(self, step: int) -> Fed: ...
+
+
 class PatchSource(IterableDataset[Batch]):
     """Endless batches of true patches (batch, times, band, y, x), days and pixel sizes; the target comes first."""
 
-    def __init__(self, places: list[Place], config: TrainConfig, *, scale: int, start: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, places: Sequence[Ground], config: TrainConfig, *, scale: int, start: int = 0, seed: int = 0
+    ) -> None:
         super().__init__()
         self.config, self.side, self.start, self.seed = config, config.patch_px * scale, start, seed
         self.places = [place for place in places if min(place.size) >= self.side]
         if not self.places:
             raise GeodiffError(f"no training place is {self.side} pixels wide: lower patch_px, or give larger images")
-        area = np.array([math.prod(place.images.shape[-2:]) for place in self.places], float)
+        area = np.array([math.prod(place.size) for place in self.places], float)
         weight = np.array([config.weight_of(place.name) for place in self.places])
         self.share = area**0.75 * weight / (area**0.75 * weight).sum()
 
     def _patch(
-        self, place: Place, times: int, rng: np.random.Generator
+        self, place: Ground, times: int, rng: np.random.Generator
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        count, _, rows, cols = place.images.shape
-        top, left = rng.integers(0, rows - self.side + 1), rng.integers(0, cols - self.side + 1)
-        window = (slice(top, top + self.side), slice(left, left + self.side))
+        count, (rows, cols) = len(place.days), place.size
+        top, left = int(rng.integers(0, rows - self.side + 1)), int(rng.integers(0, cols - self.side + 1))
         target = int(rng.integers(count))
         real = count > 1 and rng.random() < 0.7
         chosen = [target, *(rng.choice(count, times - 1) if real else [target] * (times - 1))]
-        images = place.images[(chosen, slice(None), *window)]
+        needed = sorted(set(chosen))
+        shown = place.read(needed, slice(top, top + self.side), slice(left, left + self.side))
+        # A date with a gap here gives way to the target: the truth of a date is whole.
+        whole = {date for date, image in zip(needed, shown, strict=True) if np.isfinite(image).all()}
+        chosen = [date if date in whole else target for date in chosen]
+        images = shown[[needed.index(date) for date in chosen]]
         days = (
             place.days[chosen] - place.days[target]
             if real
@@ -94,52 +164,88 @@ class PatchSource(IterableDataset[Batch]):
         images = np.rot90(images, turn, (-2, -1))
         return (images[..., ::-1] if rng.random() < 0.5 else images), np.nan_to_num(days)
 
-    def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.start, 1 << 30):
-            rng = np.random.default_rng((self.seed, step))
-            times = int(rng.choice(self.config.dates))
-            images: list[np.ndarray[Any, Any]] = []
-            days, pixel_m = [], []
-            for _ in range(TRIES_PER_PATCH * self.config.batch):
-                if len(images) == self.config.batch:
-                    break
-                place = self.places[rng.choice(len(self.places), p=self.share)]
-                patch, offset = self._patch(place, times, rng)
-                if (patch[0] <= 0).mean() > 0.01:
-                    continue
-                images.append(patch * rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, (patch.shape[-3], 1, 1)))
-                days.append(offset)
-                pixel_m.append(place.pixel_m * rng.choice([1.0, 1.0, 0.5, 2.0]))
-            if len(images) < self.config.batch:
-                raise GeodiffError(
-                    f"after {TRIES_PER_PATCH * self.config.batch} tries {len(images)} of {self.config.batch} patches "
-                    "show ground: the training places are mostly zero or negative"
-                )
-            yield (
-                torch.from_numpy(np.stack(images).astype(np.float32)),
-                torch.from_numpy(np.stack(days).astype(np.float32)),
-                torch.tensor(pixel_m, dtype=torch.float32),
+    def batch(self, step: int) -> Batch:
+        """The batch of a step.
+
+        Raises:
+            GeodiffError: the places show too little ground.
+        """
+        rng = np.random.default_rng((self.seed, step))
+        times = int(rng.choice(self.config.dates))
+        images: list[np.ndarray[Any, Any]] = []
+        days, pixel_m = [], []
+        for _ in range(TRIES_PER_PATCH * self.config.batch):
+            if len(images) == self.config.batch:
+                break
+            place = self.places[rng.choice(len(self.places), p=self.share)]
+            patch, offset = self._patch(place, times, rng)
+            if not (patch[0] > 0).mean() >= 0.99 or not np.isfinite(patch[0]).all():
+                continue
+            images.append(patch * rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, (patch.shape[-3], 1, 1)))
+            days.append(offset)
+            pixel_m.append(place.pixel_m * rng.choice([1.0, 1.0, 0.5, 2.0]))
+        if len(images) < self.config.batch:
+            raise GeodiffError(
+                f"after {TRIES_PER_PATCH * self.config.batch} tries {len(images)} of {self.config.batch} patches "
+                "show ground: the training places are mostly zero or negative"
             )
+        return (
+            torch.from_numpy(np.stack(images).astype(np.float32)),
+            torch.from_numpy(np.stack(days).astype(np.float32)),
+            torch.tensor(pixel_m, dtype=torch.float32),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.batch(step) for step in range(self.start, 1 << 30))
 
 
-class Fixed(Dataset[Batch]):
+@dataclass(frozen=True)
+class Mixed:
+    """Some steps of one maker, the others of another; which, the step alone decides."""
+
+    common: Maker
+    rare: Maker
+    share: float
+    seed: int = 0
+
+    def batch(self, step: int) -> Fed:
+        """The batch of a step."""
+        rare = np.random.default_rng((self.seed, step, REAL_STEP)).random() < self.share
+        return (self.rare if rare else self.common).batch(step)
+
+
+class Stream(IterableDataset[Fed]):
+    """The batches of a training from a step on, dealt out to processes (``rank`` of ``world``) and their workers."""
+
+    def __init__(self, maker: Maker, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        super().__init__()
+        self.maker, self.start, self.rank, self.world = maker, start, rank, world
+
+    def __iter__(self) -> Iterator[Fed]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self.start + first, 1 << 30, stride):
+            yield self.maker.batch(step * self.world + self.rank)
+
+
+class Fixed(Dataset[Fed]):
     """Batches that are the same at every validation."""
 
-    def __init__(self, batches: list[Batch]) -> None:
+    def __init__(self, batches: Sequence[Fed]) -> None:
         self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Fed:
         return self.batches[index]
 
 
-def residual_scales(places: list[Place], scale: int, mtf: tuple[float, ...]) -> tuple[float, ...]:
+def residual_scales(places: Sequence[Ground], config: TrainConfig, mtf: tuple[float, ...]) -> tuple[float, ...]:
     """Root mean square per band of what bicubic upsampling misses, over the training places."""
-    source = PatchSource(places, TrainConfig(dates=(1,), batch=32), scale=scale, seed=12345)
-    truth, _, _ = next(iter(source))
+    plain = config.model_copy(update={"dates": (1,), "batch": 32})
+    truth, _, _ = PatchSource(places, plain, scale=config.scale, seed=12345).batch(0)
     image = truth[:, 0]
-    low = see(image, scale, mtf)
-    miss = image - torch.nn.functional.interpolate(low, scale_factor=scale, mode="bicubic", align_corners=False)
+    low = see(image, config.scale, mtf)
+    miss = image - torch.nn.functional.interpolate(low, scale_factor=config.scale, mode="bicubic", align_corners=False)
     return tuple(round(float(v), 4) for v in miss.square().mean((0, 2, 3)).sqrt())

@@ -80,12 +80,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _train(data: Path, out: Path, **settings: Any) -> Path:
-    from geodiff.tasks.train import train_superres
+    from geodiff.tasks.train_start import start_training
 
     with warnings.catch_warnings():
         # Lightning advises about loader workers, logging intervals and this machine's devices.
         warnings.simplefilter("ignore")
-        return train_superres(data, out, TrainConfig(**(SMALL | settings)))
+        return start_training("denoiser", "collection", data, out, TrainConfig(**(SMALL | settings)))
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -140,7 +140,7 @@ def test_a_killed_training_goes_on(data: Path, trained: Path, tmp_path: Path) ->
         import json, sys, time, warnings
         from pathlib import Path
         warnings.simplefilter("ignore")
-        from geodiff.tasks import train
+        from geodiff.tasks import train, train_start
         step = train.Training.training_step
         def slow(self, batch, index):
             if self.global_step >= 3:
@@ -148,7 +148,8 @@ def test_a_killed_training_goes_on(data: Path, trained: Path, tmp_path: Path) ->
                 time.sleep(600)
             return step(self, batch, index)
         train.Training.training_step = slow
-        train.train_superres(Path(sys.argv[1]), Path(sys.argv[2]), train.TrainConfig(**json.loads(sys.argv[3])))
+        config = train.TrainConfig(**json.loads(sys.argv[3]))
+        train_start.start_training("denoiser", "collection", Path(sys.argv[1]), Path(sys.argv[2]), config)
     """)
     command = [sys.executable, "-c", script, str(data), str(tmp_path), json.dumps(SMALL | {"checkpoint_every": 3})]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

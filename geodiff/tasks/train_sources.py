@@ -1,0 +1,144 @@
+"""The kinds of training data: what ``geodiff train superres --data`` names, and what each is made of.
+
+``collection``  the layout of the project's data folder (``imagery.places``), with real series beside the simulated ones
+``folder``      a user's own orthophotos (``imagery.folders``)
+``worldstrat``  real low resolution with registered high resolution
+``synthetic``   endless places of the synthetic world (``testing.landscape``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from geodiff.imagery.ground import Ground, split_places
+from geodiff.imagery.places import read_places
+from geodiff.imagery.real_series import read_series
+from geodiff.schema import BANDS_10M, GeodiffError, UsageError
+from geodiff.sensor import band_mtf
+from geodiff.tasks.leakage import describe_ground
+from geodiff.tasks.train_data import Fed, Maker, Mixed, PatchSource, TrainConfig, residual_scales
+from geodiff.tasks.train_pairs import RealSource
+
+DataKind = Literal["collection", "folder", "worldstrat", "synthetic"]
+
+HELD_BATCHES, HELD_SEED = 8, 777
+
+
+@dataclass(frozen=True, eq=False)
+class TrainData:
+    """What a training is fed.
+
+    Attributes:
+        kind: how it was asked for.
+        maker: of the batch of every step.
+        held: batches to validate on, from ground that ``maker`` never shows.
+        residual_scale: of a new model, per band (``model.images.ImageConfig``).
+        notes: what the card says of the data: ``places``, the witnesses of ``leakage.describe_ground``, ``left_out``.
+    """
+
+    kind: DataKind
+    maker: Maker
+    held: tuple[Fed, ...]
+    residual_scale: tuple[float, ...]
+    notes: Mapping[str, Any]
+
+
+def open_data(kind: str, root: Path | None, config: TrainConfig) -> TrainData:
+    """Open training data.
+
+    Args:
+        kind: one of ``DataKind``.
+        root: folder of the data; not needed for ``synthetic``.
+        config: of the training.
+
+    Raises:
+        UsageError: an unknown kind, or no folder.
+        GeodiffError: no imagery, or a file that cannot be read.
+    """
+    if kind not in get_args(DataKind):
+        raise UsageError(f"--data {kind}: choose among {', '.join(get_args(DataKind))}; the folder goes to --root")
+    if kind == "synthetic":
+        return synthetic_data(config)
+    if root is None:
+        raise UsageError(f"--data {kind} needs --root, the folder of the data")
+    if not root.is_dir():
+        raise GeodiffError(f"{root} is not a folder: --root names the folder of the {kind} data")
+    openers: dict[str, Callable[[Path, TrainConfig], TrainData]]
+    openers = {"collection": collection_data, "folder": folder_data, "worldstrat": worldstrat_data}
+    return openers[kind](root, config)
+
+
+def collection_data(root: Path, config: TrainConfig) -> TrainData:
+    """Places in the layout of the project's data folder; a share of the steps sees real series."""
+    if config.bands != BANDS_10M:
+        raise UsageError(f"the collection holds the bands {' '.join(BANDS_10M)}, not {' '.join(config.bands)}")
+    train, held = split_places(read_places(root))
+    data = from_ground("collection", train, held, config, where=str(root))
+    if not config.real_share:
+        return data
+    found = read_series(root, config.bands)
+    real = RealSource(found.series, config, band_mtf(config.bands), config.seed)
+    maker = Mixed(data.maker, real, config.real_share, config.seed)
+    names = sorted({*data.notes["places"], *(one.name.split("/")[0] for one in real.usable)})
+    left = [f"{name}: {why}" for name, why in found.left_out]
+    notes = {**data.notes, "places": names, **describe_ground([*train, *real.usable]), "left_out": left}
+    return TrainData("collection", maker, data.held, data.residual_scale, notes)
+
+
+def folder_data(root: Path, config: TrainConfig) -> TrainData:
+    """A user's own imagery, read window by window."""
+    from geodiff.imagery.folders import read_folder
+
+    found = read_folder(root, bands=config.bands, scale=config.scale)
+    train, held = list(found.train), list(found.held)
+    if not held:
+        train, held = split_places(train)
+    data = from_ground("folder", train, held, config, where=str(root))
+    return TrainData("folder", data.maker, data.held, data.residual_scale, {**data.notes, "left_out": found.left_out})
+
+
+def synthetic_data(config: TrainConfig) -> TrainData:
+    """Endless places; validation looks at another world."""
+    from geodiff.tasks.train_synthetic import WORLD_SEED, SyntheticGround
+
+    worlds = [SyntheticGround(WORLD_SEED + config.seed, config.bands, 10.0 / config.scale)]
+    held = [SyntheticGround(WORLD_SEED - 1 - config.seed, config.bands, 10.0 / config.scale)]
+    return from_ground("synthetic", worlds, held, config, where="the synthetic world", describe=False)
+
+
+def worldstrat_data(root: Path, config: TrainConfig) -> TrainData:
+    """Real series with registered high resolution, by the clean split."""
+    from geodiff.tasks.train_worldstrat import open_worldstrat
+
+    return open_worldstrat(root, config)
+
+
+def from_ground(
+    kind: DataKind,
+    train: Sequence[Ground],
+    held: Sequence[Ground],
+    config: TrainConfig,
+    *,
+    where: str,
+    describe: bool = True,
+) -> TrainData:
+    """Data that goes through the sensor model.
+
+    Raises:
+        GeodiffError: nothing is held out.
+    """
+    if not held:
+        raise GeodiffError(f"no place under {where} is wide enough to hold a strip out for validation")
+    watched = config.model_copy(update={"batch": 8})
+    fixed = PatchSource(held, watched, scale=config.scale, seed=HELD_SEED)
+    names = sorted({place.name.split("/")[0] for place in train})
+    return TrainData(
+        kind,
+        PatchSource(train, config, scale=config.scale, seed=config.seed),
+        tuple(fixed.batch(step) for step in range(HELD_BATCHES)),
+        residual_scales(train, config, band_mtf(config.bands)),
+        {"places": names, **(describe_ground(train) if describe else {})},
+    )
