@@ -87,10 +87,16 @@ class Restoration:
     Attributes:
         mean: (band, scale*y, scale*x) float32 reflectance, the expectation of the high-resolution target.
         members: (member, band, scale*y, scale*x) float32, samples; no members for a resolver without an ensemble.
+        half_width: (level, band, scale*y, scale*x) float32 reflectance: the truth lies within ``mean`` plus or minus
+            this with the probability that the resolver's ``levels`` state; None where nothing is calibrated.
+        guessed: (scale*y, scale*x) float32, share 0-1 of the local variance of the truth that the observations do not
+            decide; None for a resolver that does not tell.
     """
 
     mean: FloatArray
     members: FloatArray
+    half_width: FloatArray | None = None
+    guessed: FloatArray | None = None
 
 
 class Resolver(Protocol):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from geodiff.model.conformal import check_tables
 from geodiff.model.images import ImageConfig, ImageDenoiser
+from geodiff.model.members import check_filters
 from geodiff.schema import GeodiffError
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -70,15 +71,20 @@ def write_checkpoint(
     os.replace(partial, path.with_suffix(".json"))
 
 
-def _is_factor(passes: object, value: object) -> bool:
-    return str(passes).isdecimal() and isinstance(value, int | float) and 0 <= value < math.inf
+def _check_calibration(card: Mapping[str, Any], where: Path) -> None:
+    """Refuse a spread or intervals that no calibration writes: they decide what users are told of errors.
 
-
-def spread_for(card: Mapping[str, Any], passes: int) -> float:
-    """Factor on the members' deviation from the mean, by the calibration for the nearest number of passes; else 1."""
-    known: Mapping[str, float] = card.get("spread", {})
-    nearest = min(known, key=lambda count: (abs(int(count) - passes), int(count)), default=None)
-    return 1.0 if nearest is None else float(known[nearest])
+    Raises:
+        GeodiffError: saying which of the two, and why.
+    """
+    config = card.get("config")
+    bands = config.get("bands") if isinstance(config, dict) else None
+    count = len(bands) if isinstance(bands, list) else 0
+    for key, check in (("spread", check_filters), ("conformal", check_tables)):
+        try:
+            check(card.get(key, {}), count)
+        except ValueError as error:
+            raise GeodiffError(f"{where}: its {key} is not one: {error}; calibrate the model again") from None
 
 
 def read_card(path: Path, kinds: tuple[str, ...] = (KIND,)) -> dict[str, Any]:
@@ -103,9 +109,7 @@ def read_card(path: Path, kinds: tuple[str, ...] = (KIND,)) -> dict[str, Any]:
             f"{card_path} does not describe a {' or '.join(kinds)} of format {FORMAT}: these weights are of another "
             "model"
         )
-    spread = card.get("spread", {})
-    if not isinstance(spread, dict) or not all(_is_factor(passes, value) for passes, value in spread.items()):
-        raise GeodiffError(f"{card_path}: spread {spread!r} does not give a positive factor for numbers of passes")
+    _check_calibration(card, card_path)
     return card
 
 

@@ -60,11 +60,13 @@ def upsample(image: Tensor, scale: int) -> Tensor:
     return result
 
 
-def nothing(patch: Patch, scale: int, members: int) -> Restoration:
-    """What is returned for a patch without a single clear pixel."""
+def nothing(patch: Patch, scale: int, members: int, *, levels: int = 0) -> Restoration:
+    """What is returned for a patch without a single clear pixel; ``levels`` half-widths, none for 0."""
     bands, rows, cols = patch.reflectance.shape[1:]
     empty = np.full((members + 1, bands, rows * scale, cols * scale), np.nan, np.float32)
-    return Restoration(mean=empty[0], members=empty[1:])
+    if not levels:
+        return Restoration(mean=empty[0], members=empty[1:])
+    return Restoration(empty[0], empty[1:], np.repeat(empty[:1], levels, 0), empty[0, 0].copy())
 
 
 def hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
@@ -72,4 +74,7 @@ def hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
     unknown = ~known.numpy().repeat(scale, 0).repeat(scale, 1)
     restored.mean[:, unknown] = np.nan
     restored.members[:, :, unknown] = np.nan
+    for layer in (restored.half_width, restored.guessed):
+        if layer is not None:
+            layer[..., unknown] = np.nan
     return restored

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from geodiff.model.conformal import NORMAL, ConformalTable, guessed_share, table_for
 from geodiff.model.images import ImageDenoiser, Series
+from geodiff.model.members import DeviationFilter, filter_for
 from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series
 from geodiff.model.sampler import euler, schedule
@@ -33,15 +37,41 @@ class DiffusionResolver:
         name: for reports.
         model: in evaluation mode.
         passes: evaluations per member, the shared first included; with 1 there are no members.
-        spread: factor on the deviation of members from the mean, from calibration on held-out places.
+        spread: filter of the deviation of members from the mean, from calibration on held-out places.
         consistent: end with the hard radiometric constraint where the target date was observed.
+        conformal: quantiles behind the half-widths of an ensemble; no half-widths without.
+        alone: the same for a mean without members.
+        levels: of the half-widths, each calibrated.
+        dial: between perception and distortion: members are mean + dial * deviation. At 1 they are samples, as sharp
+            as real imagery; at 0 they are the mean, whose expected squared error is the least; in between the error
+            grows with the square of the dial. Mean and half-widths do not depend on it.
     """
 
     name: str
     model: ImageDenoiser
     passes: int = 2
-    spread: float = 1.0
+    spread: DeviationFilter = DeviationFilter()  # noqa: RUF009 - frozen
     consistent: bool = True
+    conformal: ConformalTable | None = None
+    alone: ConformalTable | None = None
+    levels: tuple[float, ...] = (0.9,)
+    dial: float = 1.0
+
+    @classmethod
+    def calibrated(
+        cls, name: str, model: ImageDenoiser, card: Mapping[str, Any], *, passes: int = 2
+    ) -> DiffusionResolver:
+        """The resolver of a model with what its card says of members and intervals.
+
+        Raises:
+            GeodiffError: a card that says what no calibration writes.
+        """
+        bands = len(model.config.bands)
+        spread = filter_for(card, passes, bands)
+        ensemble, alone = table_for(card, max(passes, 2), bands), table_for(card, 1, bands)
+        known = ensemble or alone
+        levels = known.levels if known else cls.levels
+        return cls(name, model, passes=passes, spread=spread, conformal=ensemble, alone=alone, levels=levels)
 
     @property
     def scale(self) -> int:
@@ -58,14 +88,35 @@ class DiffusionResolver:
         with one_thread(), torch.inference_mode():
             series, known = patch_series(grown)
             if not known.any():
-                return nothing(patch, self.scale, members)
-            image = self._sample(series, grown.origin_px, members, seed)
-            image = image[..., _times(rows, self.scale), _times(cols, self.scale)]
+                calibrated = self.conformal if members else self.alone
+                return nothing(patch, self.scale, members, levels=len(self.levels) if calibrated else 0)
+            image, upsampled = self._sample(series, grown.origin_px, members, seed)
+            own = (..., _times(rows, self.scale), _times(cols, self.scale))
+            image, reference, observed = image[own], series.reference[0, :, rows, cols], series.observed[0, rows, cols]
+            raw = image
             if self.consistent:
-                reference, observed = series.reference[0, :, rows, cols], series.observed[0, rows, cols]
                 image = self._enforced(image, reference, observed, patch.mirrored)
-            result = image.contiguous().numpy()
-            return hide(Restoration(mean=result[0], members=result[1:]), known[rows, cols], self.scale)
+            found = self._restoration(image, raw[0], upsampled[own], observed)
+            return hide(found, known[rows, cols], self.scale)
+
+    def _restoration(self, image: Tensor, raw: Tensor, upsampled: Tensor, observed: Tensor) -> Restoration:
+        """Mean, members under the dial, and what is known of their errors.
+
+        Args:
+            image: (1 + member, band, y, x) mean and members.
+            raw: (band, y, x) mean before the constraint.
+            upsampled: (1, band, y, x) reference.
+            observed: low-resolution (y, x) bool.
+        """
+        mean, members = image[0], image[1:]
+        seen = observed.repeat_interleave(self.scale, 0).repeat_interleave(self.scale, 1)
+        table, half_width, share = (self.conformal if len(members) else self.alone), None, None
+        if table is not None:
+            half_width = table.half_width(self.levels, members, mean, upsampled, seen).contiguous().numpy()
+            error = table.half_width((table.levels[-1],), members, mean, upsampled, seen)[0] / NORMAL[table.levels[-1]]
+            share = guessed_share(error, mean, raw).numpy()
+        drawn = (mean + self.dial * (members - mean)).contiguous().numpy()
+        return Restoration(mean.contiguous().numpy(), drawn, half_width, share)
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
@@ -77,8 +128,8 @@ class DiffusionResolver:
         image[..., _times(rows, self.scale), _times(cols, self.scale)] = scene
         return image
 
-    def _sample(self, series: Series, origin_px: tuple[int, int], members: int, seed: int) -> Tensor:
-        """Mean and members, (1 + members, band, scale*y, scale*x), before the constraint."""
+    def _sample(self, series: Series, origin_px: tuple[int, int], members: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Mean and members (1 + members, band, scale*y, scale*x) before the constraint; the upsampled reference."""
         context = self.model.encode(series)
         unit = self.model.residual_scale
 
@@ -89,13 +140,13 @@ class DiffusionResolver:
         mean = self.model(torch.zeros_like(context.upsampled), torch.ones(1), context)
         shape = (mean.shape[-2], mean.shape[-1])
         origin = (origin_px[0] * self.scale, origin_px[1] * self.scale)
-        samples = [mean]
+        deviations = [torch.zeros_like(mean)]
         for member in range(members):
             field = noise_window(seed, "member", member // 2, channels=len(self.bands), origin=origin, shape=shape)
             noise = torch.from_numpy(field)[None] * (1 - 2 * (member % 2))
-            samples.append(mean + self.spread * (euler(denoise, noise, schedule(self.passes)) - mean))
-        image: Tensor = context.upsampled + unit * torch.cat(samples)
-        return image
+            deviations.append(euler(denoise, noise, schedule(self.passes)) - mean)
+        image: Tensor = context.upsampled + unit * (mean + self.spread.apply(torch.cat(deviations)))
+        return image, context.upsampled
 
 
 def _times(part: slice, scale: int) -> slice:

@@ -10,7 +10,7 @@ import pystac
 
 from geodiff.config import catalogs_dir
 from geodiff.model.baselines import BicubicResolver, MedianResolver
-from geodiff.model.checkpoint import load_checkpoint, read_card, spread_for
+from geodiff.model.checkpoint import load_checkpoint, read_card
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
@@ -76,7 +76,7 @@ def _weights_of(path: Path) -> Path:
 @lru_cache(maxsize=4)
 def _loaded(weights: Path, name: str, passes: int, stamp: int) -> DiffusionResolver:
     model, card = load_checkpoint(weights)
-    return DiffusionResolver(name, model, passes=passes, spread=spread_for(card, passes))
+    return DiffusionResolver.calibrated(name, model, card, passes=passes)
 
 
 def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BANDS_10M) -> Resolver:

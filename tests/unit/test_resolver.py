@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.members import DeviationFilter
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
@@ -108,7 +109,7 @@ def test_one_pass_has_no_members_and_the_spread_scales_those_of_more(diffusion: 
     usual = diffusion.restore(patch, members=2, seed=0)
     assert len(single.members) == 0
     np.testing.assert_allclose(single.mean, usual.mean, atol=1e-6)
-    wide = replace(diffusion, spread=2.0).restore(patch, members=2, seed=0)
+    wide = replace(diffusion, spread=DeviationFilter(((2.0,),))).restore(patch, members=2, seed=0)
     np.testing.assert_allclose(wide.members - wide.mean, 2 * (usual.members - usual.mean), atol=2e-5)
 
 

@@ -1,0 +1,131 @@
+"""What turns the deviation of raw members into that of calibrated ones: one small filter per band.
+
+Members of few passes deviate from the mean too little, and least so at the frequencies where the mean knows least. A
+convolution with an isotropic kernel corrects the power of the deviation at each radial frequency; since the kernel is
+symmetric, it moves nothing (zero phase). A single tap is a scalar factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geodiff.schema import GeodiffError
+
+REACH_PX = 4
+"""Half the side of the kernel in high-resolution pixels; one low-resolution pixel of halo is enough for it."""
+
+MAX_TAP = 100.0
+
+
+def rings(reach: int) -> npt.NDArray[np.intp]:
+    """(2 reach + 1, 2 reach + 1): of each tap the rank of its distance from the centre, 0 in the middle."""
+    step = np.arange(-reach, reach + 1) ** 2
+    _, rank = np.unique(np.add.outer(step, step), return_inverse=True)
+    found: npt.NDArray[np.intp] = np.asarray(rank, np.intp).reshape(2 * reach + 1, 2 * reach + 1)
+    return found
+
+
+def ring_count(reach: int) -> int:
+    """Number of different distances in a kernel of this reach: 1, 3, 6, 10, 15, ..."""
+    return int(rings(reach).max()) + 1
+
+
+@dataclass(frozen=True)
+class DeviationFilter:
+    """A kernel per band.
+
+    Attributes:
+        taps: (band, ring) by distance from the centre (``rings``); one row serves all bands.
+    """
+
+    taps: tuple[tuple[float, ...], ...] = ((1.0,),)
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the kernel reaches to each side."""
+        return _reach(len(self.taps[0]))
+
+    def apply(self, deviation: Tensor) -> Tensor:
+        """Filter (member, band, y, x); beyond the border there is no deviation."""
+        bands = deviation.shape[1]
+        kernel = np.array(self.taps, np.float32)[:, rings(self.reach)]
+        weight = torch.from_numpy(np.broadcast_to(kernel, (bands, *kernel.shape[1:])).copy())[:, None]
+        return F.conv2d(deviation, weight.to(deviation), padding=self.reach, groups=bands)
+
+    def scaled(self, factor: float) -> DeviationFilter:
+        """The filter with all taps multiplied."""
+        return DeviationFilter(tuple(tuple(factor * tap for tap in row) for row in self.taps))
+
+
+def _reach(count: int) -> int:
+    """Raises ValueError for a number of rings that no kernel up to ``REACH_PX`` has."""
+    for reach in range(REACH_PX + 1):
+        if ring_count(reach) == count:
+            return reach
+    raise ValueError(f"{count} taps fit no kernel")
+
+
+def _is_tap(value: object) -> bool:
+    return type(value) in (int, float) and abs(float(str(value))) <= MAX_TAP
+
+
+def parse_filter(value: object, bands: int) -> DeviationFilter:
+    """A filter as a card states it: one factor that is not negative, or a row of taps for each band.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if type(value) in (int, float):
+        factor = float(str(value))
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"the factor {factor} is not positive")
+        return DeviationFilter(((factor,),))
+    if not isinstance(value, list) or len(value) != bands or not all(isinstance(row, list) for row in value):
+        raise ValueError(f"neither a factor nor a row of taps for each of {bands} bands")
+    if len({len(row) for row in value}) != 1 or not all(_is_tap(tap) for row in value for tap in row):
+        raise ValueError(f"taps are not numbers up to {MAX_TAP:g} in rows of one length")
+    _reach(len(value[0]))
+    return DeviationFilter(tuple(tuple(float(tap) for tap in row) for row in value))
+
+
+def nearest_passes(known: Mapping[str, Any], passes: int) -> str | None:
+    """The calibration for the nearest number of passes, the smaller of two; None where there is none."""
+    return min(known, key=lambda count: (abs(int(count) - passes), int(count)), default=None)
+
+
+def check_filters(spread: object, bands: int) -> None:
+    """Refuse what a card says of its members unless it is a filter for numbers of passes.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    if not isinstance(spread, dict):
+        raise ValueError("it is not a table by number of passes")
+    for passes, value in spread.items():
+        if not (isinstance(passes, str) and passes.isascii() and passes.isdecimal() and len(passes) <= 4):
+            raise ValueError(f"{str(passes)[:20]!r} is no number of passes")
+        parse_filter(value, bands)
+
+
+def filter_for(card: Mapping[str, Any], passes: int, bands: int) -> DeviationFilter:
+    """The filter of a card for the nearest number of passes; that which changes nothing where it has none.
+
+    Raises:
+        GeodiffError: a filter that is none.
+    """
+    known = card.get("spread", {})
+    try:
+        check_filters(known, bands)
+    except ValueError as error:
+        raise GeodiffError(f"the model card gives no usable spread: {error}") from None
+    nearest = nearest_passes(known, passes)
+    return DeviationFilter() if nearest is None else parse_filter(known[nearest], bands)
