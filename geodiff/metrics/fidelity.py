@@ -39,18 +39,23 @@ class _Shifts:
     ) -> None:
         if not 0 <= search <= crop:
             raise ValueError(f"search of {search} pixels needs a crop of as many, not {crop}")
-        self.mask = seen_pixels(estimate=truth, truth=truth, clear=clear)
+        _check_shapes(estimate, truth)
+        finite: BoolArray = np.asarray(np.isfinite(truth).all(0))
+        self.mask = finite if clear is None else finite & clear
         self.truth, self.crop, self.search = truth, crop, search
         self.rows, self.cols = truth.shape[-2:]
-        if estimate.shape != truth.shape:
-            raise ValueError(f"the estimate is {estimate.shape}, the truth {truth.shape}: their shapes must agree")
         self.inner = estimate[:, crop : self.rows - crop, crop : self.cols - crop]
         self.finite: BoolArray = np.asarray(np.isfinite(self.inner).all(0))
 
-    def at(self, shift: Shift) -> _Match:
+    def window(self, shift: Shift) -> tuple[slice, slice]:
         (down, right), crop = shift, self.crop
-        window = (slice(crop + down, self.rows - crop + down), slice(crop + right, self.cols - crop + right))
-        return _Match(self.inner, self.truth[(slice(None), *window)], self.mask[window] & self.finite)
+        return slice(crop + down, self.rows - crop + down), slice(crop + right, self.cols - crop + right)
+
+    def seen(self, shift: Shift) -> BoolArray:
+        return np.asarray(self.mask[self.window(shift)] & self.finite)
+
+    def at(self, shift: Shift) -> _Match:
+        return _Match(self.inner, self.truth[(slice(None), *self.window(shift))], self.seen(shift))
 
     def __iter__(self) -> Iterator[Shift]:
         reach = range(-self.search, self.search + 1)
@@ -58,23 +63,34 @@ class _Shifts:
 
     def errors(self) -> dict[Shift, float]:
         """Mean squared error without bias of each shift that sees enough; ValueError when none sees a pixel."""
-        found: dict[Shift, tuple[int, float]] = {}
-        for shift in self:
-            match = self.at(shift)
-            if match.seen.any():
-                difference = (match.truth - match.estimate)[:, match.seen].astype(np.float64)
-                found[shift] = int(match.seen.sum()), float(difference.var(axis=1).mean())
-        if not found:
+        counts = {shift: int(self.seen(shift).sum()) for shift in self}
+        most = max(counts.values())
+        if not most:
             raise ValueError("no clear pixel to compare on")
         # Between clouds a shift may see a few pixels only, and one alone has no variance: such shifts do not compete.
-        enough = max(count for count, _ in found.values()) / 2
-        return {shift: error for shift, (count, error) in found.items() if count >= enough}
+        competing = [shift for shift, count in counts.items() if count >= most / 2]
+        total = dict.fromkeys(competing, 0.0)
+        for x, y in zip(self.inner, self.truth, strict=True):
+            # Centred, so that the square of the mean takes no digits from the variance.
+            x_clear = np.where(self.finite, x - x[self.finite].mean(dtype=np.float64), 0.0)
+            y_clear = np.where(self.mask, y - y[self.mask].mean(dtype=np.float64), 0.0)
+            for shift in competing:
+                difference = y_clear[self.window(shift)] - x_clear
+                if counts[shift] < difference.size:
+                    difference *= self.seen(shift)
+                total[shift] += np.vdot(difference, difference) / counts[shift]
+                total[shift] -= (difference.sum() / counts[shift]) ** 2
+        return {shift: max(float(error) / len(self.truth), 0.0) for shift, error in total.items()}
+
+
+def _check_shapes(estimate: FloatArray, truth: FloatArray) -> None:
+    if estimate.shape != truth.shape:
+        raise ValueError(f"the estimate is {estimate.shape}, the truth {truth.shape}: their shapes must agree")
 
 
 def seen_pixels(*, estimate: FloatArray, truth: FloatArray, clear: BoolArray | None) -> BoolArray:
     """(y, x) bool: pixels that are clear and finite in every band of both images, each (band, y, x)."""
-    if estimate.shape != truth.shape:
-        raise ValueError(f"the estimate is {estimate.shape}, the truth {truth.shape}: their shapes must agree")
+    _check_shapes(estimate, truth)
     finite: BoolArray = np.asarray(np.isfinite(truth).all(0) & np.isfinite(estimate).all(0))
     return finite if clear is None else finite & clear
 
@@ -129,11 +145,10 @@ def cssim(
     here = min(errors, key=errors.__getitem__)
     known = {here: _ssim(shifts.at(here))}
     while True:
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                there = here[0] + down, here[1] + right
-                if there in errors and there not in known:
-                    known[there] = _ssim(shifts.at(there))
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            there = here[0] + down, here[1] + right
+            if there in errors and there not in known:
+                known[there] = _ssim(shifts.at(there))
         best = max(known, key=known.__getitem__)
         if best == here:
             return known[here]
