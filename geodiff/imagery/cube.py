@@ -151,11 +151,12 @@ def _day_step(
     layers: list[da.Array] = []
     for item in group:
         reflectance = stacker.reflectance(item, read)
-        seen = da.map_blocks(_observed, reflectance, needed, dtype=bool, drop_axis=0, meta=np.empty((0, 0), bool))
         classes = stacker.classes(item)
-        if classes is not None:
-            seen &= scl_valid(classes, mask, stacker.grid.pixel_m)
-        layers += [reflectance, seen[None]]
+        clear = [] if classes is None else [scl_valid(classes, mask, stacker.grid.pixel_m)[None]]
+        flat = ((1,), *reflectance.chunks[1:])
+        empty = np.empty((0, 0, 0), bool)
+        seen = da.map_blocks(_seen, reflectance, *clear, needed=needed, dtype=bool, chunks=flat, meta=empty)
+        layers += [reflectance, seen]
     if len(group) == 1:
         return layers[0], layers[1][0]
     joined = da.map_blocks(
@@ -168,10 +169,12 @@ def _day_step(
     return joined[:-1], joined[-1] > 0
 
 
-def _observed(reflectance: FloatArray, needed: int) -> BoolArray:
-    """Where each of the first ``needed`` bands has data, (band, y, x) -> (y, x)."""
-    observed: BoolArray = np.logical_and.reduce([np.isfinite(band) for band in reflectance[:needed]])
-    return observed
+def _seen(reflectance: FloatArray, *clear: BoolArray, needed: int) -> BoolArray:
+    """Where each of the first ``needed`` bands has data, and it is ``clear`` where that is known: (1, y, x)."""
+    seen: BoolArray = np.asarray(np.isfinite(reflectance[:needed]).all(axis=0, keepdims=True))
+    for known in clear:
+        seen &= known
+    return seen
 
 
 def _first_valid(*layers: npt.NDArray[Any]) -> FloatArray:

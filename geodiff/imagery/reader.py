@@ -8,9 +8,7 @@ naming the scene, and always warps the same blocks, so that a pixel's value does
 from __future__ import annotations
 
 import math
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +22,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from geodiff.imagery.open_files import OpenFile, OpenFiles
 from geodiff.imagery.radiometry import BandRule
 from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import GeodiffError
@@ -37,31 +36,7 @@ WARP_TOLERANCE_PX = 1e-3
 _Numbers = npt.NDArray[Any]
 _Mask = npt.NDArray[np.bool_]
 
-
-MAX_OPEN = 64
-"""Files that a thread keeps open."""
-
-
-class _Handles(threading.local):
-    """Open files of one thread (GDAL handles may not be shared), at most ``MAX_OPEN``, the longest unused closed first.
-
-    stackstac keeps every file of every date open in every thread, which ends at the limit of the operating system.
-    """
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[str, Any] = OrderedDict()
-
-    def open(self, key: str, url: str) -> Any:
-        if key in self._files:
-            self._files.move_to_end(key)
-            return self._files[key]
-        while len(self._files) >= MAX_OPEN:
-            self._files.popitem(last=False)[1].close()
-        self._files[key] = open_scene(url)
-        return self._files[key]
-
-
-_HANDLES = _Handles()
+_FILES = OpenFiles()
 
 
 @dataclass(frozen=True)
@@ -85,8 +60,8 @@ class AssetNote:
 class SceneReader:
     """A stackstac ``Reader``: reads windows of one asset on the target grid.
 
-    It travels to workers: files are opened where they are read, and few are kept open (see ``_Handles``). ``notes`` are
-    by href, all that stackstac passes on.
+    It travels to workers: files are opened where they are read, and few are kept open (see ``OpenFiles``). ``notes``
+    are by href, all that stackstac passes on.
     """
 
     def __init__(
@@ -118,7 +93,7 @@ class SceneReader:
         """
         try:
             with self.gdal_env.open:
-                numbers, seen = self._read(_HANDLES.open(self._key, self.url), window)
+                numbers, seen = self._read(_FILES.get(self._key, self._open), window)
         except (RasterioError, OSError, ValueError) as error:
             raise self._failure(error) from error
         if self.note.rule is None:
@@ -130,24 +105,31 @@ class SceneReader:
     def close(self) -> None:
         """Part of stackstac's protocol; handles close when others take their place or their thread ends."""
 
-    def _read(self, dataset: Any, window: Window) -> tuple[_Numbers, _Mask]:
+    def _open(self) -> OpenFile:
+        dataset = open_scene(self.url)
         if dataset.count != 1:
             raise self._failure(f"it holds {dataset.count} bands, an asset must hold one (geodiff catalog build)")
         crs = dataset.crs or self.note.crs
         transform = dataset.transform if dataset.crs else self._noted_transform(dataset)
         target = self.spec.vrt_params
+        times, offset = 1, None
         if _same_crs(crs, target["crs"]):
-            times = round(transform.a / target["transform"].a) if self.resampling == Resampling.nearest else 1
-            if offset := lattice_offset(transform, target["transform"], target, times=max(times, 1)):
-                return _read_aligned(dataset, window, offset, max(times, 1))
-        return self._read_warped(dataset, window, crs, transform)
+            if self.resampling == Resampling.nearest:
+                times = max(round(transform.a / target["transform"].a), 1)
+            offset = lattice_offset(transform, target["transform"], target, times=times)
+        return OpenFile(dataset, crs, transform, offset, times)
 
-    def _read_warped(self, dataset: Any, window: Window, crs: Any, transform: Affine) -> tuple[_Numbers, _Mask]:
+    def _read(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:
+        if file.offset is not None:
+            return _read_aligned(file.dataset, window, file.offset, file.times)
+        return self._read_warped(file, window)
+
+    def _read_warped(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:
         """Resample, block by block of the warped raster, so that each block is always computed from the same window."""
-        nodata = self._nodata(dataset)
-        numbers = np.zeros((int(window.height), int(window.width)), dataset.dtypes[0])
+        nodata = self._nodata(file.dataset)
+        numbers = np.zeros((int(window.height), int(window.width)), file.dataset.dtypes[0])
         seen = np.zeros(numbers.shape, bool)
-        with WarpedVRT(dataset, **self._warp_options(dataset, crs, transform, nodata)) as warped:
+        with WarpedVRT(file.dataset, **self._warp_options(file, nodata)) as warped:
             for block in _blocks(warped, window):
                 read = warped.read(window=block)
                 keep = _is_data(read[0], nodata) if len(read) == 1 else read[1] > 0
@@ -155,12 +137,12 @@ class SceneReader:
                 numbers[outer], seen[outer] = read[0][inner], keep[inner]
         return numbers, seen
 
-    def _warp_options(self, dataset: Any, crs: Any, transform: Affine, nodata: float | None) -> dict[str, Any]:
-        ratio = _ground_ratio(dataset, crs, transform, self.spec)
+    def _warp_options(self, file: OpenFile, nodata: float | None) -> dict[str, Any]:
+        ratio = _ground_ratio(file, self.spec)
         options: dict[str, Any] = {
             **self.spec.vrt_params,
-            "src_crs": crs,
-            "src_transform": transform,
+            "src_crs": file.crs,
+            "src_transform": file.transform,
             "tolerance": WARP_TOLERANCE_PX,
             "resampling": self.resampling if self.resampling == Resampling.nearest else kernel(ratio),
         }
@@ -236,15 +218,18 @@ def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: 
     top, left = int(window.row_off) + offset[0], int(window.col_off) + offset[1]
     r0, r1 = max(top, 0), min(top + rows, dataset.height * times)
     c0, c1 = max(left, 0), min(left + cols, dataset.width * times)
-    numbers, seen = np.zeros((rows, cols), dataset.dtypes[0]), np.zeros((rows, cols), bool)
-    if r1 > r0 and c1 > c0:
-        inside = slice(r0 - top, r1 - top), slice(c0 - left, c1 - left)
-        down, across = np.arange(r0, r1) // times, np.arange(c0, c1) // times
-        source = Window(across[0], down[0], across[-1] - across[0] + 1, down[-1] - down[0] + 1)
-        read = dataset.read(1, window=source)
-        numbers[inside] = read if times == 1 else read[np.ix_(down - down[0], across - across[0])]
-        seen[inside] = _is_data(numbers[inside], dataset.nodata)
-    return numbers, seen
+    if r1 <= r0 or c1 <= c0:
+        return np.zeros((rows, cols), dataset.dtypes[0]), np.zeros((rows, cols), bool)
+    down, across = r0 // times, c0 // times
+    numbers = dataset.read(1, window=Window(across, down, -(-c1 // times) - across, -(-r1 // times) - down))
+    seen = _is_data(numbers, dataset.nodata)
+    if times > 1:
+        inside = np.s_[r0 - down * times : r1 - down * times, c0 - across * times : c1 - across * times]
+        numbers, seen = (array.repeat(times, 0).repeat(times, 1)[inside] for array in (numbers, seen))
+    if numbers.shape == (rows, cols):
+        return numbers, seen
+    beyond = ((r0 - top, top + rows - r1), (c0 - left, left + cols - c1))
+    return np.pad(numbers, beyond), np.pad(seen, beyond)
 
 
 def kernel(ratio: float) -> Resampling:
@@ -256,13 +241,13 @@ def kernel(ratio: float) -> Resampling:
     return Resampling.cubic if 0.75 <= ratio < 1.3 else Resampling.bilinear
 
 
-def _ground_ratio(dataset: Any, crs: Any, transform: Affine, spec: Any) -> float:
+def _ground_ratio(file: OpenFile, spec: Any) -> float:
     """Target pixel over source pixel, as lengths on the ground."""
     from rasterio.warp import transform_bounds
 
-    source = rasterio.crs.CRS.from_user_input(crs)
-    target = spec.vrt_params
-    bounds = rasterio.transform.array_bounds(dataset.height, dataset.width, transform)
+    source = rasterio.crs.CRS.from_user_input(file.crs)
+    target, dataset = spec.vrt_params, file.dataset
+    bounds = rasterio.transform.array_bounds(dataset.height, dataset.width, file.transform)
     left, bottom, right, top = transform_bounds(source, rasterio.crs.CRS.from_epsg(target["crs"]), *bounds)
     across = math.sqrt(abs((right - left) * (top - bottom)) / (dataset.height * dataset.width))
     return math.sqrt(spec.resolutions_xy[0] * spec.resolutions_xy[1]) / across
