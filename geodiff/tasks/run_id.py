@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pystac
 
 from geodiff.config import SuperresConfig, config_hash
+from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
 from geodiff.model.checkpoint import digest
 from geodiff.tasks.models import ModelRef
@@ -34,9 +35,16 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
     """
     asked = config.model_dump(mode="json", exclude=_SPELLING)
     rules = source.model_dump(mode="json", exclude=_NAMES_OF_SOURCE)
-    scenes = sorted(_scene(item, source, config.bands) for item in items)
+    bands = _bands_read(config, source, items)
+    scenes = sorted(_scene(item, source, bands) for item in items)
     weights = digest(ref.weights) if ref.weights else ref.name
     return config_hash([FORMAT, asked, source.location, rules, scenes, weights])
+
+
+def _bands_read(config: SuperresConfig, source: Source, items: Sequence[pystac.Item]) -> tuple[str, ...]:
+    """The bands restored, and those that only the search for clouds looks at where a scene has no classification."""
+    screened = config.mask.spectral_screen and any(source.find_scl(item) is None for item in items)
+    return (*config.bands, *SCREEN_BANDS) if screened else tuple(config.bands)
 
 
 def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:

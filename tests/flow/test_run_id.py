@@ -76,6 +76,26 @@ def test_an_item_that_says_something_else_of_a_band_is_another_run(
     assert find_run(config, progress=quiet).run_id != before
 
 
+@pytest.mark.parametrize(
+    ("classified", "screen", "other"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_a_band_that_only_the_search_for_clouds_reads_counts_where_it_is_read(
+    own_place: TinyPlace, classified: bool, screen: bool, other: bool
+) -> None:
+    config = _config(own_place, model="bicubic", bands=["B03"], mask={"spectral_screen": screen})
+    path, changed = (next(own_place.catalog.parent.rglob(f"tiny_{day}.json")) for day in ("03", "13"))
+    if not classified:  # one scene is enough: the screen looks at the whole series
+        item = json.loads(path.read_text())
+        item["assets"] = {key: asset for key, asset in item["assets"].items() if Path(asset["href"]).stem != "SCL"}
+        path.write_text(json.dumps(item))
+    before = find_run(config, progress=quiet).run_id
+    item = json.loads(changed.read_text())
+    (band,) = [asset for asset in item["assets"].values() if Path(asset["href"]).stem == "B08"]
+    band["href"] = "elsewhere.tif"
+    changed.write_text(json.dumps(item))
+    assert (find_run(config, progress=quiet).run_id != before) == other
+
+
 def test_a_newer_processing_is_another_run(own_place: TinyPlace) -> None:
     config = _config(own_place, model="bicubic")
     before = find_run(config, progress=quiet).run_id
