@@ -12,8 +12,10 @@ import typer
 from geodiff.cli.catalogs import build, search
 from geodiff.cli.demo import demo
 from geodiff.cli.errors import TeachingGroup
+from geodiff.cli.evaluate import evaluate_app
 from geodiff.cli.models import list_models, publish, train
 from geodiff.cli.restore import superres
+from geodiff.cli.worldstrat import worldstrat_app
 from geodiff.version import __version__
 
 app = typer.Typer(
@@ -50,6 +52,8 @@ train_app.command("superres")(train)
 train_app.command()(publish)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(train_app, name="train")
+app.add_typer(worldstrat_app, name="worldstrat")
+app.add_typer(evaluate_app, name="evaluate")
 
 
 def main() -> None:

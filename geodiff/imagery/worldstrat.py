@@ -21,8 +21,8 @@ import xarray as xr
 from geodiff.grid import Grid
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.worldstrat_dates import Revisit, hr_time_of, revisits_of
-from geodiff.imagery.worldstrat_files import CACHE_BYTES, ImageCache, as_reflectance
-from geodiff.imagery.worldstrat_layout import HR_BANDS, HR_COUNT, Layout, open_layout, parent_of
+from geodiff.imagery.worldstrat_files import CACHE_BYTES, Array, ImageCache, as_reflectance
+from geodiff.imagery.worldstrat_layout import ANGLES, HR_BANDS, HR_COUNT, MASKS, Layout, open_layout, parent_of
 from geodiff.imagery.worldstrat_pair import CLEAR_ENOUGH, Matched, match_high
 from geodiff.imagery.worldstrat_register import HrTransform
 from geodiff.imagery.worldstrat_series import MAX_CLOUD_PROBABILITY, SeriesReader, read_series
@@ -112,6 +112,23 @@ class Aoi:
             raise GeodiffError(f"{path} holds {len(stored)} bands, not {HR_COUNT[kind]}: download it again")
         image = as_reflectance(stored)
         return image if kind == "pan" else image[[HR_BANDS.index(band) for band in BANDS_10M]]
+
+    def picture(self) -> Array:
+        """The stretched picture that comes with the high resolution, (3, Y, X) uint8 in red, green and blue."""
+        return self.cache.read(self.layout.hr_file(self.name, "rgb"), (1, 2, 3))
+
+    def layer(self, revisit: Revisit, kind: str) -> Array:
+        """A mask or an angle of one revisit as stored, (y, x).
+
+        Args:
+            revisit: one of ``revisits()``.
+            kind: "CLM", "CLP", "dataMask", "viewZenithMean", "viewAzimuthMean", "sunAzimuthAngles" or
+                "sunZenithAngles" (degrees).
+        """
+        if kind not in (*MASKS, *ANGLES):
+            raise UsageError(f"WorldStrat has no layer {kind!r}: choose among {', '.join((*MASKS, *ANGLES))}")
+        layer: Array = self.cache.read(self.layout.lr_file(self.name, self.level, revisit.rank, kind), (1,))[0]
+        return layer
 
     def pair(
         self,

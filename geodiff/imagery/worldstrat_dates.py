@@ -68,7 +68,8 @@ def _moment(facts: Mapping[str, Any], keys: Sequence[str], path: Path) -> np.dat
         moment = moment.tz_convert("UTC").tz_localize(None)
     if pd.isna(moment) or not _FIRST <= moment < _LAST:
         raise GeodiffError(f"{path}: {keys[0]} {text!r} is no date of Sentinel-2 or SPOT: download it again")
-    return moment.to_datetime64().astype("datetime64[ns]")
+    exact: np.datetime64 = moment.to_datetime64().astype("datetime64[ns]")
+    return exact
 
 
 def _number(facts: Mapping[str, Any]) -> float:

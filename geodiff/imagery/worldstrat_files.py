@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,10 +80,26 @@ def read_image(path: Path, indexes: tuple[int, ...] | None = None) -> Array:
         GeodiffError: missing, corrupt or truncated, or without such a band.
     """
     with _opened(path) as source:
+        if path.suffix == ".png":
+            _require_whole_png(path)
         if indexes and max(indexes) > source.count:
             raise GeodiffError(f"{path} holds {source.count} bands, not {max(indexes)}: download it again")
         values: Array = source.read(list(indexes) if indexes else None)
     return values
+
+
+def _require_whole_png(path: Path) -> None:
+    """Refuse a PNG that ends early or whose checksums do not hold: its reader fills the rest with zeros, and is silent.
+
+    Chunks as in the PNG specification, section 5.3: length, type, data, CRC of type and data.
+    """
+    data, at, kind = path.read_bytes(), 8, b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[at : at + 4])
+        kind, end = data[at + 4 : at + 8], at + 8 + length
+        if len(data) < end + 4 or int.from_bytes(data[end : end + 4]) != zlib.crc32(data[at + 4 : end]):
+            raise GeodiffError(f"{path} is corrupt or truncated (chunk at byte {at}): download it again")
+        at = end + 4
 
 
 class ImageCache:

@@ -94,7 +94,8 @@ class HrTransform:
             known = {field.name: values[field.name] for field in fields(cls)}
         except (ValueError, KeyError, TypeError) as error:
             raise GeodiffError(f"this is no record of a registration ({error}): write it anew") from error
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True)

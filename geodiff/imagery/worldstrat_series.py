@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask import delayed
+from dask.delayed import delayed
 
 from geodiff.grid import Grid
 from geodiff.imagery.worldstrat_dates import Revisit
@@ -51,31 +53,30 @@ class SeriesReader:
         return tuple(stored.index(band) + 1 for band in bands)
 
     def grid(self) -> Grid:
-        """The grid of the first revisit in time, which all share.
+        """The grid that all revisits share.
 
         Raises:
-            GeodiffError: a file is missing, has no georeference, or another size or place than the first.
+            GeodiffError: a file is missing, has no georeference, or another size or place than most.
         """
-        headers = [(rev, self._header(rev)) for rev in self.revisits]
-        first = headers[0][1]
-        for revisit, header in headers[1:]:
-            _require_same(first, header, self._path(revisit, DATA))
-        t = first.transform
-        if first.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
-            path = self._path(self.revisits[0], DATA)
-            raise GeodiffError(f"{path} has no north-up georeference: download it again")
-        return Grid(first.crs, (t.a, -t.e), (t.c, t.f), first.shape)
+        headers = {self._path(revisit, DATA): self._header(revisit) for revisit in self.revisits}
+        usual, _ = Counter((h.shape, h.crs, h.transform) for h in headers.values()).most_common(1)[0]
+        common = next(h for h in headers.values() if (h.shape, h.crs, h.transform) == usual)
+        for path, header in headers.items():
+            _require_same(common, header, path)
+        t = common.transform
+        if common.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
+            raise GeodiffError(f"{next(iter(headers))} has no north-up georeference: download it again")
+        return Grid(common.crs, (t.a, -t.e), (t.c, t.f), common.shape)
 
     def _header(self, revisit: Revisit) -> Header:
         path = self._path(revisit, DATA)
         header = read_header(path)
-        if header.count != len(LR_BANDS[self.level]):
-            raise GeodiffError(
-                f"{path} holds {header.count} bands where {self.level} has {len(LR_BANDS[self.level])}: download it again"
-            )
+        bands = len(LR_BANDS[self.level])
+        if header.count != bands:
+            raise GeodiffError(f"{path} holds {header.count} bands where {self.level} has {bands}: download it again")
         return header
 
-    def _path(self, revisit: Revisit, kind: str) -> object:
+    def _path(self, revisit: Revisit, kind: str) -> Path:
         return self.layout.lr_file(self.aoi, self.level, revisit.rank, kind)
 
     def read(self, revisit: Revisit, indexes: tuple[int, ...], shape: tuple[int, int], cloud: float) -> FloatArray:
@@ -91,7 +92,7 @@ class SeriesReader:
     def _image(
         self, revisit: Revisit, kind: str, shape: tuple[int, int], indexes: tuple[int, ...] | None = None
     ) -> Array:
-        path = self.layout.lr_file(self.aoi, self.level, revisit.rank, kind)
+        path = self._path(revisit, kind)
         values = self.cache.read(path, indexes)
         if values.shape[-2:] != shape:
             rows, cols = values.shape[-2:]
@@ -113,15 +114,15 @@ def clear_pixels(clm: Array, clp: Array, data_mask: Array, max_cloud: float) -> 
     return np.asarray((clm == 0) & (clp <= max_cloud * CLP_FULL) & (data_mask > 0) & (data_mask != 255))
 
 
-def _require_same(first: Header, other: Header, path: object) -> None:
-    if other.shape != first.shape:
+def _require_same(common: Header, other: Header, path: Path) -> None:
+    if other.shape != common.shape:
         raise GeodiffError(
-            f"{path} is {other.shape[0]} x {other.shape[1]} pixels where the series is {first.shape[0]} x "
-            f"{first.shape[1]}: download it again"
+            f"{path} is {other.shape[0]} x {other.shape[1]} pixels where the series is {common.shape[0]} x "
+            f"{common.shape[1]}: download it again"
         )
-    a, b = first.transform, other.transform
-    off = max(abs(a.c - b.c) / abs(a.a), abs(a.f - b.f) / abs(a.e), abs(a.a / b.a - 1) * first.shape[1])
-    if off > SAME_PLACE_PX or first.crs != other.crs:
+    a, b = common.transform, other.transform
+    off = max(abs(a.c - b.c) / abs(a.a), abs(a.f - b.f) / abs(a.e), abs(a.a / b.a - 1) * common.shape[1])
+    if off > SAME_PLACE_PX or common.crs != other.crs:
         raise GeodiffError(f"{path} lies {off:.1f} pixels off the rest of its series: download it again")
 
 
