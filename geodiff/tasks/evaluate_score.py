@@ -20,6 +20,7 @@ from geodiff.sensor import band_mtf
 from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase, filled
 from geodiff.tasks.evaluate_ledger import Record
 from geodiff.tasks.evaluate_restore import Ensemble
+from geodiff.tasks.wald import CUT_PX
 
 LEVELS = (0.5, 0.8, 0.9)
 """Levels of the intervals whose coverage is reported."""
@@ -81,10 +82,12 @@ def _or_none(function: Callable[[], float]) -> float | None:
 def _angles(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: tuple[str, ...], scale: int) -> Values:
     """Spectral angle to the truth; and, degraded back, error and angle to the observation.
 
-    The latter on low-resolution pixels that lie wholly in the region.
+    The latter on low-resolution pixels that lie wholly in the region and whose blur ends within the scene.
     """
     values: Values = {"sam_deg": _or_none(lambda: spectral_angle_deg(mean, case.truth, seen))}
-    valid = np.isfinite(case.observed).all(0) & _blocks(seen, scale)
+    inner = np.zeros(case.observed.shape[1:], np.bool_)
+    inner[CUT_PX:-CUT_PX, CUT_PX:-CUT_PX] = True
+    valid = np.isfinite(case.observed).all(0) & _blocks(seen, scale) & inner
     if not valid.any():
         return values
     image = filled(mean, np.asarray(np.isfinite(mean).all(0)))

@@ -1,0 +1,435 @@
+"""``geodiff evaluate superres``: what is shown to models, the figures, the report, resuming, refusing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from geodiff.cli import app
+from geodiff.grid import TilePlan, Window
+from geodiff.imagery.lattice import grid_of
+from geodiff.metrics.fidelity import cpsnr
+from geodiff.model.baselines import BicubicResolver
+from geodiff.outputs.report import write_html
+from geodiff.schema import BANDS_10M, VALID, GeodiffError, UsageError
+from geodiff.sensor import band_mtf, degrade
+from geodiff.tasks.evaluate import (
+    EvaluateSettings,
+    Evaluation,
+    Limits,
+    evaluate,
+    request_for,
+    scene_cases,
+    summarise,
+    write_report,
+)
+from geodiff.tasks.evaluate_cases import COVER, EvaluationCase, Scenario, Scene, cloud_mask
+from geodiff.tasks.evaluate_models import Contender, check_contenders
+from geodiff.tasks.evaluate_restore import restore_case
+from geodiff.tasks.evaluate_sources import Site, find_sites
+from geodiff.tasks.evaluate_summary import Bootstrap, paired
+from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.testing.series_cubes import OracleResolver, series_cube, small_series, write_cube
+from geodiff.testing.tiny_models import tiny_denoiser, tiny_weights
+
+FEW = (Scenario.OBSERVED, Scenario.HIDDEN, Scenario.CLOUDED, Scenario.SINGLE_CLOUDED, Scenario.DATES_1)
+
+
+TWO_DATES = Limits(dates=2)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def bicubic() -> Contender:
+    return Contender("bicubic", BicubicResolver(BANDS_10M), "0" * 64)
+
+
+def tiny(name: str = "tiny", card: dict[str, Any] | None = None) -> Contender:
+    from geodiff.model.resolver import DiffusionResolver
+
+    return Contender(name, DiffusionResolver(name, tiny_denoiser()), "1" * 64, card or {"parameters": 40_000})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cubes")
+    write_cube(series_cube(small_series(seed=1)), folder / "north.nc")
+    write_cube(series_cube(small_series(seed=2), origin=(601_760.0, 4_602_880.0)), folder / "more" / "south.zarr")
+    return folder
+
+
+def sites_of(folder: Path, contenders: Sequence[Contender], limits: Limits) -> list[Site]:
+    return find_sites([folder], request_for(contenders, limits))[0]
+
+
+def run(
+    folder: Path,
+    contenders: Sequence[Contender],
+    out: Path,
+    settings: EvaluateSettings,
+    limits: Limits = TWO_DATES,
+) -> Evaluation:
+    sites = sites_of(folder, contenders, limits)
+    return evaluate(contenders, sites, out, settings, limits=limits, progress=quiet)
+
+
+@pytest.fixture(scope="module")
+def scene(data: Path) -> Scene:
+    contenders = [bicubic(), tiny()]
+    limits = Limits()
+    site = next(site for site in sites_of(data, contenders, limits) if site.name == "north")
+    return site.open(request_for(contenders, limits)).scene()
+
+
+def cases(scene: Scene, scenario: Scenario, members: int = 2) -> list[EvaluationCase]:
+    return list(scene_cases(scene, EvaluateSettings(ensemble=members, scenarios=(scenario,))))
+
+
+def test_a_folder_of_cubes_is_a_list_of_places(data: Path) -> None:
+    sites, told = find_sites([data], request_for([bicubic()], Limits()))
+    assert sorted(site.name for site in sites) == ["more/south", "north"]
+    assert told[0].kind == "cubes, Wald protocol"
+    assert told[0].sites == 2
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        find_sites([tmp_path / "nothing"], request_for([bicubic()], Limits()))
+    with pytest.raises(UsageError, match="holds no series"):
+        find_sites([tmp_path], request_for([bicubic()], Limits()))
+
+
+def test_clouds_hide_what_they_should() -> None:
+    for seed in range(20):
+        mask = cloud_mask((40, 50), np.random.default_rng(seed))
+        assert COVER[0] - 0.01 <= mask.mean() <= COVER[1] + 0.01
+        # Blobs, not salt: most neighbours agree.
+        assert (mask[:, 1:] == mask[:, :-1]).mean() > 0.8
+
+
+def test_a_hidden_date_is_not_shown(scene: Scene) -> None:
+    for case in cases(scene, Scenario.HIDDEN):
+        assert case.target.index is None
+        assert case.cloud == 1.0
+        shown = [str(scene.low.time.values[i])[:10] for i in case.target.dates]
+        assert case.date not in shown
+        assert len(shown) >= 2
+
+
+def test_a_clouded_date_is_shown_in_part(scene: Scene) -> None:
+    seen = cases(scene, Scenario.OBSERVED)
+    for case, whole in zip(cases(scene, Scenario.CLOUDED), seen, strict=True):
+        assert case.masked is not None
+        assert case.target.index is not None
+        source = CubeSource(case.low, BANDS_10M)
+        read, valid = source.read([case.target.index], Window(0, 0, *source.grid.shape))
+        assert not valid[0][case.masked].any()
+        assert (read[0][:, case.masked] == 0).all()
+        assert COVER[0] - 0.01 <= case.cloud <= COVER[1] + 0.01
+        # The other dates, and the scene that other cases share, are as they were.
+        assert np.array_equal(whole.low[VALID].values, scene.low[VALID].values)
+        others = [i for i in range(case.low.sizes["time"]) if i != case.target.index]
+        assert np.array_equal(case.low.values[others], scene.low.values[others], equal_nan=True)
+        assert set(case.regions(4)) == {"all", "masked"}
+        assert case.regions(4)["masked"].sum() <= 16 * case.masked.sum()
+
+
+def test_one_cloud_for_all_models_and_runs(scene: Scene) -> None:
+    one, other = cases(scene, Scenario.CLOUDED), cases(scene, Scenario.SINGLE_CLOUDED)
+    for first, second in zip(one, other, strict=True):
+        assert first.masked is not None
+        assert np.array_equal(first.masked, second.masked)
+        assert second.low.sizes["time"] == 1
+        assert second.low[VALID].values.all()
+
+
+def test_numbers_of_dates_are_nested_and_nearest(scene: Scene) -> None:
+    found = [cases(scene, s) for s in (Scenario.DATES_1, Scenario.DATES_2, Scenario.DATES_4)]
+    for one, two, four in zip(*found, strict=True):
+        assert set(one.target.dates) < set(two.target.dates) < set(four.target.dates)
+        assert one.target.dates == (one.target.index,)
+        days = np.abs(scene.low.time.values - scene.low.time.values[one.target.index])
+        (added,) = set(two.target.dates) - set(one.target.dates)
+        assert days[added] == np.sort(days)[1]
+    assert not cases(scene, Scenario.DATES_8)  # the series has four dates
+
+
+def test_a_case_is_restored_as_the_main_job_restores_it(scene: Scene) -> None:
+    case, resolver = cases(scene, Scenario.CLOUDED)[0], tiny().resolver
+    found = restore_case(case, resolver, seed=3)
+    source = CubeSource(case.low, BANDS_10M)
+    recipe = Recipe(resolver, TilePlan(source.grid), members=2, seed=3, keep_member=True)
+    rows, cols = source.grid.shape
+    users = restore_window(source, case.target, Window(0, 0, 4 * rows, 4 * cols), recipe)
+    np.testing.assert_array_equal(found.mean, users.mean)
+    np.testing.assert_array_equal(found.members[0], users.member)
+    assert found.members.shape == (2, *found.mean.shape)
+
+
+def test_figures_are_those_computed_by_hand(data: Path, scene: Scene, tmp_path: Path) -> None:
+    contenders = [bicubic(), tiny()]
+    settings = EvaluateSettings(ensemble=2, scenarios=(Scenario.OBSERVED,))
+    found = run(data, contenders, tmp_path, settings)
+    case = cases(scene, Scenario.OBSERVED)[0]
+    (record,) = [r for r in found.records if (r["model"], r["site"], r["date"]) == ("tiny", "north", case.date)]
+    image = restore_case(case, contenders[1].resolver, seed=0)
+    truth, inner = case.truth.astype(np.float64), image.members.astype(np.float64)
+    values = record["values"]
+    assert values["cpsnr_db"] == pytest.approx(cpsnr(image.mean, case.truth, case.clear))
+    # The fair score of two members: mean distance to the truth, less half the distance between them.
+    crps = np.abs(inner - truth).mean(0) - np.abs(inner[0] - inner[1]) / 2
+    assert values["crps"] == pytest.approx(crps[:, case.clear].mean(), rel=1e-5)
+    deviation = np.sqrt(((inner - image.mean) ** 2).mean(0))
+    inside = np.abs(truth - image.mean) <= 1.6448536 * deviation
+    assert values["coverage_90"] == pytest.approx(inside[:, case.clear].mean(), abs=1e-4)
+    error = np.abs(degrade(image.mean, 4, band_mtf(BANDS_10M)) - case.observed)
+    assert values["reflectance_mae"] == pytest.approx(error[:, 2:-2, 2:-2].mean(), abs=1e-7)
+    assert sum(record["rank_histogram"]) == 4 * case.clear.sum()
+    report = summarise(found, contenders, [], settings, command="")
+    mine = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "tiny"]
+    assert report["models"]["tiny"]["cpsnr_db"]["mean"] == pytest.approx(np.mean(mine), rel=1e-6)
+    pairs = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "bicubic"]
+    (row,) = [d for d in report["differences"] if d["metric"] == "cpsnr_db" and d["scenario"] == "observed"]
+    assert row["mean"] == pytest.approx(np.mean(mine) - np.mean(pairs), rel=1e-6)
+
+
+def oracle_for(folder: Path, members: int) -> Contender:
+    """Knows the originals of one place by their days."""
+    limits = Limits()
+    site = next(site for site in sites_of(folder, [bicubic()], limits) if site.name == "north")
+    scene = site.open(request_for([bicubic()], limits)).scene()
+    truths = {int(truth.target.day): np.nan_to_num(truth.image()[0]) for truth in scene.truths}
+    corner = grid_of(scene.low).lattice_origin
+    return Contender("oracle", OracleResolver(truths, corner, members=members), "2" * 64)
+
+
+def test_who_knows_the_truth_wins(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    shutil.copy(data / "north.nc", tmp_path / "one" / "north.nc")
+    contenders = [bicubic(), oracle_for(data, members=4)]
+    settings = EvaluateSettings(ensemble=4, scenarios=(Scenario.OBSERVED, Scenario.HIDDEN))
+    found = run(tmp_path / "one", contenders, tmp_path / "out", settings)
+    report = summarise(found, contenders, [], settings, command="")
+    oracle, smooth = report["models"]["oracle"], report["models"]["bicubic"]
+    assert oracle["cpsnr_db"]["mean"] > 100
+    assert oracle["cssim"]["mean"] == pytest.approx(1)
+    assert oracle["sam_deg"]["mean"] == pytest.approx(0, abs=0.05)
+    assert oracle["reflectance_mae"]["mean"] < 1e-6
+    assert oracle["edge_fidelity"]["mean"] == pytest.approx(1)
+    assert oracle["spectrum_gap_db"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert oracle["improvement"]["mean"] > 0.9
+    assert oracle["coverage_90"]["mean"] == 1.0
+    # Two members above the truth and two below.
+    ranks = oracle["rank_histogram"]
+    assert ranks[2] == sum(ranks)
+    assert smooth["cpsnr_db"]["mean"] < 60
+    assert smooth["crps"] is None
+    assert smooth["rank_histogram"] is None
+    gains = [d for d in report["differences"] if d["metric"] == "cpsnr_db"]
+    assert {d["scenario"] for d in gains} == {"observed", "hidden"}
+    assert all(d["low"] > 0 for d in gains)
+    assert report["bootstrap"]["unit"] == "date"  # one place
+
+
+def test_a_place_of_the_training_is_refused(data: Path, tmp_path: Path) -> None:
+    seen = tiny("seen", {"training_places": ["farm/south"]})
+    with pytest.raises(UsageError, match=r"place more/south was seen in the training of model seen") as caught:
+        run(data, [bicubic(), seen], tmp_path, EvaluateSettings(ensemble=0))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_place_of_the_training_is_refused_by_its_ground(data: Path, tmp_path: Path) -> None:
+    contenders = [bicubic()]
+    site = next(s for s in sites_of(data, contenders, Limits()) if s.name == "north")
+    box = site.open(request_for(contenders, Limits())).evidence().bbox
+    assert box is not None
+    seen = tiny("seen", {"training_footprints": {"elsewhere": [box[2] - 1e-3, box[1], box[2] + 1, box[3]]}})
+    with pytest.raises(UsageError, match="overlaps the footprint of its training place elsewhere"):
+        run(data, [bicubic(), seen], tmp_path, EvaluateSettings(ensemble=0))
+
+
+def test_a_rerun_computes_nothing_and_says_the_same(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EvaluateSettings(ensemble=2, scenarios=(Scenario.OBSERVED,))
+    limits = Limits(dates=1)
+    first = run(data, [bicubic(), tiny()], tmp_path, settings, limits)
+    # As if killed while a line was written.
+    ledger = tmp_path / "results.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    assert len(lines) == 4
+    ledger.write_text("".join(lines[:-1]) + lines[-1][:40])
+    calls: list[str] = []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append("restored")
+        return restore_case(*arguments, **named)
+
+    monkeypatch.setattr("geodiff.tasks.evaluate.restore_case", counted)
+    second = run(data, [bicubic(), tiny()], tmp_path, settings, limits)
+    assert len(calls) == 1
+
+    def timeless(found: Evaluation) -> list[dict[str, Any]]:
+        return [{key: value for key, value in r.items() if key != "seconds"} for r in found.records]
+
+    assert timeless(second) == timeless(first)
+    third = run(data, [bicubic(), tiny()], tmp_path, settings, limits)
+    assert len(calls) == 1
+    assert third.records == second.records
+    # Other weights and another seed are other results.
+    other = Contender("tiny", tiny().resolver, "3" * 64, {"parameters": 1})
+    run(data, [bicubic(), other], tmp_path, settings, limits)
+    assert len(calls) == 3
+    run(data, [bicubic()], tmp_path, settings.model_copy(update={"seed": 1}), limits)
+    assert len(calls) == 5
+
+
+def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
+    settings = EvaluateSettings(ensemble=2, scenarios=(Scenario.CLOUDED,))
+    one = run(data, [bicubic(), tiny()], tmp_path / "1", settings, Limits(dates=1, workers=1))
+    two = run(data, [bicubic(), tiny()], tmp_path / "2", settings, Limits(dates=1, workers=2))
+    for a, b in zip(one.records, two.records, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_a_place_without_a_clear_date_is_told(data: Path, tmp_path: Path) -> None:
+    cube = series_cube(small_series(seed=3))
+    cube[VALID][:, :40] = False
+    shutil.copytree(data, tmp_path / "data")
+    write_cube(cube.where(cube[VALID]), tmp_path / "data" / "cloudy.nc")
+    found = run(tmp_path / "data", [bicubic()], tmp_path / "out", EvaluateSettings(ensemble=0), Limits(dates=1))
+    assert [name for name, _ in found.left_out] == ["cloudy"]
+    assert "clear" in found.left_out[0][1]
+    with pytest.raises(GeodiffError, match="nothing could be scored"):
+        run(tmp_path / "data" / "cloudy.nc", [bicubic()], tmp_path / "none", EvaluateSettings(ensemble=0))
+
+
+def test_models_that_cannot_stand_side_by_side(data: Path) -> None:
+    twice = BicubicResolver(BANDS_10M, scale=2)
+    with pytest.raises(UsageError, match="different scales"):
+        check_contenders([bicubic(), Contender("other", twice, "")])
+    with pytest.raises(UsageError, match="two models are named bicubic"):
+        check_contenders([bicubic(), bicubic()])
+    with pytest.raises(UsageError, match="no band in common"):
+        check_contenders([bicubic(), Contender("swir", BicubicResolver(("B11",)), "")])
+
+
+def test_differences_pair_dates_of_one_name_at_their_own_place() -> None:
+    def record(site: str, db: float) -> dict[str, Any]:
+        return {"site": site, "group": site, "date": "2021-06-01", "values": {"cpsnr_db": db}}
+
+    ours, theirs = [record("a", 30.0), record("b", 40.0)], [record("b", 38.0), record("a", 29.0)]
+    figure = paired(ours, theirs, "cpsnr_db", Bootstrap.of([*ours, *theirs]))
+    assert figure is not None
+    assert figure["mean"] == pytest.approx(1.5)
+    assert (figure["low"], figure["high"]) == (1.0, 2.0)
+
+
+def strict(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def commanded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    weights = tiny_weights(folder)
+    arguments = ["evaluate", "superres", "--model", str(weights), "--data", str(data), "--out", str(folder / "out")]
+    options = ["--dates-limit", "1", "--ensemble", "2", "--workers", "1"]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    return folder / "out"
+
+
+def test_the_command_writes_valid_json(commanded: Path) -> None:
+    report = strict((commanded / "report.json").read_text())
+    assert set(report["models"]) == {"bicubic", "tiny"}
+    for name in (
+        "cpsnr_db",
+        "cssim",
+        "sam_deg",
+        "reflectance_mae",
+        "crps",
+        "coverage_50",
+        "coverage_80",
+        "coverage_90",
+    ):
+        figure = report["models"]["tiny"][name]
+        assert figure["low"] <= figure["mean"] + 1e-9
+        assert figure["mean"] <= figure["high"] + 1e-9
+    tiny_row = report["models"]["tiny"]
+    assert tiny_row["km2_per_s"] > 0
+    assert tiny_row["passes"] == 2
+    assert tiny_row["parameters"] > 10_000
+    assert report["models"]["bicubic"]["crps"] is None
+    assert report["bootstrap"]["unit"] == "site"
+    assert {row["kind"] for row in report["differences"]} == {
+        "against reference",
+        "series against single date",
+        "more dates",
+    }
+    assert {"site", "dates", "cloud", "days"} <= set(report["by"])
+    scenarios = {case["scenario"] for case in report["cases"]}
+    assert scenarios == {str(s) for s in Scenario} - {"dates-8"}
+    for line in (commanded / "results.jsonl").read_text().splitlines():
+        strict(line)
+
+
+def test_the_page_needs_nothing_else(commanded: Path) -> None:
+    page = (commanded / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)\s*=\s*["\'](?!data:)', page)
+    assert not re.findall(r"@import|url\(", page)
+    assert page.count("data:image/png;base64,") >= 6
+    assert len(list((commanded / "pictures").glob("*.png"))) >= 4
+    for word in ("bicubic", "tiny", "Coverage", "By number of dates", "Wald protocol"):
+        assert word in page
+
+
+def test_names_are_escaped(commanded: Path, tmp_path: Path) -> None:
+    report = strict((commanded / "report.json").read_text())
+    report["models"] = {"<script>alert(1)</script>": report["models"]["tiny"]}
+    page = write_html(report, [], tmp_path).read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_number_that_is_none_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_report({"x": math.nan}, tmp_path)
+
+
+def test_the_command_refuses_unknown_scenarios(data: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "superres", "--model", "bicubic", "--data", str(data), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments, "--scenario", "sunny"])
+    assert done.exit_code == 2
+
+
+@pytest.mark.slow
+def test_bicubic_on_boadella(geodiff_data: Path, tmp_path: Path) -> None:
+    from geodiff.imagery.build import build_catalog
+    from geodiff.tasks.demo import BOADELLA_BANDS
+
+    folder = geodiff_data / "sentinel2" / "boadella"
+    catalog = build_catalog(folder, tmp_path / "boadella", bands=BOADELLA_BANDS, nodata=-32_768)
+    arguments = ["evaluate", "superres", "--model", "bicubic", "--data", str(catalog), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--scenario", "observed,hidden", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    report = strict((tmp_path / "out" / "report.json").read_text())
+    assert report["models"]["bicubic"]["cpsnr_db"]["mean"] == pytest.approx(35.86, abs=0.05)
+    hidden = report["models"]["bicubic"]["scenarios"]["hidden"]["all"]["cpsnr_db"]["mean"]
+    assert hidden == pytest.approx(31.06, abs=0.05)
