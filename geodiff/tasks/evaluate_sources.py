@@ -23,6 +23,8 @@ from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.tasks.wald import CUT_PX, degrade_cube
 
 DIGEST_BAND = "B04"
+PATH_PARTS = 3
+"""Of a path, that may name the place: the file and two folders."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,15 @@ def _find(path: Path, request: Request) -> tuple[str, list[Site]]:
 def _catalogued(catalog: Path, name: str, items: list[pystac.Item]) -> Site:
     west, south, east, north = zip(*(item.bbox or () for item in items), strict=True)
     box = (float(min(west)), float(min(south)), float(max(east)), float(max(north)))
-    names = (name, *(item.id for item in items), *sorted({str(item.collection_id) for item in items}))
+    folders = "/".join(catalog.resolve().parent.parts[-PATH_PARTS:])
+    names = (name, folders, *(item.id for item in items), *sorted({str(item.collection_id) for item in items}))
     return WaldSite(name, Evidence(name, names, box), lambda bands: read_scenes(catalog, items, bands))
 
 
 def _cube(file: Path, root: Path) -> Site:
     inside = file.relative_to(root).with_suffix("").as_posix() if file != root else file.stem
     name = inside if inside != "." else file.stem
-    names = (f"{root.name}/{inside}" if file != root else name, name)
+    names = (name, "/".join(file.resolve().with_suffix("").parts[-PATH_PARTS:]))
     return WaldSite(name, Evidence(name, names), lambda bands: read_cube(file, bands))
 
 

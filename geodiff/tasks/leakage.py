@@ -32,6 +32,9 @@ PER_IMAGE = 48
 ENOUGH = 3
 """Common digests that make two images the same; a digest has 48 bits."""
 
+DISTINCT = 8
+"""Names of so many letters, a digit among them, are looked for inside longer names, such as those of files."""
+
 _DIGEST_BITS = 48
 _READ_ROWS = 512
 
@@ -170,8 +173,11 @@ def _parts(name: str) -> list[str]:
 
 
 def _holds(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """All parts of a place stand in a name, or the last one does when the place is one of a family."""
-    if len(wanted) > 1 and wanted[-1] in parts:
+    """All parts of a place stand in a name; or the last one does, when it is one of a family or hardly by chance."""
+    last = wanted[-1]
+    if len(wanted) > 1 and last in parts:
+        return True
+    if len(last) >= DISTINCT and any(letter.isdigit() for letter in last) and any(last in part for part in parts):
         return True
     count = len(wanted)
     return any(list(parts[i : i + count]) == list(wanted) for i in range(len(parts) - count + 1))
