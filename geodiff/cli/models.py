@@ -55,7 +55,16 @@ def train(
     settings = TrainConfig.parse(values, where=str(config or "options"))
     if Path(data).is_dir() and root is None:
         raise UsageError(f"--data names the kind of data: write --data collection --root {data}")
-    weights = start_training(network, data, root, out, settings, start_from=start_from, resume=resume)
+    weights = start_training(
+        network,
+        data,
+        root,
+        out,
+        settings,
+        start_from=start_from,
+        resume=resume,
+        tell=lambda line: typer.echo(line, err=True),
+    )
     typer.echo(str(weights))
 
 

@@ -65,13 +65,13 @@ class SeriesRead:
 
 
 def _masked(images: FloatArray, scl: npt.NDArray[Any] | None, bands: Sequence[str]) -> BoolArray:
-    seen: BoolArray = np.asarray((images > 0).all(1))  # NaN is not
+    seen: BoolArray = np.all(images > 0, axis=1)  # NaN is not
     if scl is not None:
         classes = np.nan_to_num(scl).astype(np.uint8)
-        return np.asarray(seen & scl_valid(classes, MaskConfig(), SOURCE_PIXEL), np.bool_)
+        return seen & np.asarray(scl_valid(classes, MaskConfig(), SOURCE_PIXEL), np.bool_)
     looked = images[:, [list(bands).index(band) for band in SCREEN_BANDS]]
     looked = np.where(seen[:, None], looked, np.float32(np.nan))
-    return np.asarray(seen & spectral_cloud_screen(looked, MaskConfig(), SOURCE_PIXEL), np.bool_)
+    return seen & np.asarray(spectral_cloud_screen(looked, MaskConfig(), SOURCE_PIXEL), np.bool_)
 
 
 def _series(

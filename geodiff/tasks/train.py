@@ -186,7 +186,16 @@ class Export(Callback):
 
 def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData) -> dict[str, Any]:
     """What a training that is resumed must agree on: all but how long it runs and how it is watched."""
-    free = {"steps", "minutes", "threads", "workers", "compile", "validate_every", "checkpoint_every"}
+    free = {
+        "steps",
+        "minutes",
+        "threads",
+        "workers",
+        "compile",
+        "validate_every",
+        "validate_batches",
+        "checkpoint_every",
+    }
     return {
         "model": json.loads(json.dumps(asdict(model))),
         "training": config.model_dump(mode="json", exclude=free),
@@ -237,7 +246,7 @@ def train_superres(
         module.first_step = first_step(last, module.settings)
     earlier = {"started_from": read_card(start_from)} if start_from else {}
     weights = out / "superres.safetensors"
-    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes}
+    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, "messages": data.messages}
     trainer = L.Trainer(
         max_steps=config.steps,
         accelerator="auto",

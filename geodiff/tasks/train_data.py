@@ -62,6 +62,7 @@ class TrainConfig(Settings):
         dates: how many dates a series has, drawn anew for every batch.
         real_share: share of the steps that see real series, degraded, with their own clouds (``imagery.real_series``).
         real_patch_px: side of their patches, in low-resolution pixels: real series at hand are small.
+        leave_out: names of places that are not trained on, because they cannot be read or not be registered.
         simulation: fields of ``model.simulate.SimulationConfig`` that differ from its defaults.
         precision: of the arithmetic, in Lightning's words: "32-true", or "bf16-mixed" for GPUs.
         compile: let torch compile the network; slow to start, then faster.
@@ -79,6 +80,7 @@ class TrainConfig(Settings):
     dates: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field((1, 2, 3, 4), min_length=1)
     real_share: float = Field(0.0, ge=0, le=1)
     real_patch_px: int = 16
+    leave_out: tuple[str, ...] = ()
     simulation: dict[str, Any] = Field(default={})
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -92,6 +94,7 @@ class TrainConfig(Settings):
     compile: bool = False
     workers: int = Field(0, ge=0, le=64)
     validate_every: int = 250
+    validate_batches: int = Field(8, ge=1)
     checkpoint_every: int = 100
     seed: int = 0
     threads: int = 2

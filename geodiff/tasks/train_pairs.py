@@ -8,7 +8,7 @@ through the sensor once more: true change of season, true clouds under the mask 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -138,16 +138,12 @@ def cut_window(one: RealSeries, shift_px: npt.NDArray[np.float64], times: int, s
     images = np.stack([filled(one.images[(date, slice(None), *square)]) for date in chosen])
     seen = clear.copy()
     if times > 1:
-        draw = rng.random()
-        if draw < HIDE:
-            seen[0] = False
-        elif draw < HIDE + SHADE:
-            seen[0] &= one.valid[(int(rng.choice(others)), *square)]
+        seen[0] = hide_target(clear[0], one.valid[(others, *square)], rng)
     return Window(images, clear, seen, one.days[chosen] - one.days[target], shift_px[chosen] - shift_px[target], 40.0)
 
 
 def filled(image: FloatArray) -> FloatArray:
-    """(band, y, x) where pixels of no data (0 or less in some band) take the nearest others, so that no blur spreads 0."""
+    """(band, y, x) where pixels of no data (0 or less in some band) take the nearest others: no blur spreads zeros."""
     empty = (image <= 0).any(0)
     if not empty.any() or empty.all():
         return image
@@ -156,27 +152,61 @@ def filled(image: FloatArray) -> FloatArray:
     return out
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Rotation by quarters, then a mirror."""
+
+    quarters: int
+    mirror: bool
+
+    @classmethod
+    def draw(cls, rng: _Draw) -> Turn:
+        """Any of the eight."""
+        return cls(int(rng.integers(4)), bool(rng.random() < 0.5))
+
+    def image(self, array: FloatArray) -> FloatArray:
+        """Turn (..., y, x)."""
+        out = np.rot90(array, self.quarters, (-2, -1))
+        return np.ascontiguousarray(out[..., ::-1] if self.mirror else out)
+
+    def mask(self, array: BoolArray) -> BoolArray:
+        """Turn (..., y, x)."""
+        out = np.rot90(array, self.quarters, (-2, -1))
+        return np.ascontiguousarray(out[..., ::-1] if self.mirror else out)
+
+    def shift(self, shift: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Turn displacements (..., 2) down and right."""
+        for _ in range(self.quarters):  # a quarter carries right to up, and down to right
+            shift = np.stack([-shift[..., 1], shift[..., 0]], -1)
+        return shift * [1.0, -1.0] if self.mirror else shift
+
+
 def turned(window: Window, rng: _Draw) -> Window:
     """Rotated by quarters and mirrored at random, displacements with it."""
-    turn, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
-    shift = window.shift_px
-    for _ in range(turn):  # np.rot90 carries right to up, down to right
-        shift = np.stack([-shift[:, 1], shift[:, 0]], 1)
-    if mirror:
-        shift = shift * [1, -1]
-
-    def moved(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        out = np.rot90(array, turn, (-2, -1))
-        return np.ascontiguousarray(out[..., ::-1] if mirror else out)
-
-    return Window(
-        np.asarray(moved(window.images), np.float32),
-        np.asarray(moved(window.clear), np.bool_),
-        np.asarray(moved(window.seen), np.bool_),
-        window.days,
-        shift,
-        window.pixel_m,
+    turn = Turn.draw(rng)
+    return replace(
+        window,
+        images=turn.image(window.images),
+        clear=turn.mask(window.clear),
+        seen=turn.mask(window.seen),
+        shift_px=turn.shift(window.shift_px),
     )
+
+
+def hide_target(seen: BoolArray, others: BoolArray, rng: _Draw) -> BoolArray:
+    """What the network is told of the target's pixels: at times nothing, at times what another date's clouds leave.
+
+    Args:
+        seen: (y, x) bool, clear pixels of the target.
+        others: (time, y, x) of other dates, whose clouds are borrowed.
+        rng: of the choice.
+    """
+    draw = rng.random()
+    if draw < HIDE:
+        return np.zeros_like(seen)
+    if draw < HIDE + SHADE:
+        return np.asarray(seen & others[int(rng.integers(len(others)))], np.bool_)
+    return seen
 
 
 def degrade_windows(windows: Sequence[Window], scale: int, mtf: tuple[float, ...], rng: _Draw) -> Pair:
@@ -187,13 +217,11 @@ def degrade_windows(windows: Sequence[Window], scale: int, mtf: tuple[float, ...
     valid = torch.from_numpy(np.stack([_all_of(window.seen, scale) for window in windows]))
     days = torch.from_numpy(np.stack([window.days for window in windows]).astype(np.float32))
     shift = torch.from_numpy(np.stack([window.shift_px for window in windows]).astype(np.float32)) / scale
-    limit = MAX_SHIFT_PX
     pixel = torch.tensor([window.pixel_m for window in windows], dtype=torch.float32)
     order = torch.from_numpy(rng.permutation(times))
     target = (order == 0).nonzero()[0, 0].expand(len(windows))
-    series, _ = build_series(
-        low[:, order], valid[:, order], days[:, order], shift[:, order].clamp(-limit, limit), target, pixel
-    )
+    shift = shift.clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
+    series, _ = build_series(low[:, order], valid[:, order], days[:, order], shift[:, order], target, pixel)
     clear = torch.from_numpy(np.stack([window.clear[0] for window in windows]))
     return Pair(series, truth[:, 0], clear)
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,7 +24,7 @@ from geodiff.tasks.train_pairs import RealSource
 
 DataKind = Literal["collection", "folder", "worldstrat", "synthetic"]
 
-HELD_BATCHES, HELD_SEED = 8, 777
+HELD_SEED = 777
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,8 @@ class TrainData:
         maker: of the batch of every step.
         held: batches to validate on, from ground that ``maker`` never shows.
         residual_scale: of a new model, per band (``model.images.ImageConfig``).
-        notes: what the card says of the data: ``places``, the witnesses of ``leakage.describe_ground``, ``left_out``.
+        notes: what the card says of the data: ``places`` and the witnesses of ``leakage.describe_ground``.
+        messages: what was guessed or left out: for the user, and for the card.
     """
 
     kind: DataKind
@@ -44,6 +45,7 @@ class TrainData:
     held: tuple[Fed, ...]
     residual_scale: tuple[float, ...]
     notes: Mapping[str, Any]
+    messages: tuple[str, ...] = ()
 
 
 def open_data(kind: str, root: Path | None, config: TrainConfig) -> TrainData:
@@ -83,9 +85,9 @@ def collection_data(root: Path, config: TrainConfig) -> TrainData:
     real = RealSource(found.series, config, band_mtf(config.bands), config.seed)
     maker = Mixed(data.maker, real, config.real_share, config.seed)
     names = sorted({*data.notes["places"], *(one.name.split("/")[0] for one in real.usable)})
-    left = [f"{name}: {why}" for name, why in found.left_out]
-    notes = {**data.notes, "places": names, **describe_ground([*train, *real.usable]), "left_out": left}
-    return TrainData("collection", maker, data.held, data.residual_scale, notes)
+    left = [f"left out: {name}, {why}" for name, why in found.left_out]
+    notes = {**data.notes, "places": names, **describe_ground([*train, *real.usable])}
+    return replace(data, maker=maker, notes=notes, messages=tuple(left))
 
 
 def folder_data(root: Path, config: TrainConfig) -> TrainData:
@@ -93,11 +95,9 @@ def folder_data(root: Path, config: TrainConfig) -> TrainData:
     from geodiff.imagery.folders import read_folder
 
     found = read_folder(root, bands=config.bands, scale=config.scale)
-    train, held = list(found.train), list(found.held)
-    if not held:
-        train, held = split_places(train)
-    data = from_ground("folder", train, held, config, where=str(root))
-    return TrainData("folder", data.maker, data.held, data.residual_scale, {**data.notes, "left_out": found.left_out})
+    data = from_ground("folder", found.train, found.held, config, where=str(root))
+    names = sorted({place.name for place in found.train})
+    return replace(data, notes={**data.notes, "places": names}, messages=found.messages)
 
 
 def synthetic_data(config: TrainConfig) -> TrainData:
@@ -138,7 +138,7 @@ def from_ground(
     return TrainData(
         kind,
         PatchSource(train, config, scale=config.scale, seed=config.seed),
-        tuple(fixed.batch(step) for step in range(HELD_BATCHES)),
+        tuple(fixed.batch(step) for step in range(config.validate_batches)),
         residual_scales(train, config, band_mtf(config.bands)),
         {"places": names, **(describe_ground(train) if describe else {})},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from geodiff.schema import UsageError
@@ -21,6 +22,7 @@ def start_training(
     *,
     start_from: Path | None = None,
     resume: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a network; returns the path of its weights.
 
@@ -32,6 +34,7 @@ def start_training(
         config: of the training.
         start_from: weights to begin with.
         resume: go on from where an earlier training in ``out`` stopped.
+        tell: is given a line for what was guessed about the data or left out.
 
     Raises:
         UsageError: an unknown network, or an option that it does not have.
@@ -39,10 +42,14 @@ def start_training(
     """
     if network not in NETWORKS:
         raise UsageError(f"--network {network}: choose among {', '.join(NETWORKS)}")
-    if network == "denoiser":
-        return train_superres(open_data(kind, root, config), out, config, start_from=start_from, resume=resume)
-    if start_from is not None:
+    if network != "denoiser" and start_from is not None:
         raise UsageError(f"--start-from is for the denoiser; {network} starts anew")
+    data = open_data(kind, root, config)
+    if tell:
+        for message in data.messages:
+            tell(message)
+    if network == "denoiser":
+        return train_superres(data, out, config, start_from=start_from, resume=resume)
     from geodiff.tasks.train_networks import train_network
 
-    return train_network(network, open_data(kind, root, config), out, config)
+    return train_network(network, data, out, config)
