@@ -1,21 +1,36 @@
-"""Models by name: those of the catalogue, files of a user, and the classical baselines."""
+"""Models by name: those of the catalogue, files of a user, networks of others, and the classical baselines."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pystac
 
-from geodiff.config import catalogs_dir
+from geodiff.config import catalogs_dir, config_hash
+from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver, MedianResolver
-from geodiff.model.checkpoint import load_checkpoint, read_card
+from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
+from geodiff.model.networks import KINDS, kind_of, network_resolver
+from geodiff.model.plugin import load_plugin
+from geodiff.model.plugin_config import plugin_files
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
 DEFAULT_MODEL = "s2x4"
-BASELINES = ("bicubic", "median")
+BASELINES: Mapping[str, Callable[[tuple[str, ...]], Resolver]] = {
+    "bicubic": BicubicResolver,
+    "median": MedianResolver,
+    "shift-and-add": BackProjectionResolver,
+}
+"""Resolvers of any bands that nothing was trained for."""
+
+ALL_KINDS = (KIND, *(kind.name for kind in KINDS.values()))
+"""Of checkpoints that ``--model`` takes."""
+
+PLUGIN_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -24,13 +39,29 @@ class ModelRef:
 
     Attributes:
         name: for reports.
-        weights: path of the .safetensors; None for a baseline.
+        weights: path of the .safetensors; None for a baseline and for a plugin.
         item: path of its STAC item; None where it has none.
+        plugin: path of the YAML of somebody else's network; None for our own.
     """
 
     name: str
     weights: Path | None
     item: Path | None
+    plugin: Path | None = None
+
+    def sha256(self) -> str | None:
+        """What decides its values, as a hash of files: of the weights, or of a plugin's; None for a baseline.
+
+        Raises:
+            GeodiffError: a file that a plugin names is missing.
+        """
+        if self.plugin is None:
+            return digest(self.weights) if self.weights else None
+        files = plugin_files(self.plugin)
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing:
+            raise GeodiffError(f"{self.plugin} names {missing}, which is not there")
+        return digest(files[0]) if len(files) == 1 else config_hash([digest(file) for file in files])
 
 
 def models_dir() -> Path:
@@ -44,7 +75,10 @@ def known_models() -> list[str]:
 
 
 def find_model(name: str) -> ModelRef:
-    """Find a model by the name of a shipped one, ``bicubic``, ``median``, or the path of weights or of a STAC item.
+    """Find a model by the name of a shipped one or of a baseline, or by the path of a file.
+
+    A file is weights (.safetensors with its .json), a STAC item (.json), or the YAML of a plugin, whose factory runs
+    other people's code: only a local path that the user gives leads to one.
 
     Raises:
         UsageError: no such model; the message lists the known ones.
@@ -56,9 +90,12 @@ def find_model(name: str) -> ModelRef:
     path = shipped if "/" not in name and shipped.is_file() else Path(name).expanduser()
     if path.suffix == ".json" and path.is_file():
         return ModelRef(path.stem, _weights_of(path), path)
+    if path.suffix in PLUGIN_SUFFIXES and path.is_file():
+        return ModelRef(path.stem, None, None, path.resolve())
     if path.is_file():
         return ModelRef(path.stem, path, None)
-    raise UsageError(f"no model {name!r}: give a .safetensors file, a STAC item, or one of {', '.join(known_models())}")
+    known = ", ".join(known_models())
+    raise UsageError(f"no model {name!r}: give a .safetensors file, a STAC item, a plugin's .yaml, or one of {known}")
 
 
 def _weights_of(path: Path) -> Path:
@@ -74,9 +111,17 @@ def _weights_of(path: Path) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _loaded(weights: Path, name: str, passes: int, stamp: int) -> DiffusionResolver:
+def _loaded(weights: Path, name: str, passes: int, stamp: int) -> Resolver:
+    check_weights(weights)
+    if kind_of(read_card(weights, ALL_KINDS)) is not None:
+        return network_resolver(weights, name)
     model, card = load_checkpoint(weights)
     return DiffusionResolver.calibrated(name, model, card, passes=passes)
+
+
+@lru_cache(maxsize=4)
+def _plugged(plugin: Path, bands: tuple[str, ...], sha256: str | None) -> Resolver:
+    return load_plugin(plugin, bands)
 
 
 def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BANDS_10M) -> Resolver:
@@ -84,15 +129,17 @@ def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BA
 
     Args:
         ref: from ``find_model``.
-        passes: evaluations of the denoiser per member.
-        bands: that a baseline is to restore; the bands of a trained model are its own.
+        passes: evaluations of the denoiser per member; those of other networks stand in their cards.
+        bands: that a baseline or a plugin is to restore; the bands of a trained model are its own.
 
     Raises:
-        GeodiffError: the weights are missing, corrupt, a pickle, or of another model.
-        UsageError: bands that the model was not trained on.
+        GeodiffError: the weights are missing, corrupt, a pickle, or of another model; a plugin fails.
+        UsageError: bands that the model was not trained on, or that a plugin needs besides.
     """
+    if ref.plugin is not None:
+        return _plugged(ref.plugin, bands, ref.sha256())
     if ref.weights is None:
-        return BicubicResolver(bands) if ref.name == "bicubic" else MedianResolver(bands)
+        return BASELINES[ref.name](bands)
     stamp = ref.weights.stat().st_mtime_ns if ref.weights.is_file() else 0
     resolver = _loaded(ref.weights, ref.name, passes, stamp)
     missing = [band for band in bands if band not in resolver.bands]
@@ -133,7 +180,7 @@ def describe_models() -> list[ModelRow]:
 def _describe(ref: ModelRef) -> ModelRow:
     if ref.weights is None:
         return ModelRow(ref.name, load_resolver(ref).scale, (), 0, {})
-    card = read_card(ref.weights)
+    card = read_card(ref.weights, ALL_KINDS)
     config = card.get("config", {})
     figures = card.get("figures") or (card.get("history") or [{}])[-1]
     numbers = {str(key): float(value) for key, value in figures.items() if isinstance(value, int | float)}
