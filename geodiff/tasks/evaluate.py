@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +23,13 @@ from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_models import REFERENCE, Contender, needed_bands, scored_bands
 from geodiff.tasks.evaluate_restore import Ensemble, restore_case
 from geodiff.tasks.evaluate_score import score_case
-from geodiff.tasks.evaluate_sources import DataDescription, OpenedSite, Request, Site
+from geodiff.tasks.evaluate_sources import DataDescription, Request, Site
 from geodiff.tasks.evaluate_summary import Bootstrap, breakdowns, differences, model_summary, select
 from geodiff.tasks.job import Progress
 from geodiff.tasks.leakage import Evidence, refuse_training_ground, witnesses
 from geodiff.version import __version__
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Of the report and of the records: a change of either makes results of before count no more."""
@@ -125,9 +128,7 @@ def evaluate(
     left_out: list[tuple[str, str]] = []
     for number, site in enumerate(chosen):
         progress("places", number, len(chosen))
-        opened = site.open(request)
-        refuse_all(contenders, opened.evidence())
-        scene = _scene(opened, site.name, left_out)
+        scene = _scene(site, request, contenders, left_out)
         if scene is not None:
             records += _score_scene(scene, contenders, ledger, settings, workers=limits.workers, progress=progress)
     progress("places", len(chosen), len(chosen))
@@ -147,14 +148,23 @@ def refuse_all(contenders: Sequence[Contender], evidence: Evidence) -> None:
         refuse_training_ground(contender.card, evidence, model=contender.name)
 
 
-def _scene(opened: OpenedSite, name: str, left_out: list[tuple[str, str]]) -> Scene | None:
-    """A place that has nothing to compare with is told of, and the others go on."""
+def _scene(
+    site: Site, request: Request, contenders: Sequence[Contender], left_out: list[tuple[str, str]]
+) -> Scene | None:
+    """A place that cannot be read or has nothing to compare with is told of, and the others go on.
+
+    Raises:
+        UsageError: a model was trained on it.
+    """
     try:
+        opened = site.open(request)
+        refuse_all(contenders, opened.evidence())
         return opened.scene()
     except UsageError:
         raise
     except GeodiffError as error:
-        left_out.append((name, str(error)))
+        log.warning("place %s is left out: %s", site.name, error)
+        left_out.append((site.name, str(error)))
         return None
 
 

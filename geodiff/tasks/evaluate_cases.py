@@ -18,12 +18,10 @@ from scipy import ndimage
 from geodiff.rng import generator
 from geodiff.schema import TIME, VALID, BoolArray, FloatArray, X, Y
 from geodiff.tasks.targets import Target, days_of
+from geodiff.tasks.wald import CLEAR, filled
 
 USABLE = 0.05
 """Dates that show a smaller share of a place are not offered to a model."""
-
-CLEAR = 0.9
-"""Dates that are at least this clear are restored and scored."""
 
 COVER = (0.3, 0.6)
 """Share of the target that a synthetic cloud hides."""
@@ -229,15 +227,6 @@ def _single(
     low.values[0] = filled(low.values[0], seen)
     low = low.assign_coords({VALID: ((TIME, Y, X), np.ones_like(seen)[None])})
     return low, Target(target.day, None if target.index is None else 0, (0,)), masked
-
-
-def filled(image: FloatArray, valid: BoolArray) -> FloatArray:
-    """Invalid pixels of (band, y, x) take the value of the nearest valid one."""
-    if valid.all() or not valid.any():
-        return np.nan_to_num(image)
-    rows, cols = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    nearest: FloatArray = image[:, rows, cols]
-    return nearest
 
 
 def _by_distance(scene: Scene, target: Target, seed: int) -> list[int]:

@@ -26,6 +26,8 @@ MAX_SIDE_PX = 768
 
 _NAMES = {TIME: ("t", "timestamp", "date"), BAND: ("bands",), Y: ("lat", "latitude"), X: ("lon", "longitude")}
 _DN = 1e-4
+_SATURATED = 30_000
+"""Digital numbers beyond any reflectance: a mark for no data, such as 32767 or 65535."""
 
 
 def is_cube(path: Path) -> bool:
@@ -67,9 +69,10 @@ def read_cube(path: Path, bands: Sequence[str]) -> xr.DataArray:
 
 def _opened(path: Path) -> xr.Dataset:
     if path.suffix == ".zarr":
-        opened: xr.Dataset = xr.open_zarr(path, chunks=None)
+        opened: xr.Dataset = xr.open_zarr(path, chunks=None, mask_and_scale=False)
         return opened
-    return xr.open_dataset(path)
+    # Fill values that do not fit their type, as some archives write them, would stop the decoding: see ``_numbers``.
+    return xr.open_dataset(path, mask_and_scale=False)
 
 
 def _renamed(data: xr.Dataset) -> xr.Dataset:
@@ -122,16 +125,22 @@ def middle(size: int) -> slice:
 
 def _numbers(cube: xr.DataArray) -> FloatArray:
     """Reflectance 0-1; NaN where there is none."""
-    stored = np.dtype(cube.encoding.get("dtype", cube.dtype))
-    values: FloatArray = cube.values.astype(np.float32)
-    if np.issubdtype(cube.dtype, np.integer) or (
-        np.issubdtype(stored, np.integer) and "scale_factor" not in cube.encoding
-    ):
-        empty = (values <= 0).all(1, keepdims=True) | (values < 0).any(1, keepdims=True)
-        return np.where(empty, np.nan, values * np.float32(_DN)).astype(np.float32)
-    finite = values[np.isfinite(values)]
-    # Real numbers of some thousands are digital numbers that somebody converted without scaling.
-    return values * np.float32(_DN) if finite.size and np.median(finite) > 2.0 else values
+    stored, told = cube.values, cube.attrs
+    values: FloatArray = stored.astype(np.float32)
+    whole = np.issubdtype(stored.dtype, np.integer)
+    missing = np.zeros(values.shape, np.bool_)
+    for key in ("_FillValue", "missing_value"):
+        if key in told:
+            missing |= values == np.float32(np.ravel(told[key])[0])
+    if whole:
+        missing |= (values <= 0).all(1, keepdims=True) | ((values < 0) | (values > _SATURATED)).any(1, keepdims=True)
+    if "scale_factor" in told or "add_offset" in told:
+        values = values * np.float32(told.get("scale_factor", 1.0)) + np.float32(told.get("add_offset", 0.0))
+    finite = values[np.isfinite(values) & ~missing]
+    # Numbers of some thousands are digital numbers, or were converted from them without scaling.
+    if (whole and "scale_factor" not in told) or (finite.size and np.median(finite) > 2.0):
+        values = values * np.float32(_DN)
+    return np.where(missing, np.float32("nan"), values).astype(np.float32)
 
 
 def _crs(data: xr.Dataset, path: Path) -> Any:

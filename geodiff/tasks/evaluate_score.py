@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from statistics import NormalDist
 from typing import Any
 
@@ -15,12 +15,14 @@ from geodiff.metrics.ensemble import fair_crps, interval_coverage, rank_histogra
 from geodiff.metrics.fidelity import cpsnr, cssim, spectral_angle_deg
 from geodiff.metrics.opensr import correctness
 from geodiff.metrics.spectrum import clear_square, edge_fidelity, radial_power, spectrum_gap_db
+from geodiff.model.perceptual import Lpips, load_lpips, lpips_weights, perceptual_distance
 from geodiff.schema import BoolArray, FloatArray
 from geodiff.sensor import band_mtf
-from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase, filled
+from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase
 from geodiff.tasks.evaluate_ledger import Record
 from geodiff.tasks.evaluate_restore import Ensemble
-from geodiff.tasks.wald import CUT_PX
+from geodiff.tasks.pictures import true_colour
+from geodiff.tasks.wald import CUT_PX, filled
 
 LEVELS = (0.5, 0.8, 0.9)
 """Levels of the intervals whose coverage is reported."""
@@ -53,7 +55,7 @@ def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...],
         values |= _angles(case, found.mean, seen, bands, scale)
         full = region == "all" and case.scenario in WITH_MEMBERS
         if full:
-            values |= _whole(case, found, seen, scale)
+            values |= _whole(case, found, seen, scale) | _perceived(case, found.mean, seen, bands)
             record["spectrum"] = _spectrum(case, found, seen)
         if len(found.members):
             record["rank_histogram"] = _ranks(case, found, seen)
@@ -117,6 +119,25 @@ def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -
             continue
         values |= {f"{name}_gap_db": gap.largest_db, f"{name}_bias_db": gap.mean_db}
     return values | _correctness(case, found.mean, seen, scale)
+
+
+@lru_cache(maxsize=1)
+def _lpips() -> Lpips | None:
+    """The perceptual metric, for whoever has its weights."""
+    return load_lpips() if lpips_weights() else None
+
+
+def _perceived(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: tuple[str, ...]) -> Values:
+    model = _lpips()
+    if model is None:
+        return {}
+    first, second, third = true_colour(bands)
+
+    def distance() -> float:
+        part = (slice(None), *clear_square(seen))
+        return perceptual_distance(model, mean[part], case.truth[part], rgb=(first, second, third))
+
+    return {"lpips": _or_none(distance)}
 
 
 def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, scale: int) -> Values:

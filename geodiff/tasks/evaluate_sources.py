@@ -16,11 +16,11 @@ from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
 from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError, X, Y
-from geodiff.tasks.evaluate_cases import CLEAR, Scene, Truth
+from geodiff.tasks.evaluate_cases import Scene, Truth
 from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, read_cube, read_scenes
 from geodiff.tasks.leakage import Evidence, image_digests
 from geodiff.tasks.targets import Target, choose_targets, days_of
-from geodiff.tasks.wald import CUT_PX, degrade_cube
+from geodiff.tasks.wald import CLEAR, CUT_PX, degrade_cube
 
 DIGEST_BAND = "B04"
 PATH_PARTS = 3

@@ -44,6 +44,9 @@ DETAILS = (
 )
 COMPARED = ("cpsnr_db", "cssim", "sam_deg", "crps", "edge_fidelity", "hallucination", "lpips")
 
+UP_TO = 0.8
+"""Share of Nyquist's frequency up to which the power of a spectrum is judged."""
+
 CLOUD_EDGES = (0.0, 0.1, 0.3, 0.45, 0.6, 1.0)
 DAY_EDGES = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0, float("inf"))
 
@@ -141,13 +144,19 @@ def rank_sum(records: Sequence[Record]) -> list[int] | None:
 
 
 def mean_spectrum(records: Sequence[Record]) -> dict[str, Any] | None:
-    """Spectra in decibels averaged over the cases; None where no case has one."""
+    """Spectra in decibels averaged over the cases, and their largest gap to the truth up to 0.8 of Nyquist's frequency.
+
+    None where no case has one.
+    """
     found = [record["spectrum"] for record in records if record.get("spectrum")]
     if not found:
         return None
     names = [name for name in ("truth", "mean", "member") if all(name in spectrum for spectrum in found)]
     means = {name: np.mean([spectrum[name] for spectrum in found], axis=0) for name in names}
-    told = {name: [round(float(value), 3) for value in values] for name, values in means.items()}
+    told: dict[str, Any] = {name: [round(float(v), 3) for v in values] for name, values in means.items()}
+    counted = np.asarray(found[0]["frequency"]) <= UP_TO
+    for name in names[1:]:
+        told[f"{name}_gap_db"] = round(float(np.abs(means[name] - means["truth"])[counted].max()), 3)
     return {"frequency": found[0]["frequency"], **told}
 
 

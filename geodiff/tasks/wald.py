@@ -68,13 +68,13 @@ class WaldResult:
         return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 
-def _filled(image: FloatArray, valid: BoolArray) -> FloatArray:
-    """Invalid pixels take the value of the nearest valid one, so that the blur spreads nothing invented."""
+def filled(image: FloatArray, valid: BoolArray) -> FloatArray:
+    """Invalid pixels of (band, y, x) become the nearest valid one, so that a blur spreads nothing invented."""
     if valid.all() or not valid.any():
         return np.nan_to_num(image)
     rows, cols = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    filled: FloatArray = image[:, rows, cols]
-    return filled
+    nearest: FloatArray = image[:, rows, cols]
+    return nearest
 
 
 def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
@@ -95,7 +95,7 @@ def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
     full = cube.isel({Y: slice(0, rows * scale), X: slice(0, cols * scale)}).transpose(*CUBE_DIMS).compute()
     valid: BoolArray = np.asarray(full[VALID].values)
     mtf = band_mtf(tuple(str(band) for band in full[BAND].values))
-    low = np.stack([degrade(_filled(image, seen), scale, mtf) for image, seen in zip(full.values, valid, strict=True)])
+    low = np.stack([degrade(filled(image, seen), scale, mtf) for image, seen in zip(full.values, valid, strict=True)])
     blocks = valid.reshape(len(valid), rows, scale, cols, scale)
     seen: BoolArray = np.asarray(blocks.all((2, 4)), np.bool_)
     coarse = xr.DataArray(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from geodiff.cli import app
@@ -33,6 +34,7 @@ from geodiff.tasks.evaluate import (
     write_report,
 )
 from geodiff.tasks.evaluate_cases import COVER, EvaluationCase, Scenario, Scene, cloud_mask
+from geodiff.tasks.evaluate_cubes import read_cube
 from geodiff.tasks.evaluate_models import Contender, check_contenders
 from geodiff.tasks.evaluate_restore import restore_case
 from geodiff.tasks.evaluate_sources import Site, find_sites
@@ -314,6 +316,53 @@ def test_a_place_without_a_clear_date_is_told(data: Path, tmp_path: Path) -> Non
     assert "clear" in found.left_out[0][1]
     with pytest.raises(GeodiffError, match="nothing could be scored"):
         run(tmp_path / "data" / "cloudy.nc", [bicubic()], tmp_path / "none", EvaluateSettings(ensemble=0))
+
+
+def test_worldstrat_is_scored_against_its_high_resolution(tmp_path: Path) -> None:
+    from geodiff.testing.worldstrat import AOIS, WorldStratSpec, make_worldstrat
+
+    parts = {AOIS[4]: "test"}
+    make_worldstrat(tmp_path / "ws", WorldStratSpec(aois=AOIS[3:5], parts=parts, levels=("L2A",), angles=False))
+    settings = EvaluateSettings(ensemble=0, scenarios=(Scenario.OBSERVED, Scenario.HIDDEN))
+    contenders = [bicubic()]
+    sites, told = find_sites([tmp_path / "ws"], request_for(contenders, Limits()))
+    assert told[0].kind == "WorldStrat"
+    assert [site.name for site in sites] == [AOIS[4]]
+    found = evaluate(contenders, sites, tmp_path / "out", settings, limits=Limits(), progress=quiet)
+    scores = {r["scenario"]: r["values"]["cpsnr_db"] for r in found.records}
+    assert set(scores) == {"observed", "hidden"}
+    assert 20 < scores["hidden"] < scores["observed"] + 1
+    seen = tiny("seen", {"training_places": [AOIS[4]]})
+    with pytest.raises(UsageError, match="was seen in the training of model seen"):
+        evaluate([bicubic(), seen], sites, tmp_path / "no", settings, limits=Limits(), progress=quiet)
+
+
+def test_cubes_come_in_many_forms(data: Path, tmp_path: Path) -> None:
+    wanted = series_cube(small_series(seed=1))
+    numbers = (wanted.where(wanted[VALID], 0) * 1e4).round().astype(np.int16)
+    layers = {f"S2-L2A-{band}": numbers.sel(band=band).drop_vars(["band", "valid"]) for band in BANDS_10M}
+    classes = np.full(wanted[VALID].shape, 4, np.uint8)
+    classes[0, :20] = 9
+    split = xr.Dataset(layers).rename(time="t")
+    split["SCL"] = (("t", "y", "x"), classes)
+    split.to_netcdf(tmp_path / "layers.nc")
+    found = read_cube(tmp_path / "layers.nc", BANDS_10M)
+    assert not found[VALID].values[0, :20].any()
+    assert found[VALID].values[1:].all()
+    seen = found[VALID].values[:, None].repeat(4, 1)
+    np.testing.assert_allclose(found.values[seen], wanted.values[seen], atol=6e-5)
+    assert np.isnan(found.values[~seen]).all()
+    north = read_cube(data / "north.nc", BANDS_10M)
+    np.testing.assert_array_equal(north.values, wanted.values)
+    with pytest.raises(GeodiffError, match="no band B11"):
+        read_cube(data / "north.nc", ("B11",))
+    bare = wanted.drop_vars("spatial_ref").to_dataset().reset_coords(VALID)
+    bare.to_netcdf(tmp_path / "bare.nc")
+    with pytest.raises(GeodiffError, match="states no CRS"):
+        read_cube(tmp_path / "bare.nc", BANDS_10M)
+    (tmp_path / "broken.nc").write_bytes(b"CDF nothing")
+    with pytest.raises(GeodiffError, match=r"broken.nc cannot be read"):
+        read_cube(tmp_path / "broken.nc", BANDS_10M)
 
 
 def test_models_that_cannot_stand_side_by_side(data: Path) -> None:
