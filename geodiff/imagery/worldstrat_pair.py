@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from geodiff.imagery.worldstrat_layout import HR_PIXEL_M
-from geodiff.imagery.worldstrat_register import (
-    HrTransform,
-    changed_pixels,
-    find_shift,
-    match_band,
-    see_as,
-)
+from geodiff.imagery.worldstrat_radiometry import Line, changed_pixels, match_band
+from geodiff.imagery.worldstrat_register import HrTransform, Shift, find_shift, see_as
 from geodiff.imagery.worldstrat_resample import reached, resample
 from geodiff.schema import BANDS_10M, BoolArray, FloatArray, GeodiffError
 
 CLEAR_ENOUGH = 0.3
 """Share of clear pixels that a date needs to be registered to."""
+
+MARGIN_PX = 2
+"""Low-resolution pixels that the sensor's point spread function reaches."""
 
 EXTENT_SLACK = 0.08
 """By how much the high-resolution pixel may differ from its nominal side: beyond, the images show different boxes.
@@ -71,14 +70,18 @@ def match_high(
     covered = np.asarray((high != 0).any(axis=0))
     filled = np.where(covered, high, high[:, covered].mean(axis=1)[:, None, None] if covered.any() else np.float32(0))
     low = np.where(valid, low, np.float32(0))
-    shift = find_shift(filled, covered, low, valid, BANDS_10M)
+    found = _align(filled, covered, low, valid)
+    if found.changed.any():
+        # A cloud has edges that are stronger than those of the ground: again, without it.
+        changed = ndimage.binary_dilation(found.changed, iterations=MARGIN_PX)
+        again = _align(filled, covered, low, valid & ~changed)
+        found = again if again.shift.trusted else found
+    shift, lines = found.shift, found.lines
     moved = shift.shift_px[0] * ratio[0], shift.shift_px[1] * ratio[1]
-    seen = see_as(filled, shape, BANDS_10M, shift.shift_px)
     inside = reached(covered, shape, moved)
     use = inside & valid
-    lines = [match_band(seen[i], low[i], use) for i in range(len(BANDS_10M))]
-    gains, offsets = (_column([getattr(line, name) for line in lines]) for name in ("gain", "offset"))
-    changed = changed_pixels(gains * seen + offsets, low, use)
+    gains, offsets = _columns(lines)
+    changed = changed_pixels(gains * found.seen + offsets, low, use)
     transform = HrTransform(
         aoi=about["aoi"],
         kind=about["kind"],
@@ -103,6 +106,29 @@ def match_high(
     return Matched(truth.astype(np.float32), inside & ~changed, transform)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Aligned:
+    """A registration, the degraded image (4, y, x) in its place, the line of each band, and what has changed."""
+
+    shift: Shift
+    seen: FloatArray
+    lines: tuple[Line, ...]
+    changed: BoolArray
+
+
+def _align(filled: FloatArray, covered: BoolArray, low: FloatArray, valid: BoolArray) -> _Aligned:
+    shape = (low.shape[-2], low.shape[-1])
+    shift = find_shift(filled, covered, low, valid, BANDS_10M)
+    down, right = (px * high / size for px, high, size in zip(shift.shift_px, filled.shape[-2:], shape, strict=True))
+    seen = see_as(filled, shape, BANDS_10M, shift.shift_px)
+    use = reached(covered, shape, (down, right)) & valid
+    # The point spread function reaches beyond the border of the image, where nothing is known.
+    inner = ndimage.binary_erosion(use, iterations=MARGIN_PX)
+    lines = tuple(match_band(seen[i], low[i], inner) for i in range(len(BANDS_10M)))
+    gains, offsets = _columns(lines)
+    return _Aligned(shift, seen, lines, changed_pixels(gains * seen + offsets, low, use))
+
+
 def _ratio(
     high: FloatArray, shape: tuple[int, int], about: Mapping[str, str], pixel_m: tuple[float, float]
 ) -> tuple[float, float]:
@@ -117,5 +143,7 @@ def _ratio(
     return ratio
 
 
-def _column(values: list[float]) -> npt.NDArray[np.float32]:
-    return np.array(values, np.float32)[:, None, None]
+def _columns(lines: Sequence[Line]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gains and offsets, (band, 1, 1) float32."""
+    gains, offsets = (np.array(v, np.float32) for v in ([a.gain for a in lines], [a.offset for a in lines]))
+    return gains[:, None, None], offsets[:, None, None]

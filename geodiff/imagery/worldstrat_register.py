@@ -3,9 +3,9 @@
 Both images of a WorldStrat place were ordered over one box, so that the ratio of their pixels, row by row and column by
 column, is the ratio of their sizes (1054 / 158 = 6.67). What is left is a translation of a fraction of a pixel, and
 another sensor's, another atmosphere's radiometry. The translation is found by phase correlation of the low-resolution
-image with the high-resolution one as Sentinel-2 would see it, again and again with what was found so far removed, so
-that the last correction is near zero and its size says how well the loop has settled. Then each band is matched by a
-straight line whose fit ignores what has changed between the dates.
+image with the high-resolution one as Sentinel-2 would see it, and refined by least squares on its gradient inside the
+pixels that both show, again and again with what was found so far removed, so
+that the last correction is near zero and its size says how well the loop has settled.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from geodiff.sensor import band_mtf, degrade
 DEGRADE_SCALE: Final = 4
 """Lattice on which the sensor model sees the high resolution: 2.5 m under 10 m, any whole number would do."""
 
-ROUNDS = 5
-SETTLED_PX = 0.01
-UPSAMPLE = 100
+ROUNDS, FINE_ROUNDS = 3, 8
+SETTLED_PX = 0.002
+UPSAMPLE = 50
+OUTLIER = 4.0
 DETAIL_PX, CLIP = 3.0, 3.0
 MAX_SHIFT_PX = 8.0
 MIN_CORRELATION = 0.15
 MIN_PIXELS = 256
-FIT_ROUNDS, FIT_CUT = 20, 4.685  # Tukey's biweight, 95 % efficient (Huber 1981, Robust Statistics)
-MIN_SPREAD = 2e-3  # reflectance; a band that varies less cannot tell its gain
-CHANGED, CHANGED_DEVIATIONS = 0.08, 8.0
 VISIBLE: Final = ("B02", "B03", "B04")
+
+Pixels = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +143,23 @@ def find_shift(
     chosen = [index for index, band in enumerate(bands) if band in VISIBLE] or list(range(len(bands)))
     names = ("B03",)
     shape = (valid.shape[0], valid.shape[1])
-    target = _detail(_gray(low, chosen, valid), valid)
+    target = _gray(low, chosen, valid)
     gray = _gray(high, chosen, covered)[None]
     ratio = gray.shape[-2] / shape[0], gray.shape[-1] / shape[1]
     shift, step, match = np.zeros(2), np.full(2, np.inf), 0.0
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS + FINE_ROUNDS):
         now = (float(shift[0]), float(shift[1]))
         seen = reached(covered, shape, (now[0] * ratio[0], now[1] * ratio[1])) & valid
         if seen.sum() < MIN_PIXELS:
             return Shift((0.0, 0.0), 0.0, 0.0, trusted=False)
-        moving = _detail(see_as(gray, shape, names, now)[0], seen)
-        step, match = _correlate(target, moving)
-        if np.abs(step).max() < SETTLED_PX or np.abs(shift + step).max() > MAX_SHIFT_PX:
-            break
+        # One mask for both: the borders of unequal masks would be taken for content.
+        fixed, moving = _detail(target, seen), _detail(see_as(gray, shape, names, now)[0], seen)
+        match = _match(fixed, moving)
+        step = _correlate(fixed, moving) if number < ROUNDS else _refine(fixed, moving, seen)
         shift = shift + step
-    trusted = bool(match >= MIN_CORRELATION and np.abs(shift + step).max() <= MAX_SHIFT_PX)
+        if np.abs(shift).max() > MAX_SHIFT_PX or (number >= ROUNDS and np.abs(step).max() < SETTLED_PX):
+            break
+    trusted = bool(match >= MIN_CORRELATION and np.abs(shift).max() <= MAX_SHIFT_PX)
     found = (float(shift[0]), float(shift[1])) if trusted else (0.0, 0.0)
     return Shift(found, float(np.hypot(*step)), match, trusted)
 
@@ -180,84 +182,41 @@ def _detail(image: FloatArray, valid: BoolArray) -> FloatArray:
     return np.clip(detail / spread, -CLIP, CLIP).astype(np.float32)
 
 
-def _correlate(target: FloatArray, moving: FloatArray) -> tuple[npt.NDArray[np.float64], float]:
-    """Displacement of ``moving`` (down, right) in pixels, and the correlation of both as they lie."""
+def _match(fixed: FloatArray, moving: FloatArray) -> float:
+    """Correlation of two details as they lie."""
+    power = float((fixed * fixed).sum(dtype=np.float64) * (moving * moving).sum(dtype=np.float64))
+    return float((fixed * moving).sum(dtype=np.float64)) / float(np.sqrt(power)) if power > 0 else 0.0
+
+
+def _correlate(fixed: FloatArray, moving: FloatArray) -> Pixels:
+    """Displacement of ``moving`` (down, right) in pixels: the peak of the correlation of both."""
     from scipy.signal.windows import tukey
     from skimage.registration import phase_cross_correlation
 
-    seen = (target != 0) & (moving != 0)
-    if not seen.any():
-        return np.zeros(2), 0.0
-    taper = np.outer(*(tukey(size, 0.3) for size in target.shape))
+    if not fixed.any() or not moving.any():
+        return np.zeros(2)
+    taper = np.outer(*(tukey(size, 0.3) for size in fixed.shape))
     # The spectrum is not whitened: beyond the sensor's MTF there is little but noise.
     back, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
-        target * taper, moving * taper, upsample_factor=UPSAMPLE, normalization=None
+        fixed * taper, moving * taper, upsample_factor=UPSAMPLE, normalization=None
     )
-    a, b = target[seen].astype(np.float64), moving[seen].astype(np.float64)
-    return -np.asarray(back, np.float64), float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+    return -np.asarray(back, np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """``gain * x + offset`` for one band, with how well it fits; see ``HrTransform``."""
+def _refine(fixed: FloatArray, moving: FloatArray, seen: BoolArray) -> Pixels:
+    """The rest of the displacement, where it is small: least squares on the gradient (Lucas and Kanade 1981, IJCAI).
 
-    gain: float
-    offset: float
-    residual: float
-    fitted: bool
-
-
-def match_band(seen: FloatArray, low: FloatArray, use: BoolArray) -> Line:
-    """The robust straight line from one band to another, both (y, x), over the pixels ``use``.
-
-    Iteratively reweighted least squares with Tukey's biweight: what changed between the dates weighs nothing.
+    The correlation's peak is drawn to zero by the borders of the mask, which do not move with the content; gradients
+    inside of it know nothing of its border. Pixels that fit badly, as what has changed, weigh nothing.
     """
-    x, y = seen[use].astype(np.float64), low[use].astype(np.float64)
-    if len(x) < 8 or x.std() < MIN_SPREAD or y.std() < MIN_SPREAD:
-        return _offset_only(x, y)
-    gain, offset = float(y.std() / x.std()), 0.0
-    offset = float(np.median(y - gain * x))
-    for _ in range(FIT_ROUNDS):
-        rest = y - gain * x - offset
-        cut = FIT_CUT * max(1.4826 * float(np.median(np.abs(rest))), 1e-5)
-        weight = np.where(np.abs(rest) < cut, (1 - (rest / cut) ** 2) ** 2, 0.0)
-        before = gain
-        mx, my = np.average(x, weights=weight), np.average(y, weights=weight)
-        spread = float((weight * (x - mx) ** 2).sum())
-        if spread <= 0:
-            return _offset_only(x, y)
-        gain = float((weight * (x - mx) * (y - my)).sum()) / spread
-        offset = float(my - gain * mx)
-        if abs(gain - before) < 1e-6:
-            break
-    rest = y - gain * x - offset
-    kept = np.abs(rest) < FIT_CUT * max(1.4826 * float(np.median(np.abs(rest))), 1e-5)
-    if not 0.1 < gain < 10:
-        return _offset_only(x, y)
-    return Line(gain, offset, float(np.sqrt((rest[kept] ** 2).mean())), fitted=True)
-
-
-def _offset_only(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Line:
-    if not len(x):
-        return Line(1.0, 0.0, 0.0, fitted=False)
-    offset = float(np.median(y - x))
-    return Line(1.0, offset, float(np.sqrt(((y - x - offset) ** 2).mean())), fitted=False)
-
-
-def changed_pixels(matched: FloatArray, low: FloatArray, use: BoolArray) -> BoolArray:
-    """Where the matched image and the reference show different things: more than three pixels wide, all bands meant.
-
-    Args:
-        matched: (band, y, x) float32, degraded and matched.
-        low: (band, y, x) float32.
-        use: (y, x) bool.
-
-    Returns:
-        (y, x) bool; a difference counts beyond 0.08 reflectance and eight robust standard deviations.
-    """
-    difference = np.where(use, np.abs(matched - low).mean(axis=0), np.float32(0))
-    if not use.any():
-        return np.zeros(use.shape, np.bool_)
-    limit = max(CHANGED, CHANGED_DEVIATIONS * 1.4826 * float(np.median(difference[use])))
-    core = ndimage.binary_opening(difference > limit, np.ones((3, 3)))
-    return np.asarray(ndimage.binary_dilation(core, np.ones((3, 3))) if core.any() else core)
+    inner = ndimage.binary_erosion(seen, iterations=2)
+    if inner.sum() < MIN_PIXELS // 2 or not moving.any():
+        return np.zeros(2)
+    down, right = np.gradient(moving)
+    columns = np.stack([a[inner] for a in (down, right, moving)], axis=1).astype(np.float64)
+    wanted = fixed[inner].astype(np.float64)
+    rest = wanted - columns[:, 2] * float(wanted @ columns[:, 2]) / max(float(columns[:, 2] @ columns[:, 2]), 1e-9)
+    weight = np.abs(rest) <= OUTLIER * max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
+    solved, *_ = np.linalg.lstsq(columns[weight], wanted[weight], rcond=None)
+    # fixed(p) = moving(p + d): sampling further along the displacement brings the content home.
+    return np.clip(solved[:2] / max(float(solved[2]), 0.2), -1, 1)

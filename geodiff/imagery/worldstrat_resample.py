@@ -20,6 +20,21 @@ def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(t <= 1, near, np.where(t < SUPPORT, far, 0.0))
 
 
+def _centred(weight: npt.NDArray[np.float64], distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Weights that sum to 1 and whose centre of mass is the centre: a sampled kernel that was stretched is neither.
+
+    Without this, content that is made coarser moves by up to 0.03 pixels. What is added is ``(a + b d) h(d)`` with the
+    triangle h over the support of the kernel; a and b solve the two conditions, row by row.
+    """
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    triangle = np.maximum(1 - np.abs(distance) / SUPPORT, 0)
+    s0, s1, s2 = (np.sum(triangle * distance**k, axis=1) for k in (0, 1, 2))
+    lack0, lack1 = 1 - weight.sum(axis=1), -np.sum(weight * distance, axis=1)
+    determinant = s0 * s2 - s1 * s1
+    a, b = (lack0 * s2 - lack1 * s1) / determinant, (lack1 * s0 - lack0 * s1) / determinant
+    return np.asarray(weight + (a[:, None] + b[:, None] * distance) * triangle)
+
+
 @lru_cache(maxsize=32)
 def resample_matrix(source: int, target: int, shift: float) -> sparse.csr_array:
     """Cubic resampling along one axis, antialiased: where pixels grow, the kernel grows with them.
@@ -38,8 +53,8 @@ def resample_matrix(source: int, target: int, shift: float) -> sparse.csr_array:
     centre = (np.arange(target) + 0.5) * ratio + shift
     first = np.floor(centre - SUPPORT * width).astype(np.intp)
     taps = first[:, None] + np.arange(int(np.ceil(2 * SUPPORT * width)) + 2)[None, :]
-    weight = _cubic((taps + 0.5 - centre[:, None]) / width)
-    weight /= weight.sum(axis=1, keepdims=True)
+    distance = (taps + 0.5 - centre[:, None]) / width
+    weight = _centred(_cubic(distance), distance)
     rows = np.broadcast_to(np.arange(target)[:, None], taps.shape)
     index = np.clip(taps, 0, source - 1)
     # Taps that fall on one pixel, as beyond the border, add up.

@@ -26,6 +26,7 @@ from geodiff.schema import GeodiffError, UsageError
 PARTS: Final = ("train", "val", "test")
 SPLITS: Final = ("published", "clean")
 NEAR_KM: Final = 2.5
+SWEEPS: Final = 4
 _EARTH_KM = 6371.0
 
 
@@ -176,9 +177,9 @@ def clean_split(rows: Sequence[SplitRow], sites: Mapping[str, str]) -> Split:
     """A split without repetitions in which no site lies in two parts, stratified as the published one.
 
     A site of one place keeps its published part, so that results stay comparable. Sites of several places are dealt as
-    a whole, the largest first, each to where it fits best: where the chi-square of what the parts hold of its source and
-    land cover against the published proportions becomes smallest. Which of equal sites comes first is decided by a hash
-    of its name, so that the split is the same on every machine.
+    a whole, the largest first, each to where it fits best: where the chi-square of what the parts hold of its source
+    and land cover against the published proportions becomes smallest. Which of equal sites comes first is decided by a
+    hash of its name, so that the split is the same on every machine.
     """
     published = published_split(rows, sites)
     stratum = {row.aoi: row for row in reversed(rows)}
@@ -190,11 +191,15 @@ def clean_split(rows: Sequence[SplitRow], sites: Mapping[str, str]) -> Split:
     held: Counter[tuple[str, str]] = Counter()
     for aoi, part in parts.items():
         held.update((key, part) for key in _keys(stratum[aoi]))
-    for site in sorted((s for s in members if len(members[s]) > 1), key=lambda s: (-len(members[s]), _hash(s))):
-        keys = Counter(key for aoi in members[site] for key in _keys(stratum[aoi]))
-        part = min(PARTS, key=lambda p: (_misfit(keys, p, wanted, held), PARTS.index(p)))
-        held.update({(key, part): count for key, count in keys.items()})
-        parts.update(dict.fromkeys(members[site], part))
+    several = sorted((s for s in members if len(members[s]) > 1), key=lambda s: (-len(members[s]), _hash(s)))
+    keys = {site: Counter(key for aoi in members[site] for key in _keys(stratum[aoi])) for site in several}
+    dealt: dict[str, str] = {}
+    for site in several * SWEEPS:  # dealt, then dealt again with the others in place
+        if site in dealt:
+            held.subtract({(key, dealt[site]): count for key, count in keys[site].items()})
+        dealt[site] = min(PARTS, key=lambda p: (_misfit(keys[site], p, wanted, held), PARTS.index(p)))
+        held.update({(key, dealt[site]): count for key, count in keys[site].items()})
+    parts |= {aoi: dealt[site] for site in several for aoi in members[site]}
     return Split("clean", parts, published.sites, published.repeated, published.torn)
 
 

@@ -110,8 +110,8 @@ def test_the_high_resolution_comes_home(small: Tree) -> None:
     for aoi in tree:
         transform, truth = aoi.pair().transform, truths[aoi.name]
         assert transform.trusted
-        assert np.allclose(transform.shift_px, truth.shift_px, atol=0.03)
-        assert np.allclose(transform.gains, truth.gains, rtol=0.02)
+        assert np.allclose(transform.shift_px, truth.shift_px, atol=0.02)
+        assert np.allclose(transform.gains, truth.gains, rtol=0.01)
         assert np.allclose(transform.offsets, truth.offsets, atol=0.003)
         assert max(transform.residual) < 0.003
         assert transform.residual_px < 0.02
