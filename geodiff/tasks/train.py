@@ -197,9 +197,9 @@ def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData) -> dic
         "checkpoint_every",
     }
     return {
+        "data": {"kind": data.kind, "places": data.notes.get("places")},
         "model": json.loads(json.dumps(asdict(model))),
         "training": config.model_dump(mode="json", exclude=free),
-        "data": {"kind": data.kind, "places": data.notes.get("places")},
     }
 
 

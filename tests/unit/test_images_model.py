@@ -192,12 +192,14 @@ def test_a_simulated_displacement_is_undone_by_what_the_series_says() -> None:
         shift_px=1.0,
         shift_error_px=0.0,
         gain=0.0,
-        offset=0.0,
-        field=0.0,
-        noise=(1e-7, 2e-7),
+        path_reflectance=0.0,
+        season=0.0,
+        noise_floor=(1e-7, 2e-7),
+        photon_noise=(0.0, 0.0),
         cloudy_date=0.0,
         cloudy_target=0.0,
         hidden_target=0.0,
+        overmasked_date=0.0,
     )
     images = truth[None, None].expand(1, 6, -1, -1, -1)
     days = torch.tensor([[0.0, 1, 2, 3, 4, 5]])
