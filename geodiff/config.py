@@ -204,11 +204,16 @@ class RestoreConfig(Settings):
         target: the day to restore, within 60 days of the found dates; None for the best date, or those of ``every``.
         every: a series of targets, one every so many days from the first found date to the last (``10D``).
         max_dates: most dates that one target is restored from; they are chosen for the region as a whole.
-        ensemble: members behind the uncertainty, which is the root mean square deviation of the calibrated members
-            from the reflectance; the reflectance is the expectation, of one pass, and does not depend on them.
+        ensemble: members behind the uncertainty; the reflectance is the expectation, of one pass, and does not depend
+            on them.
+        level: of the interval whose half-width is the uncertainty: the truth lies within reflectance plus or minus
+            uncertainty with this probability, as calibrated on places that the training never saw.
         seed: of the noise.
         passes: evaluations of the denoiser per member.
         keep_member: give the first member beside reflectance and uncertainty.
+        dial: between perception and distortion, for the member: 1 is a sample, as sharp as real imagery; 0 is the
+            reflectance itself, whose expected error is the least.
+        layers: further layers: ``guessed``, the share of the local variance that the observations do not decide.
     """
 
     target: date | None = None
@@ -218,6 +223,9 @@ class RestoreConfig(Settings):
     seed: int = Field(0, ge=0)
     passes: int = Field(2, ge=1, le=64)
     keep_member: bool = False
+    level: float = Field(0.9, gt=0, lt=1)
+    dial: float = Field(1.0, ge=0, le=1)
+    layers: tuple[Literal["guessed"], ...] = ()
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

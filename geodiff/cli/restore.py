@@ -51,8 +51,7 @@ def superres(
     ensemble: Annotated[
         int | None,
         typer.Option(
-            help="Members behind the uncertainty (their RMS deviation from the reflectance, which is the expectation "
-            "of one pass); default: 4."
+            help="Members behind the uncertainty; the reflectance is the expectation, of one pass; default: 4."
         ),
     ] = None,
     passes: Annotated[int | None, typer.Option(help="Evaluations of the model per member; default: 2.")] = None,
@@ -66,6 +65,20 @@ def superres(
     coregister: Annotated[bool | None, typer.Option(help="Estimate and use each date's shift; default: yes.")] = None,
     sources: Annotated[Path | None, typer.Option(help="Your own sources, in the form of sources.yaml.")] = None,
     keep_member: Annotated[bool | None, typer.Option("--keep-member", help="Also store the first member.")] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(help="The truth lies within reflectance +- uncertainty with this probability; default: 0.9."),
+    ] = None,
+    dial: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the member, 0-1: 0 is the mean (least error), 1 a sample (as sharp as real imagery); default: 1."
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="guessed: also store which detail the data show (0) and the model guesses (1)."),
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", metavar="zarr|cog", help="cog writes GeoTIFFs beside the Zarr.")
     ] = None,
@@ -107,6 +120,9 @@ def superres(
         "seed": seed,
         "coregister": coregister,
         "keep_member": keep_member,
+        "level": level,
+        "dial": dial,
+        "layers": split_words(layers) or None,
         "format": form,
     }
     settings = merge(config, chosen)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,6 @@ FLOOR = 1e-3
 """Reflectance that is added, in squares, to the deviation: a tenth of what the sensor's calibration is good for."""
 
 LEVELS = (0.5, 0.8, 0.9)
-NORMAL = {0.5: 0.674, 0.8: 1.282, 0.9: 1.645}
 CLOUD_CLASSES = ("target observed", "target not observed")
 MAX_CLASSES = 32
 MAX_QUANTILE = 1e4
@@ -69,6 +69,11 @@ def deviation_scale(members: Tensor, mean: Tensor) -> Tensor:
     """
     power = (members - mean).square().mean(0) if len(members) else torch.zeros_like(mean)
     return (box_mean(power[None], WINDOW_PX)[0] + FLOOR**2).sqrt()
+
+
+def normal_half_width(level: float) -> float:
+    """Half-width of the central ``level`` of a normal distribution, in standard deviations: 1.645 for 0.9."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def guessed_share(error: Tensor, mean: Tensor, raw: Tensor) -> Tensor:

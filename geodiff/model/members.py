@@ -57,6 +57,8 @@ class DeviationFilter:
     def apply(self, deviation: Tensor) -> Tensor:
         """Filter (member, band, y, x); beyond the border there is no deviation."""
         bands = deviation.shape[1]
+        if not len(deviation):
+            return deviation
         kernel = np.array(self.taps, np.float32)[:, rings(self.reach)]
         weight = torch.from_numpy(np.broadcast_to(kernel, (bands, *kernel.shape[1:])).copy())[:, None]
         return F.conv2d(deviation, weight.to(deviation), padding=self.reach, groups=bands)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodiff.model.conformal import NORMAL, ConformalTable, guessed_share, table_for
+from geodiff.model.conformal import ConformalTable, guessed_share, normal_half_width, table_for
 from geodiff.model.images import ImageDenoiser, Series
 from geodiff.model.members import DeviationFilter, filter_for
 from geodiff.model.optics import enforce
@@ -20,6 +20,29 @@ from geodiff.rng import noise_window
 from geodiff.schema import Patch, Restoration
 
 Mirrored = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """What the network makes of a patch, before all that calibration decides.
+
+    Attributes:
+        mean: (1, band, scale*y, scale*x) reflectance.
+        deviation: (member, band, scale*y, scale*x) of raw members from the mean.
+        upsampled: (1, band, scale*y, scale*x) reference.
+        reference: (band, y, x) low resolution.
+        observed: (y, x) bool: the reference is the target date itself.
+        known: (y, x) bool: some date shows the ground.
+        mirrored: of the patch.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    upsampled: Tensor
+    reference: Tensor
+    observed: Tensor
+    known: Tensor
+    mirrored: Mirrored
 
 
 @dataclass(frozen=True)
@@ -83,40 +106,48 @@ class DiffusionResolver:
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
         """See ``schema.Resolver``."""
-        members = members if self.passes > 1 else 0
-        grown, rows, cols = _whole_cells(patch, self.model.config.stride)
         with one_thread(), torch.inference_mode():
-            series, known = patch_series(grown)
-            if not known.any():
-                calibrated = self.conformal if members else self.alone
-                return nothing(patch, self.scale, members, levels=len(self.levels) if calibrated else 0)
-            image, upsampled = self._sample(series, grown.origin_px, members, seed)
-            own = (..., _times(rows, self.scale), _times(cols, self.scale))
-            image, reference, observed = image[own], series.reference[0, :, rows, cols], series.observed[0, rows, cols]
-            raw = image
-            if self.consistent:
-                image = self._enforced(image, reference, observed, patch.mirrored)
-            found = self._restoration(image, raw[0], upsampled[own], observed)
-            return hide(found, known[rows, cols], self.scale)
+            draft = self.draft(patch, members=members, seed=seed)
+            if draft is None:
+                calibrated = self.conformal if members and self.passes > 1 else self.alone
+                levels = len(self.levels) if calibrated else 0
+                return nothing(patch, self.scale, members if self.passes > 1 else 0, levels=levels)
+            return self.finish(draft)
 
-    def _restoration(self, image: Tensor, raw: Tensor, upsampled: Tensor, observed: Tensor) -> Restoration:
-        """Mean, members under the dial, and what is known of their errors.
+    def draft(self, patch: Patch, *, members: int, seed: int) -> Draft | None:
+        """What the network makes of a patch; None where no date shows any of it."""
+        grown, rows, cols = _whole_cells(patch, self.model.config.stride)
+        series, known = patch_series(grown)
+        if not known.any():
+            return None
+        mean, deviation, upsampled = self._sample(series, grown.origin_px, members if self.passes > 1 else 0, seed)
+        own = (..., _times(rows, self.scale), _times(cols, self.scale))
+        return Draft(
+            mean=mean[own],
+            deviation=deviation[own],
+            upsampled=upsampled[own],
+            reference=series.reference[0, :, rows, cols],
+            observed=series.observed[0, rows, cols],
+            known=known[rows, cols],
+            mirrored=patch.mirrored,
+        )
 
-        Args:
-            image: (1 + member, band, y, x) mean and members.
-            raw: (band, y, x) mean before the constraint.
-            upsampled: (1, band, y, x) reference.
-            observed: low-resolution (y, x) bool.
-        """
+    def finish(self, draft: Draft) -> Restoration:
+        """Filter, constraint, intervals and dial: all that calibration decides."""
+        image = torch.cat([draft.mean, draft.mean + self.spread.apply(draft.deviation)])
+        if self.consistent:
+            image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
         mean, members = image[0], image[1:]
-        seen = observed.repeat_interleave(self.scale, 0).repeat_interleave(self.scale, 1)
+        seen = draft.observed.repeat_interleave(self.scale, 0).repeat_interleave(self.scale, 1)
         table, half_width, share = (self.conformal if len(members) else self.alone), None, None
         if table is not None:
-            half_width = table.half_width(self.levels, members, mean, upsampled, seen).contiguous().numpy()
-            error = table.half_width((table.levels[-1],), members, mean, upsampled, seen)[0] / NORMAL[table.levels[-1]]
-            share = guessed_share(error, mean, raw).numpy()
+            half_width = table.half_width(self.levels, members, mean, draft.upsampled, seen).contiguous().numpy()
+            highest = table.levels[-1]
+            error = table.half_width((highest,), members, mean, draft.upsampled, seen)[0] / normal_half_width(highest)
+            share = guessed_share(error, mean, draft.mean[0]).numpy()
         drawn = (mean + self.dial * (members - mean)).contiguous().numpy()
-        return Restoration(mean.contiguous().numpy(), drawn, half_width, share)
+        found = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
+        return hide(found, draft.known, self.scale)
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
@@ -128,8 +159,10 @@ class DiffusionResolver:
         image[..., _times(rows, self.scale), _times(cols, self.scale)] = scene
         return image
 
-    def _sample(self, series: Series, origin_px: tuple[int, int], members: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Mean and members (1 + members, band, scale*y, scale*x) before the constraint; the upsampled reference."""
+    def _sample(
+        self, series: Series, origin_px: tuple[int, int], members: int, seed: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (1, band, scale*y, scale*x), deviation of the members from it, and the upsampled reference."""
         context = self.model.encode(series)
         unit = self.model.residual_scale
 
@@ -140,13 +173,12 @@ class DiffusionResolver:
         mean = self.model(torch.zeros_like(context.upsampled), torch.ones(1), context)
         shape = (mean.shape[-2], mean.shape[-1])
         origin = (origin_px[0] * self.scale, origin_px[1] * self.scale)
-        deviations = [torch.zeros_like(mean)]
+        deviations = [mean[:0]]
         for member in range(members):
             field = noise_window(seed, "member", member // 2, channels=len(self.bands), origin=origin, shape=shape)
             noise = torch.from_numpy(field)[None] * (1 - 2 * (member % 2))
             deviations.append(euler(denoise, noise, schedule(self.passes)) - mean)
-        image: Tensor = context.upsampled + unit * (mean + self.spread.apply(torch.cat(deviations)))
-        return image, context.upsampled
+        return context.upsampled + unit * mean, unit * torch.cat(deviations), context.upsampled
 
 
 def _times(part: slice, scale: int) -> slice:

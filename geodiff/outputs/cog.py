@@ -10,9 +10,9 @@ import numpy as np
 
 from geodiff.grid import Window
 from geodiff.outputs.atomic import explained, replacing
-from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
+from geodiff.outputs.packing import PACKINGS
 from geodiff.outputs.shards import read_packed
-from geodiff.outputs.store_layout import arrays_of
+from geodiff.outputs.store_layout import FLAT, arrays_of
 from geodiff.outputs.store_spec import StoreSpec, regions
 from geodiff.outputs.zarr_store import is_final
 from geodiff.schema import GeodiffError
@@ -82,7 +82,7 @@ def _write_cog(store: Path, spec: StoreSpec, path: Path, *, time: int, name: str
                 for window in _windows(spec):
                     codes = read_packed(store, spec, window, time=time, level=0, names=(name,))[name]
                     at = rasterio.windows.Window(window.left, window.top, window.cols, window.rows)
-                    dataset.write(codes, window=at)
+                    dataset.write(codes[None] if name in FLAT else codes, window=at)
             with replacing(path) as final:
                 copy(tiled, final, driver="COG", overview_resampling="average", blocksize=512, **_COMPRESSION)
         except RasterioError as error:
@@ -92,12 +92,12 @@ def _write_cog(store: Path, spec: StoreSpec, path: Path, *, time: int, name: str
 
 
 def _profile(spec: StoreSpec, name: str) -> dict[str, object]:
-    packing = UNCERTAINTY if name == "uncertainty" else REFLECTANCE
+    packing = PACKINGS[name]
     rows, cols = spec.grid.shape
     return {
         "driver": "GTiff",
-        "dtype": "uint16",
-        "count": len(spec.bands),
+        "dtype": packing.dtype,
+        "count": 1 if name in FLAT else len(spec.bands),
         "height": rows,
         "width": cols,
         "crs": spec.grid.crs,
@@ -111,9 +111,9 @@ def _profile(spec: StoreSpec, name: str) -> dict[str, object]:
 
 
 def _describe(dataset: DatasetWriter, spec: StoreSpec, name: str, time: int) -> None:
-    packing, count = UNCERTAINTY if name == "uncertainty" else REFLECTANCE, len(spec.bands)
+    packing, count = PACKINGS[name], dataset.count
     dataset.scales, dataset.offsets = (packing.scale,) * count, (packing.offset,) * count
-    dataset.descriptions = spec.bands
+    dataset.descriptions = (name,) if name in FLAT else spec.bands
     stamp = np.datetime_as_string(np.array(spec.times, dtype="datetime64[s]")[time], unit="s")
     dataset.update_tags(TIFFTAG_DATETIME=stamp.replace("-", ":").replace("T", " "), variable=name)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from geodiff.grid import Grid, Window
 from geodiff.outputs.ledger import Ledger
-from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY, PackedArray
+from geodiff.outputs.packing import PACKINGS, PackedArray
 from geodiff.outputs.shards import Encoded, read_packed, write_packed
 from geodiff.outputs.store_layout import (
     group_attributes,
@@ -31,14 +31,14 @@ def halve(codes: PackedArray, *, fill: int) -> PackedArray:
         fill: the code of "no value".
 
     Returns:
-        (..., ceil(rows / 2), ceil(cols / 2)) uint16, rounded to the nearest code, ties to even.
+        (..., ceil(rows / 2), ceil(cols / 2)) of the same type, rounded to the nearest code, ties to even.
     """
     filled = codes != fill
     counts = _sum4(filled.astype(np.uint32))
     sums = _sum4(np.where(filled, codes, 0).astype(np.uint32))
     means = np.full(sums.shape, float(fill))
     np.divide(sums, counts, out=means, where=counts > 0)
-    result: PackedArray = np.rint(means).astype(np.uint16)
+    result: PackedArray = np.rint(means).astype(codes.dtype)
     return result
 
 
@@ -92,10 +92,16 @@ def _reduce(path: Path, spec: StoreSpec, region: Region) -> Encoded:
         if name == "valid":
             reduced[name] = halve_mask(values.astype(np.bool_)).astype(np.uint8)
         else:
-            fill = (UNCERTAINTY if name == "uncertainty" else REFLECTANCE).fill
+            packing = PACKINGS[name]
             # Band by band: the sums take twice the room of the codes.
-            reduced[name] = np.stack([halve(band.astype(np.uint16), fill=fill) for band in values])
+            bands = [halve(band.astype(packing.dtype), fill=packing.fill) for band in _bands(values)]
+            reduced[name] = np.stack(bands) if values.ndim > 2 else bands[0]
     return reduced
+
+
+def _bands(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """(band, y, x), of one band where there is none."""
+    return values if values.ndim > 2 else values[None]
 
 
 def write_root(path: Path, spec: StoreSpec) -> None:

@@ -1,8 +1,10 @@
-"""How quantities are packed into 16 bits, with the CF attributes that tell every reader how to unpack them."""
+"""How quantities are packed into 16 or 8 bits, with the CF attributes that tell every reader how to unpack them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -10,12 +12,12 @@ import numpy.typing as npt
 
 from geodiff.schema import BoolArray, FloatArray
 
-PackedArray = npt.NDArray[np.uint16]
+PackedArray = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
 class Packing:
-    """A linear code in uint16: value = code / steps + offset.
+    """A linear code in unsigned integers: value = code / steps + offset.
 
     Attributes:
         steps: codes per unit; the quantum is 1 / steps.
@@ -23,6 +25,7 @@ class Packing:
         fill: the code that means "no value"; unpacked as NaN.
         lowest: the smallest code of a value; smaller values are stored as this.
         highest: the largest code of a value; larger values are stored as this.
+        dtype: of the codes.
     """
 
     steps: int
@@ -30,6 +33,7 @@ class Packing:
     fill: int
     lowest: int
     highest: int
+    dtype: str = "uint16"
 
     @property
     def scale(self) -> float:
@@ -43,7 +47,7 @@ class Packing:
             keep: (y, x) bool.
 
         Returns:
-            (..., y, x) uint16; off by at most half a quantum inside the range of the code.
+            (..., y, x) of ``dtype``; off by at most half a quantum inside the range of the code.
         """
         usable = keep & np.isfinite(values)
         # float64, in which steps and offset are exact enough that equal inputs give equal codes on any machine.
@@ -53,7 +57,8 @@ class Packing:
         np.rint(codes, out=codes)
         np.clip(codes, self.lowest, self.highest, out=codes)
         codes[~usable] = self.fill
-        return codes.astype(np.uint16)
+        packed: PackedArray = codes.astype(self.dtype)
+        return packed
 
     def unpack(self, codes: PackedArray) -> FloatArray:
         """The values of codes, float32, NaN for the fill code."""
@@ -75,4 +80,12 @@ clipping there would break it. Reflectances from -0.2999 to 6.2535 are kept.
 """
 
 UNCERTAINTY: Final = Packing(steps=100_000, offset=0.0, fill=65_535, lowest=0, highest=65_534)
-"""Uncertainty: the root mean square deviation of the members from the reflectance in steps of 1e-5, up to 0.65534."""
+"""Uncertainty: the half-width of an interval about the reflectance in steps of 1e-5, up to 0.65534."""
+
+GUESSED: Final = Packing(steps=250, offset=0.0, fill=255, lowest=0, highest=250, dtype="uint8")
+"""Share of the local variance that the observations do not decide: in steps of 0.004."""
+
+PACKINGS: Final[Mapping[str, Packing]] = MappingProxyType(
+    {"reflectance": REFLECTANCE, "uncertainty": UNCERTAINTY, "member": REFLECTANCE, "guessed": GUESSED}
+)
+"""By the name of the layer; ``valid`` is not packed."""

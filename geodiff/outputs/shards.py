@@ -11,8 +11,8 @@ import numpy.typing as npt
 from geodiff.grid import Window
 from geodiff.outputs.atomic import sync
 from geodiff.outputs.ledger import Ledger
-from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
-from geodiff.outputs.store_layout import arrays_of
+from geodiff.outputs.packing import GUESSED, REFLECTANCE, UNCERTAINTY
+from geodiff.outputs.store_layout import FLAT, arrays_of
 from geodiff.outputs.store_spec import Region, StoreSpec
 from geodiff.schema import BoolArray, FloatArray, GeodiffError
 
@@ -26,17 +26,22 @@ def encode(
     valid: BoolArray,
     *,
     member: FloatArray | None = None,
+    guessed: FloatArray | None = None,
 ) -> Encoded:
     """Pack the arrays of a region as they are stored.
 
     A pixel is valid when ``valid`` says so and every band of ``reflectance`` is finite; elsewhere all is fill.
 
     Raises:
-        ValueError: shapes that do not fit, or a member where the store keeps none (and the reverse).
+        ValueError: shapes that do not fit, or a member or guesses where the store keeps none (and the reverse).
     """
     shape = (len(spec.bands), *valid.shape)
     if (member is not None) != spec.members:
         raise ValueError(f"the store {'keeps' if spec.members else 'does not keep'} a member")
+    if (guessed is not None) != spec.guessed:
+        raise ValueError(f"the store {'keeps' if spec.guessed else 'does not keep'} what is guessed")
+    if guessed is not None and guessed.shape != valid.shape:
+        raise ValueError(f"guessed: shape {guessed.shape}, not {valid.shape}")
     for name, values in (("reflectance", reflectance), ("uncertainty", uncertainty), ("member", member)):
         if values is not None and values.shape != shape:
             raise ValueError(f"{name}: shape {values.shape}, not {shape}")
@@ -48,6 +53,8 @@ def encode(
     }
     if member is not None:
         packed["member"] = REFLECTANCE.pack(member, keep)
+    if guessed is not None:
+        packed["guessed"] = GUESSED.pack(guessed, keep)
     return packed
 
 
@@ -110,7 +117,7 @@ def _selection(region: Region, ndim: int) -> tuple[slice, ...]:
 
 def _shard_file(path: Path, region: Region, name: str) -> Path:
     folder = path / str(region.level) / name if region.level else path / name
-    middle = ("0",) if name != "valid" else ()
+    middle = ("0",) if name not in FLAT else ()
     return folder.joinpath("c", str(region.time), *middle, str(region.row), str(region.col))
 
 

@@ -20,7 +20,8 @@ from pyproj import CRS, Transformer
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
 from geodiff.outputs.atomic import explained, file_lock, read_json, write_json
-from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY, Packing
+from geodiff.outputs.packing import PACKINGS, REFLECTANCE, Packing
+from geodiff.outputs.store_layout import FLAT
 from geodiff.schema import GeodiffError
 from geodiff.version import __version__
 
@@ -174,8 +175,10 @@ def _assets(
     if summary:
         yield "summary", _asset(summary, "figures of the run", "application/json", ("metadata",))
     for path in cogs:
-        packing = UNCERTAINTY if path.stem.endswith("_uncertainty") else REFLECTANCE
-        cog = {"bands": _bands(run, packing), "nodata": packing.fill, "data_type": "uint16"}
+        name = path.stem.rpartition("_")[2]
+        packing = PACKINGS.get(name, REFLECTANCE)
+        bands = [_coded(name, packing)] if name in FLAT else _bands(run, packing)
+        cog = {"bands": bands, "nodata": packing.fill, "data_type": packing.dtype}
         key = path.stem.removeprefix(f"{zarr.stem}_")
         yield key, _asset(path, key.replace("_", " "), pystac.MediaType.COG, ("data",), cog)
 
@@ -187,15 +190,12 @@ def _asset(
 
 
 def _bands(run: RunRecord, packing: Packing) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": band,
-            **({"eo:common_name": COMMON_NAMES[band]} if band in COMMON_NAMES else {}),
-            "raster:scale": packing.scale,
-            "raster:offset": packing.offset,
-        }
-        for band in run.bands
-    ]
+    names = [{"eo:common_name": COMMON_NAMES[band]} if band in COMMON_NAMES else {} for band in run.bands]
+    return [{**_coded(band, packing), **common} for band, common in zip(run.bands, names, strict=True)]
+
+
+def _coded(name: str, packing: Packing) -> dict[str, Any]:
+    return {"name": name, "raster:scale": packing.scale, "raster:offset": packing.offset}
 
 
 def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, description: str = "") -> Path:

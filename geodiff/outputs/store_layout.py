@@ -15,7 +15,7 @@ import numpy as np
 from pyproj import CRS
 
 from geodiff.grid import Grid
-from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
+from geodiff.outputs.packing import PACKINGS
 from geodiff.outputs.store_spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 CUBE: Final = ("time", "band", "y", "x")
 LAYER: Final = ("time", "y", "x")
+FLAT: Final = ("valid", "guessed")
+"""Data variables without bands."""
 SMALLEST_OVERVIEW: Final = 256
 _TIME_CHUNK = 1024
 
 
 def arrays_of(spec: StoreSpec) -> tuple[str, ...]:
     """Names of the data variables of a store."""
-    return ("reflectance", "uncertainty", "valid") + (("member",) if spec.members else ())
+    more = [name for name, kept in (("member", spec.members), ("guessed", spec.guessed)) if kept]
+    return ("reflectance", "uncertainty", "valid", *more)
 
 
 def overview_grid(grid: Grid, level: int) -> Grid:
@@ -136,19 +139,25 @@ def _axis_attributes(crs: CRS, axis: str) -> dict[str, str]:
 
 
 def _create_array(group: zarr.Group, name: str, spec: StoreSpec, grid: Grid) -> None:
-    dims = LAYER if name == "valid" else CUBE
-    middle = () if name == "valid" else (len(spec.bands),)
-    packing = UNCERTAINTY if name == "uncertainty" else REFLECTANCE
+    dims = LAYER if name in FLAT else CUBE
+    middle = () if name in FLAT else (len(spec.bands),)
+    packing = PACKINGS.get(name)
+    dtype = np.dtype(packing.dtype if packing else "uint8")
     group.create_array(
         name,
         shape=(len(spec.times), *middle, *grid.shape),
-        dtype="uint8" if name == "valid" else "uint16",
+        dtype=dtype,
         chunks=(1, *middle, spec.chunk, spec.chunk),
         shards=(1, *middle, spec.shard, spec.shard),
-        compressors=_blosc(1 if name == "valid" else 2),
-        fill_value=0 if name == "valid" else packing.fill,
+        compressors=_blosc(dtype.itemsize),
+        fill_value=packing.fill if packing else 0,
         dimension_names=dims,
-        attributes={**_DESCRIPTIONS[name], **({} if name == "valid" else packing.attributes()), **_PLACED},
+        attributes={
+            **_DESCRIPTIONS[name],
+            **dict(spec.layer_attrs.get(name, {})),
+            **(packing.attributes() if packing else {}),
+            **_PLACED,
+        },
     )
 
 
@@ -160,10 +169,17 @@ _DESCRIPTIONS: Final[dict[str, dict[str, Any]]] = {
         "ancillary_variables": "uncertainty valid",
     },
     "uncertainty": {
-        "long_name": "root mean square deviation of the calibrated members of the ensemble from reflectance",
+        "long_name": "half-width of an interval of reflectance",
         "units": "1",
     },
     "member": {"long_name": "super-resolved surface reflectance, first member of the ensemble", "units": "1"},
+    "guessed": {
+        "long_name": "share of the local variance of reflectance that the observations do not decide",
+        "comment": "near 0 the detail is seen in the data, near 1 it is the guess of the model",
+        "units": "1",
+        "valid_min": 0,
+        "valid_max": 250,
+    },
     # uint8 and not bool: GDAL and titiler cannot resample bool.
     "valid": {
         "long_name": "1 where the surface was restored from clear observations",

@@ -24,6 +24,8 @@ class StoreSpec:
         bands: names, in order.
         times: restored dates, UTC, strictly increasing, as datetime64[s].
         members: also keep the first member of the ensemble.
+        guessed: also keep the map of what the observations do not decide.
+        layer_attrs: attributes of single layers, over those that every store has.
         shard: side of a region in pixels; a multiple of ``chunk``.
         chunk: side of the smallest readable block in pixels.
         attrs: attributes of the root group (provenance); anything that JSON can hold.
@@ -34,6 +36,8 @@ class StoreSpec:
     bands: tuple[str, ...]
     times: tuple[np.datetime64, ...]
     members: bool = False
+    guessed: bool = False
+    layer_attrs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     shard: int = 1024
     chunk: int = 256
     attrs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -54,7 +58,7 @@ class StoreSpec:
         times = np.array(self.times, dtype="datetime64[s]").astype(str).tolist()
         grid = [self.grid.crs, self.grid.resolution, self.grid.origin, self.grid.shape]
         attrs = {name: value for name, value in self.attrs.items() if name not in self.told}
-        value = [grid, self.bands, times, self.members, self.shard, self.chunk, attrs]
+        value = [grid, self.bands, times, self.members, self.guessed, self.shard, self.chunk, attrs]
         return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -103,6 +103,7 @@ def write_region(
     valid: BoolArray,
     *,
     member: FloatArray | None = None,
+    guessed: FloatArray | None = None,
 ) -> None:
     """Store one region of the full resolution and mark it as done.
 
@@ -111,10 +112,10 @@ def write_region(
         spec: of the store.
         region: one of ``regions(spec)``.
         reflectance: (band, rows, cols), its expectation as the resolver estimates it.
-        uncertainty: (band, rows, cols), root mean square deviation of the calibrated members from ``reflectance``; NaN
-            where unknown.
+        uncertainty: (band, rows, cols), half-width of the interval about ``reflectance``; NaN where unknown.
         valid: (rows, cols) bool.
         member: (band, rows, cols) reflectance, when the store keeps one.
+        guessed: (rows, cols) share 0-1, when the store keeps it; NaN where unknown.
 
     Raises:
         GeodiffError: disk full (says how much is needed) or not writable.
@@ -122,7 +123,7 @@ def write_region(
     """
     if valid.shape != (region.window.rows, region.window.cols):
         raise ValueError(f"region {region.id} has {region.window}, got an array of {valid.shape}")
-    packed = encode(spec, reflectance, uncertainty, valid, member=member)
+    packed = encode(spec, reflectance, uncertainty, valid, member=member, guessed=guessed)
     with explained(path, needed=lambda: _remaining_bytes(path, spec)):
         write_packed(path, spec, region, packed)
 

@@ -1,93 +1,177 @@
-"""How wide the ensemble must be: members against the truth on strips that the training never saw."""
+"""What members and intervals of a model must be: fitted on ground that the training never saw, and told with figures.
+
+First the filter of the members (``calibrate_members``), then the intervals about the mean (``calibrate_intervals``).
+Everything is averaged over places, not over pixels. Coverage is measured on places that the quantiles were not
+taken from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage, stats
 
-from geodiff.imagery.places import Place
-from geodiff.model.resolver import DiffusionResolver
-from geodiff.model.simulate import SimulationConfig, simulate
-from geodiff.schema import FloatArray, Patch
-from geodiff.tasks.train_data import PatchSource, TrainConfig
+from geodiff.metrics.ensemble import fair_crps, spread_skill
+from geodiff.model.conformal import GUESS_PX, LEVELS, normal_half_width
+from geodiff.model.members import DeviationFilter
+from geodiff.model.patches import one_thread
+from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.schema import FloatArray
+from geodiff.tasks.calibrate_intervals import (
+    Scores,
+    coverage_of,
+    fit_table,
+    gather,
+    leave_one_out,
+    place_level,
+)
+from geodiff.tasks.calibrate_members import clear_pairs, fit_filter, fit_scalar, inner, measure
+from geodiff.tasks.calibrate_pairs import HeldPair
 
-EDGE_PX = 16
-"""High-resolution pixels at the border of a patch that do not count: the model lacks context there."""
-
-NORMAL_90 = 1.645
-"""Half-width of the central 90 % of a normal distribution, in standard deviations."""
+MEMBERS = 4
+"""Of the ensembles that are calibrated: the default of the main job."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """What was found.
+    """What a card says.
 
     Attributes:
-        spread: factor on the members' deviation from the mean that makes their power that of the error.
-        spread_skill: the same ratio before, spread over error; 1 is calibrated, below 1 is over-confident.
-        coverage_90: share of true values within 1.645 times the corrected uncertainty.
-        rmse: of the mean, in reflectance.
-        members: in the ensemble.
-        patches: number of patches.
+        spread: by number of passes, the taps of the filter (``model.members``).
+        conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
+        figures: by number of passes, what was found before and after.
     """
 
-    spread: float
-    spread_skill: float
-    coverage_90: float
-    rmse: float
-    members: int
-    patches: int
+    spread: Mapping[str, Any]
+    conformal: Mapping[str, Any]
+    figures: Mapping[str, Any]
 
 
 def calibrate(
-    resolver: DiffusionResolver, held: list[Place], *, patches: int = 48, members: int = 8, seed: int = 4242
+    resolver: DiffusionResolver, pairs: Sequence[HeldPair], passes: Sequence[int], *, seed: int = 4242
 ) -> Calibration:
-    """Restore simulated series of held-out ground and compare the ensemble's deviation with its error.
-
-    One factor serves all bands and places: it corrects the power on average, not the shape of the distribution.
+    """Calibrate a model for some numbers of passes.
 
     Args:
-        resolver: of the model; its own ``spread`` is ignored.
-        held: places that the training never saw (``imagery.places.split_places``).
-        patches: number of series.
-        members: in the ensemble.
-        seed: of patches and sky.
+        resolver: of the model; what it knows of calibration is ignored.
+        pairs: held-out ground (``calibrate_pairs``).
+        passes: 2 or more each; the mean alone (1) comes with the first.
+        seed: of the noise.
     """
-    plain = replace(resolver, spread=1.0)
-    errors: list[FloatArray] = []
-    deviations: list[FloatArray] = []
-    for patch, truth in islice(_series(plain, held, seed), patches):
-        restored = plain.restore(patch, members=members, seed=seed)
-        inner = (slice(None), slice(EDGE_PX, -EDGE_PX), slice(EDGE_PX, -EDGE_PX))
-        known = np.isfinite(restored.mean[inner])
-        errors.append((restored.mean - truth)[inner][known])
-        deviations.append(np.sqrt(np.square(restored.members - restored.mean).mean(0))[inner][known])
-    error, deviation = np.concatenate(errors).astype(np.float64), np.concatenate(deviations).astype(np.float64)
-    skill, power = float(np.sqrt(np.square(error).mean())), float(np.sqrt(np.square(deviation).mean()))
-    spread = skill / max(power, 1e-12)
-    inside = float((np.abs(error) <= NORMAL_90 * spread * deviation).mean())
-    return Calibration(round(spread, 4), round(power / skill, 4), round(inside, 4), round(skill, 6), members, patches)
+    bare = DiffusionResolver(resolver.name, resolver.model)
+    spread: dict[str, Any] = {}
+    conformal: dict[str, Any] = {}
+    figures: dict[str, Any] = {"ground": _ground(pairs)}
+    with one_thread(), torch.inference_mode():
+        for count in passes:
+            sampler = replace(bare, passes=count)
+            drafts = [_draft(sampler, pair, seed) for pair in pairs]
+            if not conformal:
+                alone = gather(bare, drafts, pairs, members=False)
+                conformal["1"] = fit_table(alone).as_card()
+                figures["1"] = leave_one_out(alone)
+            taps, found = _members(sampler, drafts, pairs)
+            spread[str(count)] = [list(row) for row in taps.taps]
+            scores = gather(replace(sampler, spread=taps), drafts, pairs)
+            table = fit_table(scores)
+            conformal[str(count)] = table.as_card()
+            told = replace(sampler, spread=taps, conformal=table)
+            figures[str(count)] = (
+                found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
+            )
+    return Calibration(spread, conformal, figures)
 
 
-def _series(resolver: DiffusionResolver, held: list[Place], seed: int) -> Iterator[tuple[Patch, FloatArray]]:
-    """Patches of one series each, with the truth (band, y, x) of their target."""
-    simulation = SimulationConfig(scale=resolver.scale, mtf=resolver.model.config.mtf)
-    source = PatchSource(held, TrainConfig(batch=1), scale=resolver.scale, seed=seed)
-    for number, batch in enumerate(source):
-        series, truth, _ = simulate(*batch, simulation, torch.Generator().manual_seed(seed + number))
-        days = series.days[0].numpy().astype(np.float64)
-        patch = Patch(
-            reflectance=series.reflectance[0].numpy(),
-            valid=series.valid[0].numpy(),
-            days=days,
-            target_day=0.0,
-            target_index=int(np.argmin(np.abs(days))),
-            shift_px=series.shift_px[0].numpy(),
-            pixel_m=float(series.pixel_m[0]),
-            origin_px=(0, number * 1000),
+def _draft(resolver: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
+    draft = resolver.draft(pair.patch, members=MEMBERS, seed=seed)
+    assert draft is not None, "a held-out pair shows ground"
+    return draft
+
+
+def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
+    names = sorted({pair.place for pair in pairs})
+    return {
+        "places": names,
+        "pairs": len(pairs),
+        "members": MEMBERS,
+        "weights": "every place counts as one",
+        "quantile_for_a_promise_on_new_places": {
+            f"{level:g}": round(place_level(len(names), level), 4) for level in LEVELS
+        },
+    }
+
+
+def _members(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
+) -> tuple[DeviationFilter, dict[str, Any]]:
+    """The filter, and figures of raw members, of members with one factor, and of filtered ones."""
+    chosen = clear_pairs(drafts, pairs)
+    clear, known = [drafts[index] for index in chosen], [pairs[index] for index in chosen]
+    factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
+    found: dict[str, Any] = {}
+    for name, spread in (("raw", DeviationFilter()), ("factor", factor), ("filter", taps)):
+        with_it = replace(resolver, spread=spread)
+        spectra = measure(with_it, clear, known)
+        scores = gather(with_it, drafts, pairs)
+        found[name] = {
+            "spectrum_gap_db": round(spectra.largest_gap_db(spectra.member), 3),
+            **_ensemble(with_it, drafts, pairs),
+            **_normal(scores),
+        }
+    found["factor"]["value"] = factor.taps[0][0]
+    found["mean_spectrum_gap_db"] = round(spectra.largest_gap_db(spectra.mean), 3)
+    return taps, found
+
+
+def _normal(scores: Scores) -> dict[str, Any]:
+    """Coverage of normal intervals of the members' deviation."""
+    found = {f"coverage_{round(100 * level)}": coverage_of(scores, normal_half_width(level)) for level in LEVELS}
+    return {name: value["mean"] for name, value in found.items()}
+
+
+def _ensemble(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> dict[str, float]:
+    """Fair CRPS, spread over error, and RMSE of the mean; places alike."""
+    rows: dict[str, list[tuple[FloatArray, FloatArray, FloatArray]]] = {}
+    for draft, pair in zip(drafts, pairs, strict=True):
+        found = resolver.finish(draft)
+        keep = inner(pair.clear & np.isfinite(found.mean).all(0))
+        cut = (inner(found.mean)[:, keep], inner(found.members)[:, :, keep], inner(pair.truth)[:, keep])
+        rows.setdefault(pair.place, []).append(cut)
+    crps, ratio, rmse = [], [], []
+    for parts in rows.values():
+        mean, members, truth = (np.concatenate([part[i] for part in parts], -1) for i in range(3))
+        crps.append(float(fair_crps(members, truth).mean()))
+        ratio.append(float(spread_skill(members, truth)))
+        rmse.append(float(np.sqrt(np.square(mean - truth).mean())))
+    return {
+        "crps": round(float(np.mean(crps)), 6),
+        "spread_skill": round(float(np.mean(ratio)), 4),
+        "rmse": round(float(np.mean(rmse)), 6),
+    }
+
+
+def _guessed(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> dict[str, float]:
+    """Rank correlation (Spearman) of ``guessed`` with |error|^2 / variance of the truth, both over its window."""
+    rows: dict[str, list[FloatArray]] = {}
+    for draft, pair in zip(drafts, pairs, strict=True):
+        found = resolver.finish(draft)
+        if found.guessed is None or not (pair.clear.all() and np.isfinite(found.mean).all()):
+            continue
+        error, truth = (found.mean - pair.truth).astype(np.float64), pair.truth.astype(np.float64)
+        detail = truth - _smooth(truth)
+        relative = _smooth(error**2).sum(0) / np.maximum(_smooth(detail**2).sum(0), 1e-12)
+        rows.setdefault(pair.place, []).append(
+            np.stack([inner(found.guessed), inner(relative)])[:, ::5, ::5].reshape(2, -1)
         )
-        yield patch, truth[0].numpy()
+    found_by = {name: np.concatenate(parts, 1) for name, parts in rows.items()}
+    ranks = {name: round(float(stats.spearmanr(*both).statistic), 3) for name, both in found_by.items()}
+    return {"mean": round(float(np.mean(list(ranks.values()))), 3), **ranks}
+
+
+def _smooth(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    smooth: np.ndarray[Any, Any] = ndimage.uniform_filter(image, (0, GUESS_PX, GUESS_PX), mode="nearest")
+    return smooth

@@ -23,8 +23,9 @@ from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions,
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
 from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.models import ModelRef, load_resolver
+from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, Recipe, TileLocks, piece_of, restore_window
+from geodiff.tasks.windows import CubeSource, TileLocks, piece_of, restore_window
 
 CUBE_CHUNK_PX = 256
 
@@ -103,9 +104,8 @@ class Worker:
 
     def __init__(self, job: Job, cube: xr.DataArray | None = None, *, tell: Callable[[int, int], None] = _mute) -> None:
         self.job, self.tell = job, tell
-        resolver = load_resolver(job.model, passes=job.config.passes, bands=job.config.bands)
-        config = job.config
-        self.recipe = Recipe(resolver, job.plan, config.ensemble, config.seed, keep_member=config.keep_member)
+        resolver = tuned(load_resolver(job.model, passes=job.config.passes, bands=job.config.bands), job.config)
+        self.recipe = recipe_of(resolver, job.plan, job.config)
         self.source = CubeSource(job.cube() if cube is None else cube, resolver.bands)
         self.margins = MarginCache(margins_folder(job.store))
         self.locks = [TileLocks() for _ in job.targets]
@@ -143,6 +143,7 @@ class Worker:
             restored.uncertainty,
             restored.valid,
             member=restored.member,
+            guessed=restored.guessed,
         )
         self.done.add(region.id)
         self.margins.drop(region.id)

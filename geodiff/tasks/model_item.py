@@ -14,7 +14,7 @@ import xarray as xr
 from geodiff.config import MaskConfig
 from geodiff.imagery.catalog import search
 from geodiff.imagery.cube import choose_grid, load_cube
-from geodiff.imagery.places import TERMS, read_places, split_places
+from geodiff.imagery.places import TERMS
 from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
@@ -23,10 +23,14 @@ from geodiff.model.resolver import DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError
 from geodiff.tasks.calibrate import calibrate
+from geodiff.tasks.calibrate_pairs import held_pairs
 from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
-CALIBRATED_PASSES = (2, 3, 4)
+CALIBRATED_PASSES = (2, 4)
+"""Members of other numbers of passes take the filter and the quantiles of the nearest of these."""
+
+PAIRS_PER_PLACE = 12
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
@@ -48,14 +52,11 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
         GeodiffError: weights, places or catalogue cannot be read.
     """
     model, card = load_checkpoint(weights)
-    _, held = split_places(read_places(root))
-    resolvers = {passes: DiffusionResolver(name, model, passes=passes) for passes in CALIBRATED_PASSES}
-    found = {str(passes): calibrate(resolver, held) for passes, resolver in resolvers.items()}
+    config = model.config
+    pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
+    found = calibrate(DiffusionResolver(name, model), pairs, CALIBRATED_PASSES)
     notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
-    notes |= {
-        "spread": {passes: calibration.spread for passes, calibration in found.items()},
-        "calibration": {passes: asdict(calibration) for passes, calibration in found.items()},
-    }
+    notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
     notes["terms"] = {name: TERMS.get(name, "unknown") for name in card.get("places", [])}
     if wald_catalog:
         notes |= _scores(DiffusionResolver(name, model), wald_catalog)

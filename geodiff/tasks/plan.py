@@ -14,18 +14,18 @@ import xarray as xr
 from shapely.geometry import shape
 
 from geodiff.config import SuperresConfig
-from geodiff.grid import Grid
+from geodiff.grid import Grid, TilePlan
 from geodiff.imagery.catalog import search
 from geodiff.imagery.coregister import estimate_shifts
 from geodiff.imagery.cube import choose_grid, load_cube, require_usable
 from geodiff.imagery.ranking import judge_dates
 from geodiff.imagery.sources import Source, load_source
-from geodiff.model.checkpoint import digest
 from geodiff.outputs.static_catalog import require_stac
 from geodiff.outputs.zarr_store import StoreSpec
 from geodiff.schema import TIME, UsageError
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
+from geodiff.tasks.recipes import GUESSED, describe_layers, recipe_of, tuned
 from geodiff.tasks.run_id import run_id
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.version import __version__
@@ -195,13 +195,16 @@ def _job(
 ) -> Job:
     config, model = found.config, found.model
     scenes = tuple(item.to_dict(include_self_link=True, transform_hrefs=False) for item in found.items)
-    scale = load_resolver(model, passes=config.passes, bands=config.bands).scale
+    resolver = tuned(load_resolver(model, passes=config.passes, bands=config.bands), config)
+    scale = resolver.scale
     times = tuple(np.datetime64(round(t.day * 86_400), "s") for t in targets)
     spec = StoreSpec(
         grid.zoom(scale),
         config.bands,
         times,
         members=config.keep_member,
+        guessed=GUESSED in config.layers,
+        layer_attrs=describe_layers(recipe_of(resolver, TilePlan(grid), config)),
         attrs=_provenance(config, found.run_id, scenes, model),
         # The run id stands for both, and a newer version goes on with what an older one has begun.
         told=("geodiff:version", "geodiff:configuration", "geodiff:model"),
@@ -217,7 +220,7 @@ def _provenance(
         "geodiff:version": __version__,
         "geodiff:configuration": json.loads(config.to_json()),
         "geodiff:scenes": sorted(str(scene["id"]) for scene in scenes),
-        "geodiff:model": {"name": ref.name, "sha256": digest(ref.weights) if ref.weights else None},
+        "geodiff:model": {"name": ref.name, "sha256": ref.sha256()},
     }
 
 

@@ -11,10 +11,9 @@ import pystac
 from geodiff.config import SuperresConfig, config_hash
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
-from geodiff.model.checkpoint import digest
 from geodiff.tasks.models import ModelRef
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}
@@ -37,7 +36,7 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
     rules = source.model_dump(mode="json", exclude=_NAMES_OF_SOURCE)
     bands = _bands_read(config, source, items)
     scenes = sorted(_scene(item, source, bands) for item in items)
-    weights = digest(ref.weights) if ref.weights else ref.name
+    weights = ref.sha256() or ref.name
     return config_hash([FORMAT, asked, source.location, rules, scenes, weights])
 
 

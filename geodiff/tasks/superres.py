@@ -26,6 +26,7 @@ from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, record
+from geodiff.tasks.recipes import GUESSED, cube_layers, describe_layers, recipe_of, tuned
 from geodiff.tasks.targets import Target, choose_targets
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 
@@ -180,6 +181,9 @@ def superres(
     passes: int = 2,
     seed: int = 0,
     keep_member: bool = False,
+    level: float = 0.9,
+    dial: float = 1.0,
+    layers: Sequence[str] = (),
     tile: TileConfig = TileConfig(),  # noqa: B008 - frozen
     chunk: int = 1024,
     max_dates: int = 6,
@@ -192,17 +196,22 @@ def superres(
         target: day to restore; the clearest date when None.
         every: "10D" for a series of targets, one every ten days from the first date to the last.
         model: name of a shipped model or baseline, path of weights or of a STAC item.
-        ensemble: number of members behind the uncertainty, their RMS deviation from the reflectance (expectation).
+        ensemble: number of members behind the uncertainty.
         passes: evaluations of the denoiser per member.
         seed: of the noise.
         keep_member: also return the first member.
+        level: the truth lies within reflectance (the expectation) plus or minus uncertainty with this probability; a
+            trained model is calibrated for 0.5, 0.8 and 0.9.
+        dial: of the member: 1 is a sample, as sharp as real imagery; 0 the reflectance, whose error is the least.
+        layers: ``("guessed",)`` for the map of what the observations do not decide, 0 (seen) to 1 (guessed).
         tile: how the region is cut.
         chunk: side of the Dask chunks of the result in pixels; it does not change a value.
         max_dates: most dates that one target is restored from.
 
     Returns:
         Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not
-        valid, and ``valid`` (time, y, x) bool, on a grid as many times finer as the model's scale.
+        valid, and ``valid`` (time, y, x) bool (and ``guessed`` float32), on a grid as many times finer as the model's
+        scale.
 
     Raises:
         UsageError: dimensions, coordinates, bands, target or numbers that cannot be.
@@ -211,14 +220,14 @@ def superres(
     from geodiff.imagery.ranking import judge_dates
 
     asked = {"target": target, "every": every, "ensemble": ensemble, "passes": passes, "seed": seed}
-    asked |= {"keep_member": keep_member, "max_dates": max_dates}
+    asked |= {"keep_member": keep_member, "max_dates": max_dates, "level": level, "dial": dial, "layers": tuple(layers)}
     config = RestoreConfig.parse(asked, where="superres")
     if chunk < 1:
         raise UsageError(f"superres: chunk of {chunk} pixels: give 1 or more")
     cube = _checked(cube)
     ref = find_model(model)
     bands = tuple(str(band) for band in cube[BAND].values)
-    resolver = load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ())
+    resolver = tuned(load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ()), config)
     source = CubeSource(cube, resolver.bands)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking, cells = judge_dates(source.cube)
@@ -232,7 +241,7 @@ def superres(
         max_dates=config.max_dates,
         cells=cells,
     )
-    recipe = Recipe(resolver, plan, ensemble, seed, keep_member=keep_member)
+    recipe = recipe_of(resolver, plan, config)
     return _lazy(source, targets, recipe, chunk)
 
 
@@ -274,12 +283,16 @@ def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: 
             lines.append(da.concatenate(line, axis=2))
         dates.append(da.concatenate(lines, axis=1))
     layers = da.stack(dates)
-    names = ["reflectance", "uncertainty", *(["member"] if recipe.keep_member else [])]
+    names = cube_layers(recipe)
     times = np.array([round(t.day * 86_400) for t in targets], "datetime64[s]").astype("datetime64[ns]")
     coords = {TIME: times, BAND: list(bands), Y: grid.y, X: grid.x}
     count = len(bands)
     data = {name: (CUBE_DIMS, layers[:, i * count : (i + 1) * count]) for i, name in enumerate(names)}
     result = xr.Dataset(data, coords).assign({VALID: ((TIME, Y, X), da.isfinite(layers[:, :count]).all(axis=1))})
+    if recipe.keep_guessed:
+        result = result.assign({GUESSED: ((TIME, Y, X), layers[:, -1])})
+    for name, attributes in describe_layers(recipe).items():
+        result[name].attrs.update(attributes)
     labelled: xr.Dataset = result.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
     return labelled
 
@@ -287,4 +300,6 @@ def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: 
 def _stacked(source: CubeSource, target: Target, window: Window, recipe: Recipe) -> np.ndarray[Any, Any]:
     restored = restore_window(source, target, window, recipe)
     layers = [restored.mean, restored.uncertainty, *([restored.member] if restored.member is not None else [])]
+    if restored.guessed is not None:
+        layers.append(restored.guessed[None])
     return np.concatenate(layers)

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from geodiff.schema import (
     FloatArray,
     Patch,
     Resolver,
+    Restoration,
     UsageError,
     X,
     Y,
@@ -40,15 +42,19 @@ class Restored:
 
     Attributes:
         mean: (band, y, x) float32 reflectance, NaN where not valid.
-        uncertainty: (band, y, x) float32, root mean square of the members' deviation from the mean; NaN without any.
+        uncertainty: (band, y, x) float32, half-width of the interval of ``Recipe.level`` about the mean; NaN where the
+            model states none and has no members.
         valid: (y, x) bool: some date showed the ground.
         member: (band, y, x) float32, the first member; None when it is not kept.
+        guessed: (y, x) float32, share 0-1 of the local variance that the observations do not decide, NaN where
+            unknown; None when it is not kept.
     """
 
     mean: FloatArray
     uncertainty: FloatArray
     valid: BoolArray
     member: FloatArray | None
+    guessed: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Recipe:
         members: size of the ensemble.
         seed: of the noise.
         keep_member: return the first member as well.
+        keep_guessed: return the map of what is guessed as well.
+        level: of the intervals, in (0, 1).
     """
 
     resolver: Resolver
@@ -68,10 +76,12 @@ class Recipe:
     members: int
     seed: int
     keep_member: bool = False
+    keep_guessed: bool = False
+    level: float = 0.9
 
     @property
     def channels(self) -> int:
-        return len(self.resolver.bands) * (3 if self.keep_member else 2)
+        return len(self.resolver.bands) * (3 if self.keep_member else 2) + int(self.keep_guessed)
 
 
 class CubeSource:
@@ -167,7 +177,7 @@ def input_window(plan: TilePlan, key: TileKey) -> Window:
 
 
 def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tuple[FloatArray, Window]:
-    """Channels of one tile over core and feather: mean, uncertainty and, when kept, the first member.
+    """Channels of one tile over core and feather: mean, uncertainty and, when kept, first member and guessed.
 
     Args:
         patch: what the model sees.
@@ -180,21 +190,31 @@ def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tupl
     """
     scale = recipe.resolver.scale
     restored = recipe.resolver.restore(patch, members=recipe.members, seed=recipe.seed)
-    layers = [restored.mean, _spread(restored.mean, restored.members)]
+    layers = [restored.mean, _half_width(restored, recipe)]
     if recipe.keep_member:
         layers.append(restored.members[0] if len(restored.members) else restored.mean)
+    if recipe.keep_guessed:
+        unknown = np.full_like(restored.mean[0], np.nan)
+        layers.append((unknown if restored.guessed is None else restored.guessed)[None])
     given = recipe.plan.output_window(key).intersect(at)
     assert given is not None, "a tile of the plan reaches the grid"
     rows, cols = given.scaled(scale).slices_in(at.scaled(scale))
     return np.concatenate([layer[:, rows, cols] for layer in layers]), given.scaled(scale)
 
 
-def _spread(mean: FloatArray, members: FloatArray) -> FloatArray:
-    """Root mean square deviation from the mean, which is not that of the members but the expectation itself."""
-    if not len(members):
-        return np.full_like(mean, np.nan)
-    spread: FloatArray = np.sqrt(np.square(members - mean).mean(0))
-    return spread
+def _half_width(restored: Restoration, recipe: Recipe) -> FloatArray:
+    """Half-width of the interval that the model is calibrated for, or a normal one of its members' deviation.
+
+    The deviation is that from the mean, which is not the mean of the members but the expectation itself.
+    """
+    levels: tuple[float, ...] = getattr(recipe.resolver, "levels", ())
+    if restored.half_width is not None and recipe.level in levels:
+        return restored.half_width[levels.index(recipe.level)]
+    if not len(restored.members):
+        return np.full_like(restored.mean, np.nan)
+    deviation = np.sqrt(np.square(restored.members - restored.mean).mean(0))
+    half: FloatArray = (NormalDist().inv_cdf(0.5 + recipe.level / 2) * deviation).astype(np.float32)
+    return half
 
 
 class TileLocks:
@@ -279,7 +299,8 @@ def restore_window(
 def _split(channels: FloatArray, bands: int, recipe: Recipe) -> Restored:
     mean, uncertainty = channels[:bands], channels[bands : 2 * bands]
     valid: BoolArray = np.asarray(np.isfinite(mean).all(0))
-    return Restored(mean, uncertainty, valid, channels[2 * bands :] if recipe.keep_member else None)
+    member = channels[2 * bands : 3 * bands] if recipe.keep_member else None
+    return Restored(mean, uncertainty, valid, member, channels[-1] if recipe.keep_guessed else None)
 
 
 def piece_of(values: FloatArray, at: Window, window: Window) -> FloatArray | None:

@@ -1,0 +1,133 @@
+"""Held-out ground to calibrate on: patches with their truth, the same number from every place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geodiff.imagery.ground import Ground, split_places
+from geodiff.imagery.places import read_places
+from geodiff.imagery.real_series import RealSeries, read_series
+from geodiff.model.images import Series
+from geodiff.model.simulate import SimulationConfig, simulate
+from geodiff.schema import BoolArray, FloatArray, GeodiffError, Patch
+from geodiff.tasks.leakage import PLACES
+from geodiff.tasks.train_data import PatchSource, TrainConfig
+from geodiff.tasks.train_pairs import RealSource
+
+STRIP_PATCH_PX, CELL_PX = 32, 4
+SMALLEST_PATCH_PX = 16
+"""A narrower patch is border all over."""
+
+DATES = (1, 2, 3, 4, 6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldPair:
+    """A patch whose truth is known.
+
+    Attributes:
+        place: name; pairs of one place count as one in every average.
+        patch: what the model sees.
+        truth: (band, scale*y, scale*x) reflectance.
+        clear: (scale*y, scale*x) bool: where the truth is.
+    """
+
+    place: str
+    patch: Patch
+    truth: FloatArray
+    clear: BoolArray
+
+
+def held_pairs(
+    root: Path,
+    card: Mapping[str, Any],
+    bands: tuple[str, ...],
+    scale: int,
+    mtf: tuple[float, ...],
+    *,
+    each: int,
+    seed: int = 4242,
+) -> list[HeldPair]:
+    """Pairs of all ground under a data folder that a model was not trained on.
+
+    Held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a clear scene
+    does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the card of the
+    model does not name give Wald pairs with their own dates and clouds.
+
+    Args:
+        root: data folder of the training.
+        card: of the model.
+        bands: of the model.
+        scale: of the model.
+        mtf: of the bands.
+        each: pairs of a place.
+        seed: of everything drawn.
+
+    Raises:
+        GeodiffError: nothing is held out.
+    """
+    _, held = split_places(read_places(root))
+    found = [pair for place in held for pair in _strip_pairs(place, scale, mtf, each, seed)]
+    for series in _unseen(read_series(root, bands).series, card):
+        found += _real_pairs(series, bands, scale, mtf, each, seed)
+    if not found:
+        raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
+    # Apart from each other on the lattice, lest two of them share their noise.
+    return [replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number))) for number, pair in enumerate(found)]
+
+
+def _unseen(series: Sequence[RealSeries], card: Mapping[str, Any]) -> list[RealSeries]:
+    """Series that the card names neither by themselves nor by their family."""
+    trained = {str(name) for key in (PLACES, "places") for name in card.get(key, [])}
+    return [one for one in series if one.name not in trained and one.name.split("/")[0] not in trained]
+
+
+def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, seed: int) -> Iterator[HeldPair]:
+    settings = TrainConfig(batch=1, scale=scale, patch_px=STRIP_PATCH_PX, dates=DATES)
+    source = PatchSource([place], settings, scale=scale, seed=seed)
+    sky = SimulationConfig(scale=scale, mtf=mtf)
+    # Nothing but the optics; the noise is that of float32.
+    plain = replace(sky, mtf_spread=0.0, noise=(1e-7, 2e-7), cloudy_target=0.0, hidden_target=0.0)
+    for number in range(each):
+        generator = torch.Generator().manual_seed(seed + number)
+        series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], generator)
+        shape = (truth.shape[-2], truth.shape[-1])
+        yield _pair(place.name, series, int(series.days[0].abs().argmin()), truth[0].numpy(), np.ones(shape, np.bool_))
+
+
+def _real_pairs(
+    series: RealSeries, bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], each: int, seed: int
+) -> Iterator[HeldPair]:
+    side = min(min(series.size) // (scale * CELL_PX) * CELL_PX, STRIP_PATCH_PX)
+    if side < SMALLEST_PATCH_PX:
+        return
+    dates = tuple(count for count in DATES if count <= len(series.days))
+    settings = TrainConfig(batch=1, bands=bands, scale=scale, real_patch_px=side, dates=dates)
+    try:
+        source = RealSource([series], settings, mtf, seed)
+        for number in range(each):
+            found = source.batch(number)
+            target = int(found.series.days[0].abs().argmin())
+            yield _pair(series.name, found.series, target, found.target[0].numpy(), found.clear[0].numpy())
+    except GeodiffError:  # no date of it is clear enough to be a truth
+        return
+
+
+def _pair(place: str, series: Series, target: int, truth: FloatArray, clear: BoolArray) -> HeldPair:
+    patch = Patch(
+        reflectance=series.reflectance[0].numpy(),
+        valid=series.valid[0].numpy(),
+        days=series.days[0].numpy().astype(np.float64),
+        target_day=0.0,
+        target_index=target,
+        shift_px=series.shift_px[0].numpy(),
+        pixel_m=float(series.pixel_m[0]),
+        origin_px=(0, 0),
+    )
+    return HeldPair(place, patch, truth, clear)

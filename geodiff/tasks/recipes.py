@@ -1,0 +1,73 @@
+"""From settings to a recipe: how a model is set for a run, and what the run's layers then say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from geodiff.config import RestoreConfig
+from geodiff.grid import TilePlan
+from geodiff.model.resolver import DiffusionResolver
+from geodiff.schema import Resolver
+from geodiff.tasks.windows import Recipe
+
+GUESSED = "guessed"
+
+
+def tuned(resolver: Resolver, config: RestoreConfig) -> Resolver:
+    """The model with the level of its intervals and the dial of its members; a baseline has neither.
+
+    Raises:
+        UsageError: a level that the model was not calibrated for.
+    """
+    if not isinstance(resolver, DiffusionResolver):
+        return resolver
+    table = resolver.conformal if resolver.passes > 1 else resolver.alone
+    if table is not None:
+        table.require((config.level,))
+    return replace(resolver, levels=(config.level,), dial=config.dial)
+
+
+def recipe_of(resolver: Resolver, plan: TilePlan, config: RestoreConfig) -> Recipe:
+    """What a run restores of each date."""
+    return Recipe(
+        resolver,
+        plan,
+        config.ensemble,
+        config.seed,
+        keep_member=config.keep_member,
+        keep_guessed=GUESSED in config.layers,
+        level=config.level,
+    )
+
+
+def cube_layers(recipe: Recipe) -> list[str]:
+    """Names of the layers that have bands, in the order of the recipe's channels."""
+    return ["reflectance", "uncertainty", *(["member"] if recipe.keep_member else [])]
+
+
+def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Attributes of layers that depend on the settings."""
+    found = {"uncertainty": uncertainty_attributes(recipe.resolver, recipe.level)}
+    if recipe.keep_member:
+        dial = getattr(recipe.resolver, "dial", 1.0)
+        found["member"] = {"geodiff:dial": dial, "comment": f"reflectance + {dial:g} * (sample - reflectance)"}
+    return found
+
+
+def uncertainty_attributes(resolver: Resolver, level: float) -> dict[str, Any]:
+    """What the uncertainty is: of which level, and whether the model was calibrated for it."""
+    calibrated = False
+    if isinstance(resolver, DiffusionResolver):
+        calibrated = (resolver.conformal if resolver.passes > 1 else resolver.alone) is not None
+    how = (
+        "conformal, calibrated on places that the training never saw"
+        if calibrated
+        else "normal: a multiple of the root mean square deviation of the members, not calibrated"
+    )
+    return {
+        "long_name": f"half-width of the {level:.0%} interval of reflectance",
+        "geodiff:level": level,
+        "geodiff:interval": "conformal" if calibrated else "normal",
+        "comment": f"the truth lies within reflectance +- uncertainty with probability {level:g}; {how}",
+    }
