@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.imagery.worldstrat_describe import Card
+from geodiff.imagery.worldstrat_facts import Card
 from geodiff.schema import BANDS_10M
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from geodiff.imagery.worldstrat_dates import Revisit, hr_time_of, read_revisit
-from geodiff.imagery.worldstrat_files import Header, read_header, read_image
+from geodiff.imagery.worldstrat_files import Header, header_of, opened, pixels_of
 from geodiff.imagery.worldstrat_layout import (
     DATA,
     FACTS,
@@ -99,15 +99,13 @@ def _open(path: Path, found: list[Finding], pixels: bool) -> Header | None:
     if not path.is_file():
         found.append(Finding("missing", str(path), "not there"))
         return None
+    header = None
     try:
-        header = read_header(path)
+        with opened(path) as source:
+            header = header_of(source)
+            values = pixels_of(source, path) if pixels else None
     except GeodiffError as error:
-        found.append(Finding("corrupt", str(path), _reason(error, path)))
-        return None
-    try:
-        values = read_image(path) if pixels else None
-    except GeodiffError as error:
-        found.append(Finding("truncated", str(path), _reason(error, path)))
+        found.append(Finding("truncated" if header else "corrupt", str(path), _reason(error, path)))
         return header
     if values is not None and np.issubdtype(values.dtype, np.integer) and not values.any():
         found.append(Finding("content", str(path), "all pixels are zero"))

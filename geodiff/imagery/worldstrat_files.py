@@ -38,7 +38,7 @@ class Header:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """Open an image, and give every failure, also of reading within the block, one line that names the file."""
     if not path.is_file():
         raise GeodiffError(f"missing {path}: download it again, or run geodiff worldstrat verify to list what else is")
@@ -56,17 +56,31 @@ def _opened(path: Path) -> Iterator[Any]:
         raise GeodiffError(f"{path} {what} ({detail}): download it again") from error
 
 
+def header_of(source: Any) -> Header:
+    """Size, bands, type and place of an open image."""
+    epsg = source.crs.to_epsg() if source.crs else None
+    crs = (f"EPSG:{epsg}" if epsg else source.crs.to_wkt()) if source.crs else None
+    return Header((source.height, source.width), source.count, source.dtypes[0], source.transform, crs)
+
+
+def pixels_of(source: Any, path: Path, indexes: tuple[int, ...] | None = None) -> Array:
+    """All pixels of an open image; see ``read_image``."""
+    if path.suffix == ".png":
+        _require_whole_png(path)
+    if indexes and max(indexes) > source.count:
+        raise GeodiffError(f"{path} holds {source.count} bands, not {max(indexes)}: download it again")
+    values: Array = source.read(list(indexes) if indexes else None)
+    return values
+
+
 def read_header(path: Path) -> Header:
     """Size, bands, type and place of an image.
 
     Raises:
         GeodiffError: missing or unreadable.
     """
-    with _opened(path) as source:
-        crs = source.crs.to_wkt() if source.crs else None
-        epsg = source.crs.to_epsg() if source.crs else None
-        text = f"EPSG:{epsg}" if epsg else crs
-        return Header((source.height, source.width), source.count, source.dtypes[0], source.transform, text)
+    with opened(path) as source:
+        return header_of(source)
 
 
 def read_image(path: Path, indexes: tuple[int, ...] | None = None) -> Array:
@@ -79,13 +93,8 @@ def read_image(path: Path, indexes: tuple[int, ...] | None = None) -> Array:
     Raises:
         GeodiffError: missing, corrupt or truncated, or without such a band.
     """
-    with _opened(path) as source:
-        if path.suffix == ".png":
-            _require_whole_png(path)
-        if indexes and max(indexes) > source.count:
-            raise GeodiffError(f"{path} holds {source.count} bands, not {max(indexes)}: download it again")
-        values: Array = source.read(list(indexes) if indexes else None)
-    return values
+    with opened(path) as source:
+        return pixels_of(source, path, indexes)
 
 
 def _require_whole_png(path: Path) -> None:

@@ -212,11 +212,11 @@ def _refine(fixed: FloatArray, moving: FloatArray, seen: BoolArray) -> Pixels:
     inner = ndimage.binary_erosion(seen, iterations=2)
     if inner.sum() < MIN_PIXELS // 2 or not moving.any():
         return np.zeros(2)
-    down, right = np.gradient(moving)
-    columns = np.stack([a[inner] for a in (down, right, moving)], axis=1).astype(np.float64)
+    slopes = [np.asarray(np.gradient(moving, axis=axis), np.float64) for axis in (0, 1)]
+    columns = np.stack([*(slope[inner] for slope in slopes), moving[inner].astype(np.float64)], axis=1)
     wanted = fixed[inner].astype(np.float64)
     rest = wanted - columns[:, 2] * float(wanted @ columns[:, 2]) / max(float(columns[:, 2] @ columns[:, 2]), 1e-9)
     weight = np.abs(rest) <= OUTLIER * max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
     solved, *_ = np.linalg.lstsq(columns[weight], wanted[weight], rcond=None)
     # fixed(p) = moving(p + d): sampling further along the displacement brings the content home.
-    return np.clip(solved[:2] / max(float(solved[2]), 0.2), -1, 1)
+    return np.asarray(np.clip(solved[:2] / max(float(solved[2]), 0.2), -1, 1), np.float64)

@@ -136,9 +136,11 @@ def _absent_folders(layout: Layout, names: Sequence[str]) -> list[Finding]:
     found = []
     for aoi in names:
         if aoi not in high:
-            found.append(Finding("missing", str(layout.hr_folder(aoi)), "the folder is not there; the place has an lr"))
+            what = "the folder is not there; the place has low resolution"
+            found.append(Finding("missing", str(layout.hr_folder(aoi)), what))
         if aoi not in low:
-            found.append(Finding("missing", str(layout.lr / aoi), "the folder is not there; the place has an hr"))
+            what = "the folder is not there; the place has high resolution"
+            found.append(Finding("missing", str(layout.lr / aoi), what))
     return found
 
 
