@@ -154,10 +154,7 @@ def _possible(name: str, value: object, bands: int) -> bool:
         return 1 <= bands <= MAX_SIZE and all(isinstance(band, str) and band for band in _listed(value))
     if name == "residual_scale":
         return len(_listed(value)) == bands and all(_is_share(v) for v in _listed(value))
-    if name == "channels":
-        sizes = _listed(value)
-        return 1 <= len(sizes) <= MAX_LEVELS and all(type(size) is int and 1 <= size <= MAX_SIZE for size in sizes)
-    least, most = (0 if name == "encoder_blocks" else 1), (MAX_SCALE if name == "scale" else MAX_SIZE)
+    least, most = (0 if name == "encoder_blocks" else 1), {"scale": MAX_SCALE, "levels": MAX_LEVELS}.get(name, MAX_SIZE)
     return type(value) is int and least <= value <= most
 
 

@@ -9,6 +9,7 @@ even selection of them (their section 4). Written from the papers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,12 +36,13 @@ class SRDiffConfig:
 
     Attributes:
         bands: names.
-        scale: integer ratio of the resolutions, a multiple of 2 ** (number of ``channels`` - 1), so that the U-Net
-            halves pixels on the absolute lattice and a patch may lie anywhere.
+        scale: integer ratio of the resolutions, a multiple of 2 ** (``levels`` - 1), so that the U-Net halves pixels on
+            the absolute lattice and a patch may lie anywhere.
         residual_scale: reflectance per band: the root mean square of what bicubic upsampling misses.
         width: of the encoder.
         encoder_blocks: of the encoder.
-        channels: of the U-Net, from fine to coarse.
+        unet_width: channels of the U-Net at the finest level; it has twice as many at the others.
+        levels: of the U-Net, each with half the pixels of the one before.
         steps: length of the chain.
     """
 
@@ -49,7 +51,8 @@ class SRDiffConfig:
     residual_scale: tuple[float, ...]
     width: int = 64
     encoder_blocks: int = 2
-    channels: tuple[int, ...] = (32, 64, 64)
+    unet_width: int = 32
+    levels: int = 3
     steps: int = 100
 
 
@@ -126,13 +129,13 @@ class SRDiff(nn.Module):
 
     def __init__(self, config: SRDiffConfig) -> None:
         super().__init__()
-        if config.scale % 2 ** (len(config.channels) - 1):
-            raise ValueError(f"{len(config.channels)} levels of a U-Net do not divide a scale of {config.scale}")
+        if config.scale % 2 ** (config.levels - 1):
+            raise ValueError(f"{config.levels} levels of a U-Net do not divide a scale of {config.scale}")
         self.config = config
         self.encoder = SeriesEncoder(len(config.bands), config.width, config.encoder_blocks)
-        fine = config.channels[0]
+        fine = config.unet_width
         self.widen = nn.ConvTranspose2d(config.width, fine, config.scale, stride=config.scale)
-        self.unet = UNet(len(config.bands), fine, config.channels)
+        self.unet = UNet(len(config.bands), fine, (fine, *[2 * fine] * (config.levels - 1)))
         self.embed = LevelEmbedding(CONDITION)
         self.register_buffer("residual_scale", torch.tensor(config.residual_scale)[:, None, None], persistent=False)
         self.register_buffer("signal", cosine_signal(config.steps), persistent=False)
@@ -166,6 +169,25 @@ class SRDiff(nn.Module):
         """Estimate e, like ``noised``."""
         kept, mixed = self.shares(step)
         return kept * self.velocity(noised, step, condition) + mixed * noised
+
+    def sample(self, condition: Tensor, draw: Callable[[int], Tensor], passes: int) -> Tensor:
+        """Run the chain backwards: a residual in units of ``residual_scale``, (batch, band, scale*y, scale*x).
+
+        Args:
+            condition: of ``encode``.
+            draw: gives the standard normal noise of a step: that of the first step starts the chain.
+            passes: number of steps, evenly selected.
+        """
+        steps = selected_steps(self.config.steps, passes)
+        x = clean = draw(steps[0])
+        for here, there in zip(steps, (*steps[1:], 0), strict=True):
+            now = torch.full((len(x),), here, device=x.device)
+            kept, mixed = self.shares(now)
+            clean = kept * x - mixed * self.velocity(x, now, condition)
+            if there > 0:
+                of_clean, of_noisy, deviation = posterior(float(self.signal[here]), float(self.signal[there]))
+                x = of_clean * clean + of_noisy * x + deviation * draw(there)
+        return clean
 
     def loss(
         self, series: Series, target: Tensor, *, generator: torch.Generator, clear: Tensor | None = None
@@ -237,16 +259,4 @@ class SRDiffResolver:
             field = noise_window(seed, "srdiff", member, step, channels=len(self.bands), origin=origin, shape=shape)
             return torch.from_numpy(field)[None]
 
-        steps = selected_steps(self.model.config.steps, self.passes)
-        x = draw(steps[0])
-        for here, there in zip(steps, (*steps[1:], 0), strict=True):
-            now = torch.tensor([here])
-            kept, mixed = self.model.shares(now)
-            clean = kept * x - mixed * self.model.velocity(x, now, condition)
-            if there == 0:
-                return clean
-            signal = self.model.signal
-            of_clean, of_noisy, deviation = posterior(float(signal[here]), float(signal[there]))
-            # The noise of a step is named by where it leads: the first has that of the start.
-            x = of_clean * clean + of_noisy * x + deviation * draw(there)
-        raise AssertionError("a chain ends at step 0")
+        return self.model.sample(condition, draw, self.passes)

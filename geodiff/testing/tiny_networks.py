@@ -13,7 +13,7 @@ from geodiff.schema import BANDS_10M
 
 TINY: dict[str, dict[str, Any]] = {
     "highresnet": {"width": 8, "encoder_blocks": 1},
-    "srdiff": {"width": 8, "encoder_blocks": 1, "channels": (8, 8, 8), "steps": 4},
+    "srdiff": {"width": 8, "encoder_blocks": 1, "unet_width": 8, "steps": 4},
 }
 """Sizes of the smallest network of each kind that has every part."""
 
