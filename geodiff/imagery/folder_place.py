@@ -31,6 +31,9 @@ DRIVERS = ("GTiff", "COG")
 FINE_ENOUGH = 4
 """Native pixels in one of the truth, beyond which they are averaged when read (by overviews where a file has them)."""
 
+BLOCK_PX = 256
+"""Side of the largest piece that is read at a time, in pixels of the truth."""
+
 NARROWEST_PX = 0.35
 """Least standard deviation of the aperture, in pixels of the truth: where the native pixel is hardly finer."""
 
@@ -115,7 +118,20 @@ class FolderPlace:
         Raises:
             GeodiffError: a file cannot be read; it is named.
         """
-        return np.stack([self._window(self.images[date], rows, cols) for date in dates])
+        count = len(self.images[0].radiometry.indexes)
+        out = np.empty((len(dates), count, rows.stop - rows.start, cols.stop - cols.start), np.float32)
+        # In blocks: native pixels of a whole strip of a large orthophoto would not fit in memory.
+        for top in range(rows.start, rows.stop, BLOCK_PX):
+            for left in range(cols.start, cols.stop, BLOCK_PX):
+                down = slice(top, min(top + BLOCK_PX, rows.stop))
+                right = slice(left, min(left + BLOCK_PX, cols.stop))
+                inside = (
+                    slice(down.start - rows.start, down.stop - rows.start),
+                    slice(right.start - cols.start, right.stop - cols.start),
+                )
+                for number, date in enumerate(dates):
+                    out[number, :, inside[0], inside[1]] = self._window(self.images[date], down, right)
+        return out
 
     def part(self, cols: slice) -> FolderPlace:
         """Some of the columns."""

@@ -149,7 +149,8 @@ def optics(truth: Tensor, shift: Tensor, config: SimulationConfig, generator: to
     if config.mtf_spread:
         # Rounded, so that the matrices are found in the cache more often than not.
         mtf = (mtf.clamp(*MTF_RANGE) * 50).round() / 50
-    return see(moved, config.scale, [round(float(m), 4) for m in mtf]).unflatten(0, (batch, times))
+    low: Tensor = see(moved, config.scale, [round(float(m), 4) for m in mtf]).unflatten(0, (batch, times))
+    return low
 
 
 def changed(low: Tensor, config: SimulationConfig, generator: torch.Generator) -> Tensor:

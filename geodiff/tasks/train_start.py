@@ -52,4 +52,4 @@ def start_training(
         return train_superres(data, out, config, start_from=start_from, resume=resume)
     from geodiff.tasks.train_networks import train_network
 
-    return train_network(network, data, out, config)
+    return train_network(network, data, out, config, resume=resume)

@@ -109,6 +109,27 @@ def test_a_window_shows_the_ground_where_it_is(tmp_path: Path, crs: str, dtype: 
     np.testing.assert_allclose(whole[..., 10:60, 20:70], seen, atol=1e-6)
 
 
+def test_large_windows_are_read_in_blocks_that_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.imagery import folder_place
+
+    _write(tmp_path / "a.tif", size=(450, 600))
+    (place,) = read_folder(tmp_path, smallest=60).train
+    window = (slice(3, 80), slice(5, 100))
+    whole = place.read([0], *window)
+    looked: list[tuple[int, int]] = []
+    numbers = folder_place._numbers
+
+    def watching(*args: Any) -> Any:
+        found = numbers(*args)
+        looked.append(found[0].shape[-2:])
+        return found
+
+    monkeypatch.setattr(folder_place, "BLOCK_PX", 16)
+    monkeypatch.setattr(folder_place, "_numbers", watching)
+    np.testing.assert_allclose(place.read([0], *window), whole, atol=1e-6)
+    assert max(max(shape) for shape in looked) <= 5 * (16 + 8) + 2, "of the file, a block and its margin"
+
+
 def test_detail_finer_than_the_truth_does_not_alias(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.tif")
     with rasterio.open(path, "r+") as file:

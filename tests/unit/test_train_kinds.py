@@ -168,7 +168,7 @@ def test_residual_scales_look_at_clear_pixels_only() -> None:
     assert residual_scales_of([spoiled]) == residual_scales_of([pair])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning advises about workers and devices
+@pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and devices
 def test_a_killed_training_on_synthetic_places_goes_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from geodiff.model.checkpoint import load_checkpoint
     from geodiff.tasks.train import Training, train_superres
