@@ -14,6 +14,7 @@ from geodiff.outputs.report_plots import rank_histograms, reliability, site_scat
 from geodiff.outputs.report_tables import (
     DETAILS,
     METRICS,
+    REGIONS,
     SCENARIOS,
     SUMMARY,
     breakdown_table,
@@ -137,7 +138,11 @@ def _gains(report: Mapping[str, Any]) -> str:
 def _scenarios(report: Mapping[str, Any]) -> str:
     parts = ["<h2>By what the models were shown</h2>"]
     for scenario, title in SCENARIOS.items():
-        for region, where in (("all", ""), ("masked", ", scored under the cloud")):
+        for region, where in REGIONS.items():
+            if region == "seen" and not scenario.startswith("dates-"):
+                continue
+            if region == "all" and scenario.startswith("dates-"):
+                continue
             figures = {
                 name: model["scenarios"][scenario][region]
                 for name, model in report["models"].items()

@@ -185,9 +185,16 @@ SCENARIOS: Mapping[str, str] = {
 }
 
 
+REGIONS: Mapping[str, str] = {
+    "all": "",
+    "masked": ", scored under the cloud",
+    "seen": ", scored where the date itself shows the ground",
+}
+
+
 def scenario_name(row: Mapping[str, Any]) -> str:
     """What a model was shown, and where it was scored."""
-    where = ", under the cloud" if row.get("region") == "masked" else ""
+    where = REGIONS.get(row.get("region", "all"), "")
     return escape(SCENARIOS.get(row["scenario"], row["scenario"]) + where)
 
 

@@ -126,10 +126,17 @@ class EvaluationCase:
         return 1.0 - float(np.asarray(self.low[VALID].values[self.target.index]).mean())
 
     def regions(self, scale: int) -> dict[str, BoolArray]:
-        """What is scored apart: all clear pixels, and those under the synthetic cloud."""
+        """What is scored apart: all clear pixels, those under the synthetic cloud, those that the date itself shows.
+
+        The last are where a single date can be compared with a series: at the rims of clouds it shows nothing, and the
+        series guesses, so that the rest would be another, harder set of pixels.
+        """
         found = {"all": self.clear}
         if self.masked is not None:
             found["masked"] = self.clear & self.masked.repeat(scale, 0).repeat(scale, 1)
+        elif self.target.index is not None:
+            shown = np.asarray(np.isfinite(self.observed).all(0))
+            found["seen"] = self.clear & shown.repeat(scale, 0).repeat(scale, 1)
         return found
 
 

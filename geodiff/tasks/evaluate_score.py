@@ -57,7 +57,7 @@ def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...],
         if full:
             values |= _whole(case, found, seen, scale) | _perceived(case, found.mean, seen, bands)
             record["spectrum"] = _spectrum(case, found, seen)
-        if len(found.members):
+        if len(found.members) and region != "seen":
             record["rank_histogram"] = _ranks(case, found, seen)
             values |= _ensemble(case, found, seen)
         record["values"] = {name: _plain(value) for name, value in values.items()}

@@ -51,12 +51,12 @@ CLOUD_EDGES = (0.0, 0.1, 0.3, 0.45, 0.6, 1.0)
 DAY_EDGES = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0, float("inf"))
 
 SINGLE = {
-    (Scenario.OBSERVED, "all"): Scenario.DATES_1,
+    (Scenario.OBSERVED, "seen"): Scenario.DATES_1,
     (Scenario.CLOUDED, "all"): Scenario.SINGLE_CLOUDED,
     (Scenario.CLOUDED, "masked"): Scenario.SINGLE_CLOUDED,
     (Scenario.HIDDEN, "all"): Scenario.SINGLE_HIDDEN,
 }
-"""What a model that sees one date only is shown instead."""
+"""What a model that sees one date only is shown instead, and where: both are scored on the same pixels."""
 
 LADDER = (
     (Scenario.DATES_2, Scenario.DATES_1),
@@ -119,7 +119,7 @@ def model_summary(records: Sequence[Record], bootstrap: Bootstrap) -> dict[str, 
     observed = select(records, scenario=Scenario.OBSERVED, region="all")
     scenarios: dict[str, dict[str, Any]] = {}
     for scenario in Scenario:
-        for region in ("all", "masked"):
+        for region in ("all", "masked", "seen"):
             chosen = select(records, scenario=scenario, region=region)
             if chosen:
                 scenarios.setdefault(scenario, {})[region] = figures(chosen, bootstrap)
@@ -192,8 +192,9 @@ def differences(
                 against = {"against": theirs["model"], "against_scenario": theirs["scenario"]}
                 rows.append({**row, **against, "metric": metric, **figure})
 
+    compared = [(scenario, "all" if region == "seen" else region) for scenario, region in SINGLE]
     for model in models:
-        for scenario, region in SINGLE:
+        for scenario, region in compared:
             here = {"scenario": str(scenario), "region": region}
             if model != reference:
                 add("against reference", {"model": model, **here}, {"model": reference, **here})
@@ -202,7 +203,7 @@ def differences(
             ours = {"model": model, "scenario": str(scenario), "region": region}
             add("series against single date", ours, {**ours, "scenario": str(single)})
         for more, fewer in LADDER:
-            ours = {"model": model, "scenario": str(more), "region": "all"}
+            ours = {"model": model, "scenario": str(more), "region": "seen"}
             add("more dates", ours, {**ours, "scenario": str(fewer)})
     return rows
 
@@ -215,7 +216,7 @@ def breakdowns(
     cloudy = select(records, region="all")
     cloudy = [r for r in cloudy if r["scenario"] in (Scenario.OBSERVED, Scenario.CLOUDED, Scenario.HIDDEN)]
     hidden = select(records, scenario=Scenario.HIDDEN, region="all")
-    ladder = [r for r in select(records, region="all") if r["scenario"].startswith("dates-")]
+    ladder = [r for r in select(records, region="seen") if r["scenario"].startswith("dates-")]
     return {
         "site": _table(observed, models, lambda r: r["site"], bootstrap),
         "dates": _table(ladder, models, lambda r: int(r["scenario"].removeprefix("dates-")), bootstrap),

@@ -179,12 +179,32 @@ def test_a_case_is_restored_as_the_main_job_restores_it(scene: Scene) -> None:
     assert found.members.shape == (2, *found.mean.shape)
 
 
+def test_one_date_and_many_are_compared_on_the_same_pixels(data: Path, tmp_path: Path) -> None:
+    cube = series_cube(small_series(seed=1))
+    # A small cloud: its rim is clear in the truth, hidden in the low resolution.
+    cube[VALID][2, 21:25, 30:35] = False
+    write_cube(cube.where(cube[VALID]), tmp_path / "rim.nc")
+    settings = EvaluateSettings(ensemble=0, scenarios=(Scenario.OBSERVED, Scenario.DATES_1, Scenario.DATES_4))
+    found = run(tmp_path / "rim.nc", [bicubic(), tiny()], tmp_path / "out", settings, Limits())
+    date = str(cube.time.values[2])[:10]
+    pixels = {
+        (r["scenario"], r["region"]): r["pixels"] for r in found.records if r["model"] == "tiny" and r["date"] == date
+    }
+    assert pixels["observed", "all"] > pixels["dates-1", "all"]
+    assert pixels["observed", "seen"] == pixels["dates-1", "seen"] == pixels["dates-4", "seen"]
+    report = summarise(found, [bicubic(), tiny()], [], settings, command="")
+    assert {
+        row["region"] for row in report["differences"] if row["kind"] in ("series against single date", "more dates")
+    } == {"seen"}
+
+
 def test_figures_are_those_computed_by_hand(data: Path, scene: Scene, tmp_path: Path) -> None:
     contenders = [bicubic(), tiny()]
     settings = EvaluateSettings(ensemble=2, scenarios=(Scenario.OBSERVED,))
     found = run(data, contenders, tmp_path, settings)
     case = cases(scene, Scenario.OBSERVED)[0]
-    (record,) = [r for r in found.records if (r["model"], r["site"], r["date"]) == ("tiny", "north", case.date)]
+    wanted = ("tiny", "north", case.date, "all")
+    (record,) = [r for r in found.records if (r["model"], r["site"], r["date"], r["region"]) == wanted]
     image = restore_case(case, contenders[1].resolver, seed=0)
     truth, inner = case.truth.astype(np.float64), image.members.astype(np.float64)
     values = record["values"]
@@ -199,9 +219,9 @@ def test_figures_are_those_computed_by_hand(data: Path, scene: Scene, tmp_path: 
     assert values["reflectance_mae"] == pytest.approx(error[:, 2:-2, 2:-2].mean(), abs=1e-7)
     assert sum(record["rank_histogram"]) == 4 * case.clear.sum()
     report = summarise(found, contenders, [], settings, command="")
-    mine = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "tiny"]
+    mine = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "tiny" and r["region"] == "all"]
     assert report["models"]["tiny"]["cpsnr_db"]["mean"] == pytest.approx(np.mean(mine), rel=1e-6)
-    pairs = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "bicubic"]
+    pairs = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "bicubic" and r["region"] == "all"]
     (row,) = [d for d in report["differences"] if d["metric"] == "cpsnr_db" and d["scenario"] == "observed"]
     assert row["mean"] == pytest.approx(np.mean(mine) - np.mean(pairs), rel=1e-6)
 
