@@ -78,6 +78,7 @@ def held_pairs(
         found += _real_pairs(series, bands, scale, mtf, each, seed)
     if not found:
         raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
+    found = [pair for pair in found if pair.patch.valid.any()]
     # Apart from each other on the lattice, lest two of them share their noise.
     return [replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number))) for number, pair in enumerate(found)]
 
@@ -93,7 +94,8 @@ def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, s
     source = PatchSource([place], settings, scale=scale, seed=seed)
     sky = SimulationConfig(scale=scale, mtf=mtf)
     # Nothing but the optics; the noise is that of float32.
-    plain = replace(sky, mtf_spread=0.0, noise=(1e-7, 2e-7), cloudy_target=0.0, hidden_target=0.0)
+    clear = replace(sky, cloudy_target=0.0, hidden_target=0.0, overmasked_date=0.0)
+    plain = replace(clear, mtf_spread=0.0, noise_floor=(1e-7, 2e-7), photon_noise=(0.0, 0.0))
     for number in range(each):
         generator = torch.Generator().manual_seed(seed + number)
         series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], generator)

@@ -23,6 +23,7 @@ from geodiff.model.resolver import DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError
 from geodiff.tasks.calibrate import calibrate
+from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_pairs import held_pairs
 from geodiff.tasks.wald import wald
 
@@ -59,7 +60,8 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
     notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
     notes["terms"] = {name: TERMS.get(name, "unknown") for name in card.get("places", [])}
     if wald_catalog:
-        notes |= _scores(DiffusionResolver(name, model), wald_catalog)
+        told = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
+        notes |= _scores(told, wald_catalog)
     target = folder / name / "weights.safetensors"
     save_checkpoint(model, target, card=notes)
     path = folder / f"{name}.json"
@@ -69,14 +71,16 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
 
 
 def _scores(resolver: DiffusionResolver, catalog: Path) -> dict[str, Any]:
-    """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, and the dates' own scores."""
+    """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, the dates' own, and coverage."""
     cube = open_series(catalog, resolver.bands)
     result = wald(cube, [BicubicResolver(resolver.bands), MedianResolver(resolver.bands), resolver])
     seen, hidden = result.mean_db(hidden=False), result.mean_db(hidden=True)
     figures = {f"{model} dB": round(db, 3) for model, db in seen.items()}
     figures |= {f"{model} dB, date hidden": round(db, 3) for model, db in hidden.items()}
     rows = [asdict(score) for score in result.scores]
-    return {"figures": figures, "wald": {"catalogue": catalog.parent.name, "protocol": "x4, cPSNR", "scores": rows}}
+    checked = check_coverage(resolver, cube)
+    told = {"catalogue": catalog.parent.name, "protocol": "x4, cPSNR", "scores": rows, "intervals": checked}
+    return {"figures": figures, "wald": told}
 
 
 def open_series(catalog: Path, bands: tuple[str, ...]) -> xr.DataArray:

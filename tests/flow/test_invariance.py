@@ -17,6 +17,8 @@ import zarr
 import geodiff
 from geodiff.config import SuperresConfig, TileConfig
 from geodiff.grid import Grid, TileKey, TilePlan, Window
+from geodiff.model.checkpoint import save_checkpoint
+from geodiff.model.members import ring_count
 from geodiff.outputs.ledger import margins_folder
 from geodiff.outputs.stitch import feather_weight
 from geodiff.outputs.zarr_store import create_store, regions
@@ -28,7 +30,7 @@ from geodiff.tasks.plan import Plan, make_plan
 from geodiff.tasks.targets import Target
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 from geodiff.testing.small_catalog import small_catalog
-from geodiff.testing.tiny_models import random_cube, tiny_weights
+from geodiff.testing.tiny_models import random_cube, tiny_denoiser
 
 TILE = TileConfig(core=32, feather=4, halo=8)
 MTF = band_mtf(BANDS_10M)
@@ -40,7 +42,13 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("model"))
+    """A tiny model that is calibrated: the filter of its members reaches over the borders of tiles."""
+    taps = [[1.5, *(0.4 / (2 + ring + band) for ring in range(ring_count(4) - 1))] for band in range(4)]
+    quantiles = (np.arange(1, 4)[:, None, None, None] * np.ones((3, 2, 3, 4)) * [1, 2, 1, 3]).tolist()
+    table = {"levels": [0.5, 0.8, 0.9], "texture_limits": [[0.01, 0.03]] * 4, "quantiles": quantiles, "members": 4}
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_checkpoint(tiny_denoiser(), path, card={"spread": {"2": taps}, "conformal": {"1": table, "2": table}})
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def cube() -> xr.DataArray:
 
 
 def _superres(cube: xr.DataArray, weights: Path, **settings: Any) -> xr.Dataset:
-    usual: dict[str, Any] = {"ensemble": 2, "tile": TILE, "keep_member": True}
+    usual: dict[str, Any] = {"ensemble": 2, "tile": TILE, "keep_member": True, "layers": ["guessed"]}
     return geodiff.superres(cube, model=str(weights), **(usual | settings)).compute(scheduler="synchronous")
 
 
@@ -69,7 +77,9 @@ def test_the_chunks_of_the_result_change_nothing(
 def test_the_chunks_of_the_cube_change_nothing(
     cube: xr.DataArray, weights: Path, whole: xr.Dataset, chunks: dict[str, int]
 ) -> None:
-    lazy = geodiff.superres(cube.chunk(chunks), model=str(weights), ensemble=2, tile=TILE, keep_member=True, chunk=150)
+    lazy = geodiff.superres(
+        cube.chunk(chunks), model=str(weights), ensemble=2, tile=TILE, keep_member=True, layers=["guessed"], chunk=150
+    )
     assert all(variable.chunks for variable in lazy.data_vars.values()), "nothing is restored before it is asked for"
     xr.testing.assert_identical(lazy.compute(scheduler="threads", num_workers=4), whole)
 
@@ -82,6 +92,11 @@ def test_the_result_is_on_the_finer_grid_and_says_what_is_valid(cube: xr.DataArr
     known = np.isfinite(whole.reflectance.values[0]).all(0)
     np.testing.assert_array_equal(whole.valid.values[0], known)
     np.testing.assert_array_equal(np.isfinite(whole.uncertainty.values[0]).all(0), known)
+    np.testing.assert_array_equal(np.isfinite(whole.guessed.values[0]), known)
+    assert 0 <= float(whole.guessed.min()) <= float(whole.guessed.max()) <= 1
+    assert whole.uncertainty.attrs["geodiff:level"] == 0.9
+    assert whole.uncertainty.attrs["geodiff:interval"] == "conformal"
+    assert whole.member.attrs["geodiff:dial"] == 1.0
     assert known.mean() > 0.9
 
 
@@ -177,6 +192,7 @@ def plan_of(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Callable
             model=str(weights),
             tile=TILE,
             keep_member=True,
+            layers=("guessed",),
         )
         plan = make_plan(config, out, name="here", workers=1, progress=quiet, chunk=chunk)
         spec = replace(plan.job.spec, shard=shard, chunk=64)
@@ -212,6 +228,11 @@ def stored(plan_of: Callable[..., Plan], tmp_path_factory: pytest.TempPathFactor
     assert {target.index is None for target in plan.job.targets} == {True, False}, "dates observed and in between"
     arrays = _restored(plan, 1)
     assert len({values.tobytes() for values in arrays["reflectance"]}) == len(plan.job.targets)
+    assert arrays["guessed"].dtype == np.uint8
+    assert len(np.unique(arrays["guessed"])) > 20
+    attributes = dict(zarr.open_group(plan.job.store, mode="r")["uncertainty"].attrs)
+    assert attributes["long_name"] == "half-width of the 90% interval of reflectance"
+    assert attributes["geodiff:level"] == 0.9
     return arrays
 
 

@@ -1,0 +1,166 @@
+"""The filter of the members, and what a resolver makes of filter, intervals and dial."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from geodiff.config import RestoreConfig
+from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
+from geodiff.model.conformal import ConformalTable
+from geodiff.model.members import DeviationFilter, check_filters, filter_for, ring_count, rings
+from geodiff.model.resolver import DiffusionResolver
+from geodiff.schema import BANDS_10M, GeodiffError, UsageError
+from geodiff.sensor import band_mtf, degrade
+from geodiff.tasks.recipes import tuned, uncertainty_attributes
+from geodiff.testing.tiny_models import random_patch, tiny_denoiser
+
+WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(ring_count(4))) for band in range(4)))
+
+
+def table(scale: float = 2.0) -> ConformalTable:
+    """Quantiles that tell classes, levels and bands apart."""
+    quantiles = np.arange(1.0, 4.0)[:, None, None, None] * np.arange(1.0, 3.0)[:, None, None] * np.ones((2, 4)) * scale
+    return ConformalTable((0.5, 0.8, 0.9), np.full((4, 1), 0.02), quantiles, 4)
+
+
+@pytest.fixture(scope="module")
+def resolver() -> DiffusionResolver:
+    return DiffusionResolver(
+        "tiny", tiny_denoiser(), spread=WIDE, conformal=table(), alone=table(20.0), levels=(0.5, 0.8, 0.9)
+    )
+
+
+def test_rings_are_equal_distances() -> None:
+    found = rings(2)
+    assert found.shape == (5, 5)
+    assert found[2, 2] == 0
+    assert found[0, 0] == found[4, 4] == ring_count(2) - 1 == 5
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_array_equal(found, found[::-1])
+
+
+def test_one_tap_is_a_factor_and_the_kernel_moves_nothing() -> None:
+    deviation = torch.zeros(2, 4, 21, 21)
+    deviation[:, :, 10, 10] = 1
+    assert torch.equal(DeviationFilter(((3.0,),)).apply(deviation), 3 * deviation)
+    spread = WIDE.apply(deviation)
+    torch.testing.assert_close(spread, spread.flip(-1))
+    torch.testing.assert_close(spread, spread.transpose(-1, -2))
+    assert spread[0, :, 10, 10].tolist() == pytest.approx([row[0] for row in WIDE.taps])
+    assert float(spread[..., :6, :].abs().max()) == 0
+
+
+HOSTILE: list[Any] = [
+    *(-1.0, float("nan"), float("inf"), True, "2", None, [], [1.0] * 4, [[[1.0]]] * 4),
+    *([[1.0]] * 3, [[1.0, 2.0]] * 4, [*[[1.0]] * 3, [1.0, 1.0, 1.0]]),
+    *([[float("nan")]] * 4, [[1e9]] * 4, [[10**400]] * 4, [["1"]] * 4),
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_filter_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        check_filters({"2": value}, 4)
+    with pytest.raises(GeodiffError) as caught:
+        filter_for({"spread": {"2": value}}, 2, 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_old_cards_with_one_factor_are_read() -> None:
+    card = {"spread": {"2": 3.2, "4": 1.9}}
+    assert filter_for(card, 3, 4).taps == ((3.2,),)
+    assert filter_for(card, 8, 4).taps == ((1.9,),)
+    assert filter_for({}, 2, 4).taps == ((1.0,),)
+
+
+def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: DiffusionResolver) -> None:
+    path = tmp_path / "model.safetensors"
+    taps = [list(row) for row in WIDE.taps]
+    card = {"spread": {"2": taps}, "conformal": {"1": table(20.0).as_card(), "2": table().as_card()}}
+    save_checkpoint(resolver.model, path, card=card)
+    model, found = load_checkpoint(path)
+    again = DiffusionResolver.calibrated("tiny", model, found, passes=2)
+    patch = random_patch((16, 16), clouds=0.3)
+    mine, its = (one.restore(patch, members=2, seed=1) for one in (resolver, again))
+    assert its.half_width is not None
+    # The memory format of loaded weights is another, and with it the order of sums.
+    np.testing.assert_allclose(its.members, mine.members, atol=1e-5)
+    np.testing.assert_allclose(its.half_width, mine.half_width, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(its.guessed, mine.guessed, atol=1e-4)
+
+
+@pytest.mark.parametrize("key", ["spread", "conformal"])
+@pytest.mark.parametrize("value", [7, {"2": {}}, {"two": 1}, {"2": [[1.0, 2.0]]}])
+def test_a_card_with_a_hostile_calibration_is_refused(
+    tmp_path: Path, resolver: DiffusionResolver, key: str, value: Any
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(resolver.model, path, card={key: value})
+    with pytest.raises(GeodiffError, match=key) as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_widths_follow_the_level_and_hide_with_the_ground(resolver: DiffusionResolver) -> None:
+    patch = random_patch((16, 20), clouds=0.5, dates=2)
+    found = resolver.restore(patch, members=2, seed=0)
+    assert found.half_width is not None
+    assert found.guessed is not None
+    assert found.half_width.shape == (3, 4, 64, 80)
+    known = np.isfinite(found.mean)
+    np.testing.assert_array_equal(np.isfinite(found.half_width), np.broadcast_to(known, found.half_width.shape))
+    np.testing.assert_array_equal(np.isfinite(found.guessed), known[0])
+    np.testing.assert_allclose(found.half_width[1][known], 2 * found.half_width[0][known], rtol=1e-5)
+    single = replace(resolver, passes=1).restore(patch, members=2, seed=0)
+    assert single.half_width is not None
+    # Without members the scale is its floor, 1e-3: what differs is the class alone.
+    widths = single.half_width[0][known]
+    assert np.isclose(widths[:, None], [0.02, 0.04], rtol=1e-4).any(1).all()
+    plain = replace(resolver, conformal=None).restore(patch, members=2, seed=0)
+    assert plain.half_width is None
+    assert plain.guessed is None
+
+
+def test_a_patch_without_any_ground_keeps_its_layers(resolver: DiffusionResolver) -> None:
+    patch = random_patch((8, 8), clouds=1.1)
+    found = resolver.restore(patch, members=2, seed=0)
+    assert found.half_width is not None
+    assert found.half_width.shape == (3, 4, 32, 32)
+    assert np.isnan(found.half_width).all()
+
+
+def test_the_dial_goes_from_the_mean_to_the_sample(resolver: DiffusionResolver) -> None:
+    patch = random_patch((16, 16))
+    full, half, none = (replace(resolver, dial=d).restore(patch, members=2, seed=0) for d in (1.0, 0.5, 0.0))
+    np.testing.assert_array_equal(none.members, np.stack([none.mean] * 2))
+    np.testing.assert_allclose(half.members - half.mean, 0.5 * (full.members - full.mean), atol=1e-6)
+    assert np.abs(full.members - full.mean).max() > 1e-3
+    for found in (half, none):
+        np.testing.assert_array_equal(found.mean, full.mean)
+        np.testing.assert_array_equal(found.half_width, full.half_width)
+
+
+@pytest.mark.parametrize("dial", [0.0, 0.4, 1.0])
+def test_the_constraint_holds_under_filter_and_dial(resolver: DiffusionResolver, dial: float) -> None:
+    patch = random_patch((20, 24))
+    found = replace(resolver, dial=dial).restore(patch, members=2, seed=0)
+    for image in (found.mean, *found.members):
+        np.testing.assert_allclose(degrade(image, 4, band_mtf(BANDS_10M)), patch.reflectance[0], atol=2e-5)
+
+
+def test_settings_tune_a_model(resolver: DiffusionResolver) -> None:
+    found = tuned(resolver, RestoreConfig(level=0.8, dial=0.25))
+    assert isinstance(found, DiffusionResolver)
+    assert (found.levels, found.dial) == ((0.8,), 0.25)
+    with pytest.raises(UsageError, match=r"0\.95"):
+        tuned(resolver, RestoreConfig(level=0.95))
+    bare = replace(resolver, conformal=None, alone=None)
+    assert isinstance(tuned(bare, RestoreConfig(level=0.95)), DiffusionResolver), "a normal interval has any level"
+    assert uncertainty_attributes(resolver, 0.9)["geodiff:interval"] == "conformal"
+    assert "not calibrated" in uncertainty_attributes(bare, 0.9)["comment"]
