@@ -107,6 +107,8 @@ class RealSource:
 
 def displacements(one: RealSeries) -> npt.NDArray[np.float64]:
     """Displacement of each date in pixels, (time, 2) down and right, by ``imagery.coregister``; 0 where unknown."""
+    import rioxarray  # noqa: F401 - registers .rio
+
     rows, cols = one.images.shape[-2:]
     cube = xr.DataArray(
         np.where(one.valid[:, None], one.images, np.float32(np.nan)),
