@@ -21,7 +21,7 @@ import xarray as xr
 from geodiff.grid import Grid
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.worldstrat_dates import Revisit, hr_time_of, revisits_of
-from geodiff.imagery.worldstrat_files import CACHE_BYTES, Array, ImageCache, as_reflectance
+from geodiff.imagery.worldstrat_files import CACHE_BYTES, Array, ImageCache, as_reflectance, read_header
 from geodiff.imagery.worldstrat_layout import ANGLES, HR_BANDS, HR_COUNT, MASKS, Layout, open_layout, parent_of
 from geodiff.imagery.worldstrat_pair import CLEAR_ENOUGH, Matched, match_high
 from geodiff.imagery.worldstrat_register import HrTransform
@@ -110,6 +110,10 @@ class Aoi:
         stored = self.cache.read(path)
         if len(stored) != HR_COUNT[kind]:
             raise GeodiffError(f"{path} holds {len(stored)} bands, not {HR_COUNT[kind]}: download it again")
+        pan = self.layout.hr_file(self.name, "pan")
+        if kind == "ps" and pan.is_file() and (shape := read_header(pan).shape) != stored.shape[-2:]:
+            sizes = f"{stored.shape[-2]} x {stored.shape[-1]} pixels, its panchromatic band {shape[0]} x {shape[1]}"
+            raise GeodiffError(f"{path} is {sizes}: download both again")
         image = as_reflectance(stored)
         return image if kind == "pan" else image[[HR_BANDS.index(band) for band in BANDS_10M]]
 

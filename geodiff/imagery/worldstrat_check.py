@@ -210,14 +210,22 @@ def _check_sizes(layout: Layout, aoi: str, high: Mapping[str, Header], shapes: l
     if len(set(shapes)) > 1:
         sizes = " and ".join(_by(shape) for shape in shapes)
         found.append(Finding("mis-sized", str(layout.lr / aoi), f"the levels are of different sizes: {sizes} pixels"))
-    if not shapes:
-        return found
+    sharp = {kind: header.shape for kind, header in high.items() if HR_PIXEL_M[kind] == HR_PIXEL_M["ps"]}
+    usual = Counter(sharp.values()).most_common(1)[0][0] if sharp else (0, 0)
     for kind, header in high.items():
-        sides = [n * LR_PIXEL_M / m for n, m in zip(shapes[0], header.shape, strict=True)]
-        if any(abs(side / HR_PIXEL_M[kind] - 1) > EXTENT_SLACK for side in sides):
+        path = str(layout.hr_file(aoi, kind))
+        if sharp.get(kind, usual) != usual:
+            what = f"is {_by(header.shape)} pixels where the others of 1.5 m are {_by(usual)}"
+            found.append(Finding("mis-sized", path, what))
+        elif shapes and not _same_box(header.shape, shapes[0], kind):
             what = f"is {_by(header.shape)} pixels, which is not the box of {_by(shapes[0])} pixels of 10 m"
-            found.append(Finding("mis-sized", str(layout.hr_file(aoi, kind)), what))
+            found.append(Finding("mis-sized", path, what))
     return found
+
+
+def _same_box(high: tuple[int, int], low: tuple[int, int], kind: str) -> bool:
+    sides = [size * LR_PIXEL_M / count for size, count in zip(low, high, strict=True)]
+    return all(abs(side / HR_PIXEL_M[kind] - 1) <= EXTENT_SLACK for side in sides)
 
 
 def _by(shape: tuple[int, int]) -> str:

@@ -132,8 +132,8 @@ class Card:
         times = [revisit.time for place in self.places for revisit in place.revisits]
         high = [place.revisits[0].hr_time for place in self.places]
         return {
-            "low": [str(min(times)), str(max(times))] if times else [],
-            "high": [str(min(high)), str(max(high))] if high else [],
+            "low": [str(found.astype("datetime64[s]")) for found in (min(times), max(times))] if times else [],
+            "high": [str(found.astype("datetime64[D]")) for found in (min(high), max(high))] if high else [],
             "low_by_year": dict(sorted(Counter(str(time)[:4] for time in times).items())),
             "high_by_year": dict(sorted(Counter(str(time)[:4] for time in high).items())),
             "days_to_high": _spread(self.days_to_high()),

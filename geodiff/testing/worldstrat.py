@@ -23,6 +23,7 @@ from geodiff.schema import FloatArray
 from geodiff.testing.landscape import landscape_window
 from geodiff.testing.series import Effects, SeriesTruth, simulate_series
 from geodiff.testing.worldstrat_files import (
+    BREAKS,
     GROUND_SCALE,
     RevisitImage,
     write_high,
@@ -52,6 +53,8 @@ class WorldStratSpec:
         duplicates: (AOI, part) rows that the split file holds once more.
         shift_px: displacement (down, right) of the high resolution in low-resolution pixels.
         gains, offsets: per band B02 B03 B04 B08; reflectance is gain * numbers / 10,000 + offset.
+        broken: (how, AOI, level, rank, kind) of low-resolution files that are wrong; how is a key of ``BREAKS``.
+        broken_high: (how, AOI, kind) of high-resolution files that are wrong.
         angles: write the files of the angles.
         effects: what happens to the series; each date's own shift is part of it.
         seed: of everything.
@@ -66,6 +69,8 @@ class WorldStratSpec:
     missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     duplicates: tuple[tuple[str, str], ...] = ()
+    broken: tuple[tuple[str, str, str, int, str], ...] = ()
+    broken_high: tuple[tuple[str, str, str], ...] = ()
     shift_px: tuple[float, float] = (0.37, -0.61)
     gains: tuple[float, ...] = (1.12, 0.94, 1.05, 0.88)
     offsets: tuple[float, ...] = (-0.012, 0.006, 0.010, -0.020)
@@ -124,6 +129,11 @@ def make_worldstrat(root: Path, spec: WorldStratSpec | None = None) -> dict[str,
         parts={aoi: chosen.parts.get(aoi, "train") for aoi in chosen.aois},
         duplicates=chosen.duplicates,
     )
+    layout = Layout(root)
+    for how, aoi, level, rank, kind in chosen.broken:
+        BREAKS[how](layout.lr_file(aoi, level, rank, kind))
+    for how, aoi, kind in chosen.broken_high:
+        BREAKS[how](layout.hr_file(aoi, kind))
     return truths
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,9 @@ def crop(path: Path, rows: int, cols: int) -> Path:
     place = None if transform == Affine.identity() else transform
     write_raster(path, values[:, : values.shape[1] - rows, : values.shape[2] - cols], transform=place, driver=driver)
     return path
+
+
+BREAKS: Mapping[str, Callable[[Path], object]] = MappingProxyType(
+    {"truncated": truncate, "corrupt": corrupt, "mis-sized": lambda path: crop(path, 3, 3), "missing": Path.unlink}
+)
+"""Ways in which a single file is wrong, by the words of ``geodiff worldstrat verify``."""

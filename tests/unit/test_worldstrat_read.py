@@ -295,7 +295,11 @@ def test_a_file_that_is_missing_or_broken_is_named(fresh: Tree, kind: str) -> No
 def test_a_broken_high_resolution_is_named(fresh: Tree) -> None:
     tree, _ = fresh
     path = tree.layout.hr_file(NAMES[1], "ps")
-    crop(path, 40, 40)
+    crop(path, 2, 0)
+    with pytest.raises(GeodiffError, match="its panchromatic band"):
+        WorldStrat(tree.root)[0].pair()
+    crop(path, 40, 42)
+    crop(tree.layout.hr_file(NAMES[1], "pan"), 42, 42)
     with pytest.raises(GeodiffError, match="cannot show the same box"):
         WorldStrat(tree.root)[0].pair()
     truncate(path, 0.6)

@@ -127,6 +127,21 @@ def test_all_defects_are_listed_at_once(layout: Layout) -> None:
     assert f"{len(want)} problems in " in done.stderr
 
 
+def test_a_tree_is_made_with_the_defects_that_are_asked_for(tmp_path: Path) -> None:
+    spec = WorldStratSpec(
+        aois=(TILE, SINGLE),
+        revisits=2,
+        size_px=24,
+        levels=("L2A",),
+        angles=False,
+        broken=(("truncated", TILE, "L2A", 1, "data"), ("missing", SINGLE, "L2A", 2, "CLP")),
+        broken_high=(("corrupt", TILE, "pan"), ("mis-sized", SINGLE, "ps")),
+    )
+    make_worldstrat(tmp_path, spec)
+    found = {(kind, re.sub(r"\.\w+$", "", name)[-4:]) for kind, name in listed(verify_tree(tmp_path))}
+    assert found == {("truncated", "data"), ("missing", "-CLP"), ("corrupt", "_pan"), ("mis-sized", "6_ps")}
+
+
 def test_processes_find_the_same(layout: Layout) -> None:
     DEFECTS["hr truncated"][1](layout)
     DEFECTS["angle missing"][1](layout)
