@@ -38,9 +38,10 @@ from geodiff.config import data_dir
 from geodiff.grid import Grid
 from geodiff.imagery.build import build_catalog
 from geodiff.outputs.report import write_html
-from geodiff.tasks.evaluate import EvaluateSettings, Limits, evaluate, request_for, summarise, write_report
+from geodiff.tasks.evaluate import EvaluateSettings, Limits, evaluate, request_for
 from geodiff.tasks.evaluate_models import load_contenders
 from geodiff.tasks.evaluate_pictures import draw_cases
+from geodiff.tasks.evaluate_report import summarise, write_report
 from geodiff.tasks.evaluate_sources import find_sites
 
 plt.rcParams.update({"figure.dpi": 80, "font.size": 9})

@@ -47,9 +47,10 @@ def evaluate_superres(
     is refused. Safe to kill: the same command resumes.
     """
     from geodiff.outputs.report import write_html
-    from geodiff.tasks.evaluate import EvaluateSettings, Limits, evaluate, request_for, summarise, write_report
+    from geodiff.tasks.evaluate import EvaluateSettings, Limits, evaluate, request_for
     from geodiff.tasks.evaluate_models import load_contenders
     from geodiff.tasks.evaluate_pictures import draw_cases
+    from geodiff.tasks.evaluate_report import summarise, write_report
     from geodiff.tasks.evaluate_sources import find_sites
 
     chosen: dict[str, Any] = {"ensemble": ensemble, "seed": seed}

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from pydantic import Field
 
 from geodiff.config import Settings, TileConfig, config_hash
-from geodiff.outputs.atomic import explained, write_json
+from geodiff.outputs.atomic import explained
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_of
 from geodiff.tasks.evaluate_ledger import Ledger, Record
-from geodiff.tasks.evaluate_models import REFERENCE, Contender, needed_bands, scored_bands
+from geodiff.tasks.evaluate_models import Contender, needed_bands, scored_bands
 from geodiff.tasks.evaluate_restore import Ensemble, restore_case
 from geodiff.tasks.evaluate_score import score_case
-from geodiff.tasks.evaluate_sources import DataDescription, Request, Site
-from geodiff.tasks.evaluate_summary import Bootstrap, breakdowns, differences, model_summary, select
+from geodiff.tasks.evaluate_sources import Request, Site
 from geodiff.tasks.job import Progress
-from geodiff.tasks.leakage import Evidence, refuse_training_ground, witnesses
-from geodiff.version import __version__
+from geodiff.tasks.leakage import Evidence, refuse_training_ground
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Of the report and of the records: a change of either makes results of before count no more."""
 
-REPORT = "report.json"
 PIXEL_KM2 = 1e-4
 """Ground of a low-resolution pixel in figures of speed, whatever it is in the degraded series: 10 m x 10 m."""
-
-LIBRARIES = ("numpy", "scipy", "torch", "xarray", "rasterio", "onnxruntime")
 
 
 class EvaluateSettings(Settings):
@@ -248,76 +239,3 @@ def score_one(case: EvaluationCase, contender: Contender, scene: Scene, settings
         "km2": rows * cols * PIXEL_KM2,
     }
     return [{**common, **record} for record in score_case(case, found, bands=scene.bands, scale=scene.scale)]
-
-
-def summarise(
-    evaluation: Evaluation,
-    contenders: Sequence[Contender],
-    data: Sequence[DataDescription],
-    settings: EvaluateSettings,
-    *,
-    command: str,
-) -> dict[str, Any]:
-    """The report as plain values, ready for JSON.
-
-    Args:
-        evaluation: from ``evaluate``.
-        contenders: the models, in the order of the tables.
-        data: from ``find_sites``.
-        settings: of the cases.
-        command: that makes this report again.
-    """
-    records = list(evaluation.records)
-    names = [contender.name for contender in contenders]
-    trained = [contender.name for contender in contenders if contender.trained]
-    bootstrap = Bootstrap.of(records)
-    models = {
-        contender.name: {**_described(contender), **model_summary(select(records, model=contender.name), bootstrap)}
-        for contender in contenders
-    }
-    return {
-        "format": FORMAT,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "settings": settings.model_dump(mode="json"),
-        "data": [asdict(each) for each in data],
-        "sites": sorted({record["site"] for record in records}),
-        "left_out": [{"site": site, "why": why} for site, why in evaluation.left_out],
-        "bootstrap": asdict(replace(bootstrap)),
-        "reference": REFERENCE,
-        "models": models,
-        "differences": differences(records, names, trained, REFERENCE, bootstrap),
-        "by": breakdowns(records, names, bootstrap),
-        "cases": [{key: value for key, value in record.items() if key != "spectrum"} for record in records],
-    }
-
-
-def _described(contender: Contender) -> dict[str, Any]:
-    return {
-        "parameters": contender.parameters,
-        "passes": contender.passes,
-        "bands": list(contender.resolver.bands),
-        "digest": contender.digest,
-        "trained": contender.trained,
-        "training_ground_told_by": witnesses(contender.card),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What computed the report."""
-    found = {"geodiff": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def write_report(report: dict[str, Any], out: Path) -> Path:
-    """Write ``report.json``; returns its path."""
-    path = out / REPORT
-    with explained(path):
-        write_json(path, report)
-    return path

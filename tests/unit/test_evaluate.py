@@ -30,12 +30,11 @@ from geodiff.tasks.evaluate import (
     evaluate,
     request_for,
     scene_cases,
-    summarise,
-    write_report,
 )
 from geodiff.tasks.evaluate_cases import COVER, EvaluationCase, Scenario, Scene, cloud_mask
 from geodiff.tasks.evaluate_cubes import read_cube
 from geodiff.tasks.evaluate_models import Contender, check_contenders
+from geodiff.tasks.evaluate_report import summarise, write_report
 from geodiff.tasks.evaluate_restore import restore_case
 from geodiff.tasks.evaluate_sources import Site, find_sites
 from geodiff.tasks.evaluate_summary import Bootstrap, paired
