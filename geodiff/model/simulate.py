@@ -38,6 +38,9 @@ class SimulationConfig:
         shift_error_px: standard deviation of the error of the displacement that the network is told.
         gain: relative standard deviation of the illumination, per date and band.
         path_reflectance: standard deviation of what the atmosphere adds, in reflectance; 0.8 of it common to all bands.
+        hazy_date: share of the dates, the target among them, that are seen through haze.
+        haze_opacity: of the haze; it varies by a third over a patch.
+        haze_reflectance: of haze too thick to see through.
         season: relative standard deviation of the smooth field of change between dates; the last band has its own.
         noise_floor: signal-independent noise in reflectance, ends of a log-uniform distribution over dates.
         photon_noise: variance of the noise per unit of reflectance, in reflectance.
@@ -64,6 +67,9 @@ class SimulationConfig:
     shift_error_px: float = 0.05
     gain: float = 0.08
     path_reflectance: float = 0.006
+    hazy_date: float = 0.25
+    haze_opacity: tuple[float, float] = (0.05, 0.5)
+    haze_reflectance: tuple[float, float] = (0.1, 0.35)
     season: float = 0.08
     noise_floor: tuple[float, float] = (1e-4, 2e-3)
     photon_noise: tuple[float, float] = (0.0, 4e-6)
@@ -112,10 +118,11 @@ def simulate(
         generator: of every random number.
 
     Returns:
-        The series (dates in random order), the target's truth (batch, band, scale*y, scale*x), and (batch, y, x) bool:
-        where some date was clear.
+        The series (dates in random order), the target's truth (batch, band, scale*y, scale*x) under its haze, and
+        (batch, y, x) bool: where some date was clear.
     """
     batch, times = truth.shape[:2]
+    truth = hazy(truth, config, generator)
     shift, told = draw_shifts(batch, times, config, generator)
     low = changed(optics(truth, shift, config, generator), config, generator)
     low, masked = under_sky(low, pixel_m, config, generator)
@@ -128,6 +135,17 @@ def simulate(
     target = (order == 0).nonzero()[0, 0].expand(batch)
     series, known = build_series(low[:, order], valid[:, order], days[:, order], told[:, order], target, pixel_m)
     return series, truth[:, 0], known
+
+
+def hazy(truth: Tensor, config: SimulationConfig, generator: torch.Generator) -> Tensor:
+    """Some dates as they look through haze, which is part of what was there: no date tells another's contrast."""
+    batch, times, bands, rows, cols = truth.shape
+    there = torch.rand((batch, times, 1, 1, 1), generator=generator) < config.hazy_date
+    field = 1 + 0.3 * smooth(batch * times, (rows, cols), 3, generator).view(batch, times, 1, rows, cols)
+    opacity = (uniform((batch, times, 1, 1, 1), *config.haze_opacity, generator) * field).clamp(0.0, 0.9) * there
+    bright = uniform((batch, times, 1, 1, 1), *config.haze_reflectance, generator)
+    bright = bright * uniform((batch, times, bands, 1, 1), 0.5, 1.0, generator)
+    return truth + opacity * (bright - truth)
 
 
 def draw_shifts(batch: int, times: int, config: SimulationConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:

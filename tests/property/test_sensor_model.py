@@ -23,6 +23,7 @@ CLEAR: dict[str, Any] = {
     "shift_px": 0.0,
     "gain": 0.0,
     "path_reflectance": 0.0,
+    "hazy_date": 0.0,
     "season": 0.0,
     "cloudy_date": 0.0,
     "cloudy_target": 0.0,
@@ -47,7 +48,7 @@ def _truth(
 @given(seed=st.integers(0, 2**31), batch=st.integers(1, 3), times=st.integers(1, 4))
 def test_a_simulation_is_a_function_of_its_generator(seed: int, batch: int, times: int) -> None:
     truth, days, pixel = _truth(seed, batch, times)
-    config = SimulationConfig(mtf=MTF)
+    config = SimulationConfig(mtf=MTF, hazy_date=0.0)
     one, other = (simulate(truth, days, pixel, config, _generator(seed)) for _ in range(2))
     for name in Series.__dataclass_fields__:
         assert torch.equal(getattr(one[0], name), getattr(other[0], name))
@@ -73,11 +74,22 @@ def test_without_sky_and_change_every_date_is_the_truth_seen_to_noise(seed: int,
     assert error.square().mean().sqrt() < 1.1 * worst
 
 
+def test_haze_is_part_of_the_truth_and_of_each_date_by_itself() -> None:
+    truth, days, pixel = _truth(3, 8, 3)
+    config = SimulationConfig(mtf=MTF, **(CLEAR | {"hazy_date": 0.5, "haze_opacity": (0.3, 0.5)}))
+    series, target, _ = simulate(truth, days, pixel, config, _generator(3))
+    changed = ~torch.isclose(target, truth[:, 0], atol=1e-3).flatten(1).all(1)
+    assert 0 < changed.sum() < 8
+    assert (series.reference - see(target, 4, MTF)).abs().max() < 6 * 0.0023
+    for index in changed.nonzero()[:, 0]:
+        assert target[index].std() < truth[index, 0].std(), "haze takes contrast"
+
+
 @USUAL
 @given(seed=st.integers(0, 2**31))
 def test_the_target_is_seen_unchanged_where_it_is_clear(seed: int) -> None:
     truth, days, pixel = _truth(seed, 3, 4)
-    config = SimulationConfig(mtf=MTF, mtf_spread=0.0, missed_opacity=(0.01, 0.02))
+    config = SimulationConfig(mtf=MTF, mtf_spread=0.0, hazy_date=0.0, missed_opacity=(0.01, 0.02))
     series, _, _ = simulate(truth, days, pixel, config, _generator(seed))
     wanted = see(truth[:, 0], 4, MTF)
     apart = (series.reference - wanted).abs().amax(1)[series.observed]

@@ -193,6 +193,7 @@ def test_a_simulated_displacement_is_undone_by_what_the_series_says() -> None:
         shift_error_px=0.0,
         gain=0.0,
         path_reflectance=0.0,
+        hazy_date=0.0,
         season=0.0,
         noise_floor=(1e-7, 2e-7),
         photon_noise=(0.0, 0.0),
