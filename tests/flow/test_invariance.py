@@ -263,7 +263,7 @@ def test_regions_in_any_order_restore_every_tile_once(
     inner = worker.recipe.resolver
 
     class Counting:
-        name, scale, bands = inner.name, inner.scale, inner.bands
+        name, scale, bands, levels = inner.name, inner.scale, inner.bands, inner.levels  # type: ignore[attr-defined]
 
         def restore(self, patch: Any, *, members: int, seed: int) -> Any:
             seen.append((patch.target_day, patch.origin_px))

@@ -1,0 +1,143 @@
+"""The calibration finds what was put in: the filter behind a spectrum, the quantiles behind scores, place by place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geodiff.model.members import REACH_PX, DeviationFilter
+from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.schema import Patch
+from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
+from geodiff.tasks.calibrate_members import CENTRES, fit_filter, fit_scalar, measure, radial_power, taps_for
+from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.testing.tiny_models import random_patch, tiny_denoiser
+
+SQUARES = np.unique(np.add.outer(np.arange(4) ** 2, np.arange(4) ** 2))
+"""Squared distances of the rings of a kernel that reaches three pixels."""
+
+TRUE = DeviationFilter(
+    tuple(
+        tuple((1 + band) * (0.4 * (ring == 0) + 0.16 * np.exp(-0.5 * square)) for ring, square in enumerate(SQUARES))
+        for band in range(4)
+    )
+)
+"""White noise and a Gaussian of one pixel: its response falls with the frequency and stays positive."""
+
+
+def _pair(place: str, patch: Patch, truth: torch.Tensor) -> HeldPair:
+    return HeldPair(place, patch, truth.numpy(), np.ones(truth.shape[-2:], np.bool_))
+
+
+def _white(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def held() -> tuple[list[Draft], list[HeldPair]]:
+    """Members that deviate like white noise, from a mean whose error is white noise through ``TRUE``."""
+    side, patch = 128, random_patch((32, 32))
+    drafts, pairs = [], []
+    for number in range(6):
+        mean = 0.2 + 0.01 * _white(number, 1, 4, side, side)
+        error = TRUE.apply(0.01 * _white(100 + number, 1, 4, side + 16, side + 16))[..., 8:-8, 8:-8]
+        low, seen = torch.zeros(4, 32, 32), torch.ones(32, 32, dtype=torch.bool)
+        deviation = 0.01 * _white(200 + number, 2, 4, side, side)
+        drafts.append(Draft(mean, deviation, mean, low, seen, seen, (0, 0, 0, 0)))
+        pairs.append(_pair(f"place {number % 3}", patch, (mean + error)[0]))
+    return drafts, pairs
+
+
+@pytest.fixture(scope="module")
+def resolver() -> DiffusionResolver:
+    return DiffusionResolver("tiny", tiny_denoiser(), consistent=False)
+
+
+def test_white_noise_has_a_flat_spectrum() -> None:
+    found = radial_power(np.random.default_rng(0).normal(size=(40, 96, 96))).mean(0)
+    assert found[1:].max() / found[1:].min() < 1.25
+    ramp = np.sin(np.pi * 0.5 * np.arange(96)) * np.ones((96, 1))
+    assert int(radial_power(ramp).argmax()) == int(0.5 * len(CENTRES))
+
+
+def test_taps_have_the_response_that_was_asked_for() -> None:
+    gain = np.stack([1 + band + np.cos(np.pi * CENTRES) * 0.8 for band in range(4)])
+    kernel = taps_for(gain)
+    assert kernel.reach == REACH_PX
+    impulse = torch.zeros(1, 4, 65, 65)
+    impulse[..., 32, 32] = 1
+    response = np.abs(np.fft.fft2(kernel.apply(impulse)[0].numpy()))
+    frequency = 2 * np.fft.fftfreq(65)
+    for band in range(4):
+        found = np.interp(CENTRES[:19], frequency[:33], response[band, 0, :33])
+        np.testing.assert_allclose(found, gain[band, :19], rtol=0.06)
+
+
+def test_the_filter_gives_the_deviation_the_power_of_the_error(
+    resolver: DiffusionResolver, held: tuple[list[Draft], list[HeldPair]]
+) -> None:
+    spread = fit_filter(resolver, *held)
+    found = measure(DiffusionResolver("tiny", resolver.model, consistent=False, spread=spread), *held)
+    gap = 10 * np.log10(found.error / found.deviation).mean(0)
+    band = (CENTRES > 0.25) & (CENTRES < 0.9)
+    assert np.abs(gap[:, band]).max() < 1.0
+    scalar = fit_scalar(resolver, *held)
+    with_factor = measure(DiffusionResolver("tiny", resolver.model, consistent=False, spread=scalar), *held)
+    assert np.abs(10 * np.log10(with_factor.error / with_factor.deviation).mean(0))[:, band].max() > 2.0
+
+
+def _scores(count: int, places: int, *, seed: int = 0, spoiled: int | None = None) -> Scores:
+    """Normal errors of differing size, exchangeable between places; ``spoiled`` errs three times as much."""
+    random = np.random.default_rng(seed)
+    place = np.repeat(np.arange(places), count)
+    scale = random.uniform(0.5, 2.0, (2, places * count))
+    error = np.abs(random.normal(size=scale.shape)) * scale
+    if spoiled is not None:
+        error[:, place == spoiled] *= 3
+    rough = random.uniform(0, 1, scale.shape)
+    window = place * 10 + np.tile(np.arange(count) % 10, places)
+    cloud = np.asarray(random.random(len(place)) < 0.3, np.intp)
+    return Scores(error, scale, rough, cloud, place, window, tuple(f"p{i}" for i in range(places)), 4)
+
+
+def test_exchangeable_places_are_covered_when_left_out() -> None:
+    found = leave_one_out(_scores(4000, 8))
+    for level in (50, 80, 90):
+        told = found[f"coverage_{level}"]
+        # 80 windows of 8 places: the correction adds level / 80, no more.
+        assert level / 100 - 0.01 <= told["mean"] <= level / 100 + 0.025
+        assert max(abs(share - told["mean"]) for share in told["places"].values()) < 0.03
+        assert len(told["texture"]) == 4
+        assert len(told["bands"]) == 2
+
+
+def test_a_place_that_differs_is_reported_not_hidden() -> None:
+    told = leave_one_out(_scores(2000, 6, spoiled=2))["coverage_90"]
+    assert told["places"]["p2"] < 0.65
+    assert min(share for name, share in told["places"].items() if name != "p2") > 0.88
+
+
+def test_every_place_counts_as_one() -> None:
+    scores = _scores(8000, 3, spoiled=1)
+    keep = (scores.place != 1) | (np.arange(len(scores.place)) % 7 == 0)
+    all_of, few_of = (fit_table(one).quantiles[-1].mean() for one in (scores, scores.only(keep)))
+    assert few_of == pytest.approx(all_of, rel=0.04)
+    without = fit_table(scores.only(scores.place != 1)).quantiles[-1].mean()
+    assert without < 0.6 * all_of, "what the spoiled place weighs is seen"
+
+
+def test_a_class_without_pixels_takes_the_quantile_of_its_neighbours() -> None:
+    scores = _scores(2000, 4)
+    clear = scores.only(scores.cloud == 0)
+    table = fit_table(clear)
+    assert np.isfinite(table.quantiles).all()
+    np.testing.assert_allclose(table.quantiles[:, 1], table.quantiles[:, 0], rtol=0.15)
+    width = widths(table)(clear, 0.9)
+    assert (clear.error <= width).mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_promise_for_new_places_needs_many() -> None:
+    assert place_level(7, 0.9) > 1
+    assert place_level(9, 0.9) == pytest.approx(1)
+    assert place_level(99, 0.9) == pytest.approx(0.909, abs=1e-3)
