@@ -11,6 +11,8 @@ import pystac
 from geodiff.config import SuperresConfig, config_hash
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
+from geodiff.outputs.atomic import read_json
+from geodiff.model.networks import SAMPLING_STEPS
 from geodiff.tasks.models import ModelRef
 
 FORMAT = 4
@@ -36,7 +38,7 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
     rules = source.model_dump(mode="json", exclude=_NAMES_OF_SOURCE)
     bands = _bands_read(config, source, items)
     scenes = sorted(_scene(item, source, bands) for item in items)
-    weights = ref.sha256() or ref.name
+    weights = [ref.sha256() or ref.name, _calibration(ref)]
     return config_hash([FORMAT, asked, source.location, rules, scenes, weights])
 
 
@@ -44,6 +46,12 @@ def _bands_read(config: SuperresConfig, source: Source, items: Sequence[pystac.I
     """The bands restored, and those that only the search for clouds looks at where a scene has no classification."""
     screened = config.mask.spectral_screen and any(source.find_scl(item) is None for item in items)
     return (*config.bands, *SCREEN_BANDS) if screened else tuple(config.bands)
+
+
+def _calibration(ref: ModelRef) -> dict[str, object]:
+    """What the card of a trained model says of members and intervals: it decides values like the weights do."""
+    card = read_json(ref.weights.with_suffix(".json")) if ref.weights else None
+    return {key: card[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in card} if isinstance(card, dict) else {}
 
 
 def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from geodiff.config import SuperresConfig
 from geodiff.imagery.build import build_catalog
 from geodiff.tasks.models import models_dir
 from geodiff.tasks.plan import find_run, make_plan
+from geodiff.testing.tiny_models import tiny_weights
 
 if TYPE_CHECKING:
     from conftest import TinyPlace
@@ -130,3 +131,14 @@ def test_sources_of_a_user_reach_the_run(place: TinyPlace, tmp_path: Path) -> No
     found = find_run(_config(place, catalog="mine", sources=str(mine), model="bicubic"), progress=quiet)
     assert found.source.nodata == 7
     assert found.run_id != find_run(_config(place, model="bicubic"), progress=quiet).run_id
+
+
+def test_another_calibration_of_the_same_weights_is_another_run(place: TinyPlace, tmp_path: Path) -> None:
+    weights = tiny_weights(tmp_path)
+    card_path = weights.with_suffix(".json")
+    ids = []
+    for spread in ({}, {"2": 1.5}, {"2": 1.5}, {"2": 1.6}):
+        card_path.write_text(json.dumps({**json.loads(card_path.read_text()), "spread": spread}))
+        ids.append(find_run(_config(place, model=str(weights)), progress=quiet).run_id)
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
