@@ -111,7 +111,7 @@ def _weights_of(path: Path) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _loaded(weights: Path, name: str, passes: int, stamp: int) -> Resolver:
+def _loaded(weights: Path, name: str, passes: int, stamps: tuple[int, ...]) -> Resolver:
     check_weights(weights)
     if kind_of(read_card(weights, ALL_KINDS)) is not None:
         return network_resolver(weights, name)
@@ -140,8 +140,9 @@ def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BA
         return _plugged(ref.plugin, bands, ref.sha256())
     if ref.weights is None:
         return BASELINES[ref.name](bands)
-    stamp = ref.weights.stat().st_mtime_ns if ref.weights.is_file() else 0
-    resolver = _loaded(ref.weights, ref.name, passes, stamp)
+    files = (ref.weights, ref.weights.with_suffix(".json"))
+    stamps = tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+    resolver = _loaded(ref.weights, ref.name, passes, stamps)
     missing = [band for band in bands if band not in resolver.bands]
     if missing:
         have = ", ".join(resolver.bands)
