@@ -11,8 +11,8 @@ import pystac
 from geodiff.config import SuperresConfig, config_hash
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
-from geodiff.outputs.atomic import read_json
 from geodiff.model.networks import SAMPLING_STEPS
+from geodiff.outputs.atomic import read_json
 from geodiff.tasks.models import ModelRef
 
 FORMAT = 4
@@ -51,7 +51,8 @@ def _bands_read(config: SuperresConfig, source: Source, items: Sequence[pystac.I
 def _calibration(ref: ModelRef) -> dict[str, object]:
     """What the card of a trained model says of members and intervals: it decides values like the weights do."""
     card = read_json(ref.weights.with_suffix(".json")) if ref.weights else None
-    return {key: card[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in card} if isinstance(card, dict) else {}
+    told = card if isinstance(card, dict) else {}
+    return {key: told[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in told}
 
 
 def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:
