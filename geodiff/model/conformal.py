@@ -223,14 +223,14 @@ def _numbers(value: object, name: str, depth: int) -> npt.NDArray[np.float64]:
     if not _is_nested(value, depth):
         raise ValueError(f"its {name} are not lists of finite numbers, {depth} deep")
     try:
-        return np.array(value, np.float64).reshape(np.shape(value))
+        return np.array(value, np.float64)
     except ValueError:
         raise ValueError(f"its {name} are lists of several lengths") from None
 
 
 def _is_nested(value: object, depth: int) -> bool:
     if depth == 0:
-        return type(value) in (int, float) and abs(value) <= MAX_QUANTILE  # type: ignore[operator]
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_QUANTILE
     return isinstance(value, list) and len(value) <= MAX_CLASSES and all(_is_nested(v, depth - 1) for v in value)
 
 

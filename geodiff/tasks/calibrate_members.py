@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from geodiff.model.members import REACH_PX, DeviationFilter, ring_count, rings
 from geodiff.model.resolver import DiffusionResolver, Draft
-from geodiff.schema import FloatArray
 from geodiff.tasks.calibrate_pairs import HeldPair
 
 Array = npt.NDArray[np.float64]
+Kind = TypeVar("Kind", bound=np.generic)
 
 EDGE_PX = 16
 """High-resolution pixels at the border of a patch that do not count: the model lacks context there."""
@@ -29,7 +30,7 @@ _LATTICE = 48
 _MAX_GAIN, _MIN_GAIN = 30.0, 0.02
 
 
-def inner(image: FloatArray) -> FloatArray:
+def inner(image: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
     """Without the border that does not count."""
     return image[..., EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
 

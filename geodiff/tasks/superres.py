@@ -15,20 +15,21 @@ import numpy as np
 import xarray as xr
 
 from geodiff.config import RestoreConfig, TileConfig
-from geodiff.grid import TilePlan, Window
+from geodiff.grid import TilePlan
 from geodiff.outputs.atomic import explained, read_json, write_json
 from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
-from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError, X, Y
+from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError
 from geodiff.tasks.job import Job, Progress, restore_all
+from geodiff.tasks.lazy import lazy_dataset
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, record
-from geodiff.tasks.recipes import GUESSED, cube_layers, describe_layers, recipe_of, tuned
-from geodiff.tasks.targets import Target, choose_targets
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.recipes import recipe_of, tuned
+from geodiff.tasks.targets import choose_targets
+from geodiff.tasks.windows import CubeSource
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def superres(
     """
     from geodiff.imagery.ranking import judge_dates
 
-    asked = {"target": target, "every": every, "ensemble": ensemble, "passes": passes, "seed": seed}
+    asked: dict[str, object] = {"target": target, "every": every, "ensemble": ensemble, "passes": passes, "seed": seed}
     asked |= {"keep_member": keep_member, "max_dates": max_dates, "level": level, "dial": dial, "layers": tuple(layers)}
     config = RestoreConfig.parse(asked, where="superres")
     if chunk < 1:
@@ -242,7 +243,7 @@ def superres(
         cells=cells,
     )
     recipe = recipe_of(resolver, plan, config)
-    return _lazy(source, targets, recipe, chunk)
+    return lazy_dataset(source, targets, recipe, chunk)
 
 
 def _checked(cube: xr.DataArray) -> xr.DataArray:
@@ -260,46 +261,3 @@ def _checked(cube: xr.DataArray) -> xr.DataArray:
     if not cube.indexes[TIME].is_monotonic_increasing:
         cube = cube.sortby(TIME)
     return cube if VALID in cube.coords else cube.assign_coords({VALID: (abs(cube) < np.inf).all(BAND)})
-
-
-def _lazy(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: int) -> xr.Dataset:
-    import dask.array as da
-    import rioxarray  # noqa: F401 - registers .rio
-    from dask.delayed import delayed
-
-    grid, bands = source.grid.zoom(recipe.resolver.scale), recipe.resolver.bands
-    rows, cols = grid.shape
-    # Not pure: to name a task by its content, Dask would hash the cube and the weights once for every chunk.
-    restore = delayed(_stacked, pure=False)
-    dates = []
-    for target in targets:
-        lines = []
-        for top in range(0, rows, chunk):
-            line = []
-            for left in range(0, cols, chunk):
-                window = Window(top, left, min(chunk, rows - top), min(chunk, cols - left))
-                shape = (recipe.channels, window.rows, window.cols)
-                line.append(da.from_delayed(restore(source, target, window, recipe), shape, np.float32))
-            lines.append(da.concatenate(line, axis=2))
-        dates.append(da.concatenate(lines, axis=1))
-    layers = da.stack(dates)
-    names = cube_layers(recipe)
-    times = np.array([round(t.day * 86_400) for t in targets], "datetime64[s]").astype("datetime64[ns]")
-    coords = {TIME: times, BAND: list(bands), Y: grid.y, X: grid.x}
-    count = len(bands)
-    data = {name: (CUBE_DIMS, layers[:, i * count : (i + 1) * count]) for i, name in enumerate(names)}
-    result = xr.Dataset(data, coords).assign({VALID: ((TIME, Y, X), da.isfinite(layers[:, :count]).all(axis=1))})
-    if recipe.keep_guessed:
-        result = result.assign({GUESSED: ((TIME, Y, X), layers[:, -1])})
-    for name, attributes in describe_layers(recipe).items():
-        result[name].attrs.update(attributes)
-    labelled: xr.Dataset = result.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
-    return labelled
-
-
-def _stacked(source: CubeSource, target: Target, window: Window, recipe: Recipe) -> np.ndarray[Any, Any]:
-    restored = restore_window(source, target, window, recipe)
-    layers = [restored.mean, restored.uncertainty, *([restored.member] if restored.member is not None else [])]
-    if restored.guessed is not None:
-        layers.append(restored.guessed[None])
-    return np.concatenate(layers)

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +24,11 @@ from geodiff.schema import (
     FloatArray,
     Patch,
     Resolver,
-    Restoration,
     UsageError,
     X,
     Y,
 )
+from geodiff.tasks.intervals import half_width
 from geodiff.tasks.targets import Target, days_of
 
 RIM_PX = 12
@@ -190,7 +189,7 @@ def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tupl
     """
     scale = recipe.resolver.scale
     restored = recipe.resolver.restore(patch, members=recipe.members, seed=recipe.seed)
-    layers = [restored.mean, _half_width(restored, recipe)]
+    layers = [restored.mean, half_width(restored, recipe.resolver, recipe.level)]
     if recipe.keep_member:
         layers.append(restored.members[0] if len(restored.members) else restored.mean)
     if recipe.keep_guessed:
@@ -200,21 +199,6 @@ def restore_tile(patch: Patch, at: Window, key: TileKey, recipe: Recipe) -> tupl
     assert given is not None, "a tile of the plan reaches the grid"
     rows, cols = given.scaled(scale).slices_in(at.scaled(scale))
     return np.concatenate([layer[:, rows, cols] for layer in layers]), given.scaled(scale)
-
-
-def _half_width(restored: Restoration, recipe: Recipe) -> FloatArray:
-    """Half-width of the interval that the model is calibrated for, or a normal one of its members' deviation.
-
-    The deviation is that from the mean, which is not the mean of the members but the expectation itself.
-    """
-    levels: tuple[float, ...] = getattr(recipe.resolver, "levels", ())
-    if restored.half_width is not None and recipe.level in levels:
-        return restored.half_width[levels.index(recipe.level)]
-    if not len(restored.members):
-        return np.full_like(restored.mean, np.nan)
-    deviation = np.sqrt(np.square(restored.members - restored.mean).mean(0))
-    half: FloatArray = (NormalDist().inv_cdf(0.5 + recipe.level / 2) * deviation).astype(np.float32)
-    return half
 
 
 class TileLocks:
