@@ -13,6 +13,27 @@ Array = npt.NDArray[np.float64]
 Values = npt.NDArray[np.floating[Any]]
 
 
+def independent_draws(members: Values, *, antithetic: bool) -> tuple[Values, ...]:
+    """Ensembles of independent members: the scores here assume that, and add up over several of them.
+
+    Antithetic pairs (noise e and -e, one after the other) lie farther apart than chance would have them: eight normal
+    members of four pairs score 6 % below their true fair CRPS, spread over skill is 1.13 where it should be 1, and half
+    of each pair below the truth makes a hill in the middle of the rank histogram. The first of all pairs are
+    independent, and so are the second.
+
+    Args:
+        members: (m, ...), pairs one after the other where they are antithetic.
+        antithetic: whether they are.
+
+    Returns:
+        The members themselves, or two ensembles of m // 2; a last one without its pair is left out.
+    """
+    if not antithetic:
+        return (members,)
+    whole = 2 * (len(members) // 2)
+    return members[:whole:2], members[1:whole:2]
+
+
 def fair_crps(members: Values, truth: Values) -> Array:
     """Continuous ranked probability score, unbiased for ensembles of any size.
 

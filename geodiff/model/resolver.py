@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,6 +69,9 @@ class DiffusionResolver:
             as real imagery; at 0 they are the mean, whose expected squared error is the least; in between the error
             grows with the square of the dial. Mean and half-widths do not depend on it.
     """
+
+    antithetic: ClassVar[bool] = True
+    """For whoever scores the members: the two of a pair are not independent."""
 
     name: str
     model: ImageDenoiser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -25,7 +25,7 @@ from geodiff.tasks.leakage import Evidence, refuse_training_ground
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the report and of the records: a change of either makes results of before count no more."""
 
 PIXEL_KM2 = 1e-4
@@ -213,7 +213,7 @@ def restore_scored(
     found = restore_case(case, contender.resolver, seed=settings.seed, tile=settings.tile)
     order = [contender.resolver.bands.index(band) for band in bands]
     half = {level: width[order] for level, width in found.half_width.items()}
-    return Ensemble(found.mean[order], found.members[:, order], half)
+    return replace(found, mean=found.mean[order], members=found.members[:, order], half_width=half)
 
 
 def score_one(case: EvaluationCase, contender: Contender, scene: Scene, settings: EvaluateSettings) -> list[Record]:

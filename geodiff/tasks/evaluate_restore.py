@@ -26,11 +26,13 @@ class Ensemble:
         members: (member, band, y, x) float32; none for a model without an ensemble.
         half_width: level (0-1) to the half-width (band, y, x) of the interval that the model states around its mean;
             empty for a model that states none.
+        antithetic: members come in pairs that are not independent (``metrics.ensemble.independent_draws``).
     """
 
     mean: FloatArray
     members: FloatArray
     half_width: Mapping[float, FloatArray]
+    antithetic: bool = False
 
 
 def restore_case(case: EvaluationCase, resolver: Resolver, *, seed: int, tile: TileConfig = DEFAULT_TILE) -> Ensemble:
@@ -86,4 +88,4 @@ def _unpack(channels: FloatArray, resolver: Resolver, members: int, widths: int)
     stack = channels.reshape(-1, len(resolver.bands), *channels.shape[-2:])
     levels = [float(level) for level in getattr(resolver, "levels", ())][:widths]
     half = dict(zip(levels, stack[1 + members :], strict=bool(levels)))
-    return Ensemble(stack[0], stack[1 : 1 + members], half)
+    return Ensemble(stack[0], stack[1 : 1 + members], half, antithetic=getattr(resolver, "antithetic", False))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from geodiff.metrics.consistency import consistency
-from geodiff.metrics.ensemble import fair_crps, interval_coverage, rank_histogram, spread_skill
+from geodiff.metrics.ensemble import fair_crps, independent_draws, interval_coverage, rank_histogram, spread_skill
 from geodiff.metrics.fidelity import cpsnr, cssim, spectral_angle_deg
 from geodiff.metrics.opensr import correctness
 from geodiff.metrics.spectrum import clear_square, edge_fidelity, radial_power, spectrum_gap_db
@@ -57,8 +57,9 @@ def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...],
         if full:
             values |= _whole(case, found, seen, scale) | _perceived(case, found.mean, seen, bands)
             record["spectrum"] = _spectrum(case, found, seen)
-        if len(found.members) and region != "seen":
+        if len(found.members) >= (2 if found.antithetic else 1) and region != "seen":
             record["rank_histogram"] = _ranks(case, found, seen)
+        if len(found.members) and region != "seen":
             values |= _ensemble(case, found, seen)
         record["values"] = {name: _plain(value) for name, value in values.items()}
         records.append(record)
@@ -156,10 +157,11 @@ def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, scale:
 def _ensemble(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> Values:
     if len(found.members) < 2:
         return {}
-    truth, members = case.truth[:, seen], found.members[:, :, seen]
+    truth = case.truth[:, seen]
+    draws = independent_draws(found.members[:, :, seen], antithetic=found.antithetic)
     values: Values = {
-        "crps": _or_none(lambda: float(np.nanmean(fair_crps(members, truth)))),
-        "spread_skill": _or_none(lambda: spread_skill(members, truth)),
+        "crps": _or_none(lambda: float(np.mean([np.nanmean(fair_crps(drawn, truth)) for drawn in draws]))),
+        "spread_skill": _or_none(lambda: float(np.mean([spread_skill(drawn, truth) for drawn in draws]))),
     }
     for level in LEVELS:
         values[f"coverage_{round(100 * level)}"] = _coverage(case, found, seen, level)
@@ -184,8 +186,9 @@ def _at(stated: Mapping[float, FloatArray], level: float) -> FloatArray | None:
 
 def _ranks(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> list[int]:
     # The seed breaks ties alone, and those of real numbers are few: one for all cases will do.
-    counts = rank_histogram(found.members, case.truth, seed=0, mask=seen)
-    return [int(count) for count in counts]
+    draws = independent_draws(found.members, antithetic=found.antithetic)
+    counts = sum(rank_histogram(drawn, case.truth, seed=0, mask=seen) for drawn in draws)
+    return [int(count) for count in np.atleast_1d(counts)]
 
 
 def _spectrum(case: EvaluationCase, found: Ensemble, seen: BoolArray) -> dict[str, Any] | None:

@@ -199,24 +199,26 @@ def test_one_date_and_many_are_compared_on_the_same_pixels(data: Path, tmp_path:
 
 def test_figures_are_those_computed_by_hand(data: Path, scene: Scene, tmp_path: Path) -> None:
     contenders = [bicubic(), tiny()]
-    settings = EvaluateSettings(ensemble=2, scenarios=(Scenario.OBSERVED,))
+    settings = EvaluateSettings(ensemble=4, scenarios=(Scenario.OBSERVED,))
     found = run(data, contenders, tmp_path, settings)
-    case = cases(scene, Scenario.OBSERVED)[0]
+    case = cases(scene, Scenario.OBSERVED, members=4)[0]
     wanted = ("tiny", "north", case.date, "all")
     (record,) = [r for r in found.records if (r["model"], r["site"], r["date"], r["region"]) == wanted]
     image = restore_case(case, contenders[1].resolver, seed=0)
     truth, inner = case.truth.astype(np.float64), image.members.astype(np.float64)
     values = record["values"]
     assert values["cpsnr_db"] == pytest.approx(cpsnr(image.mean, case.truth, case.clear))
-    # The fair score of two members: mean distance to the truth, less half the distance between them.
-    crps = np.abs(inner - truth).mean(0) - np.abs(inner[0] - inner[1]) / 2
+    # The fair score of two members: mean distance to the truth, less half the distance between them; the members of
+    # the denoiser come in pairs, of which the first are independent of each other, and so are the second.
+    crps = np.abs(inner - truth).mean(0) - (np.abs(inner[0] - inner[2]) + np.abs(inner[1] - inner[3])) / 4
     assert values["crps"] == pytest.approx(crps[:, case.clear].mean(), rel=1e-5)
     deviation = np.sqrt(((inner - image.mean) ** 2).mean(0))
     inside = np.abs(truth - image.mean) <= 1.6448536 * deviation
     assert values["coverage_90"] == pytest.approx(inside[:, case.clear].mean(), abs=1e-4)
     error = np.abs(degrade(image.mean, 4, band_mtf(BANDS_10M)) - case.observed)
     assert values["reflectance_mae"] == pytest.approx(error[:, 2:-2, 2:-2].mean(), abs=1e-7)
-    assert sum(record["rank_histogram"]) == 4 * case.clear.sum()
+    assert sum(record["rank_histogram"]) == 2 * 4 * case.clear.sum()
+    assert len(record["rank_histogram"]) == 3
     report = summarise(found, contenders, [], settings, command="")
     mine = [r["values"]["cpsnr_db"] for r in found.records if r["model"] == "tiny" and r["region"] == "all"]
     assert report["models"]["tiny"]["cpsnr_db"]["mean"] == pytest.approx(np.mean(mine), rel=1e-6)
@@ -417,7 +419,7 @@ def commanded(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     weights = tiny_weights(folder)
     arguments = ["evaluate", "superres", "--model", str(weights), "--data", str(data), "--out", str(folder / "out")]
-    options = ["--dates-limit", "1", "--ensemble", "2", "--workers", "1"]
+    options = ["--dates-limit", "1", "--ensemble", "4", "--workers", "1"]
     done = CliRunner().invoke(app, [*arguments, *options])
     assert done.exit_code == 0, done.output
     assert "report.html" in done.output

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from geodiff.metrics.ensemble import fair_crps, interval_coverage, rank_histogram, spread_skill
+from geodiff.metrics.ensemble import (
+    fair_crps,
+    independent_draws,
+    interval_coverage,
+    rank_histogram,
+    spread_skill,
+)
 
 
 def test_crps_counted_by_hand() -> None:
@@ -62,6 +68,24 @@ def test_a_calibrated_ensemble_has_spread_equal_to_skill() -> None:
         truth = centre + rng.normal(size=centre.size)
         assert spread_skill(members, truth) == pytest.approx(1, abs=0.01)
         assert spread_skill((members - centre) / 2 + centre, truth) < 0.9
+
+
+def test_antithetic_pairs_are_scored_as_two_ensembles() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((4, 100_000))
+    members = np.stack([sign * field for field in noise for sign in (1, -1)])
+    truth = rng.standard_normal(100_000)
+    halves = independent_draws(members, antithetic=True)
+    assert [len(half) for half in halves] == [4, 4]
+    assert np.mean([fair_crps(half, truth).mean() for half in halves]) == pytest.approx(1 / np.sqrt(np.pi), rel=0.01)
+    assert np.mean([spread_skill(half, truth) for half in halves]) == pytest.approx(1, abs=0.01)
+    ranks = sum(rank_histogram(half, truth, seed=0) for half in halves) / truth.size / 2
+    assert ranks == pytest.approx(np.full(5, 0.2), abs=0.01)
+    # Taken for independent they flatter, which is why they are not.
+    assert fair_crps(members, truth).mean() < 0.95 / np.sqrt(np.pi)
+    assert spread_skill(members, truth) > 1.1
+    assert [len(draw) for draw in independent_draws(members[:5], antithetic=True)] == [2, 2]
+    assert independent_draws(members, antithetic=False)[0] is members
 
 
 def test_spread_and_skill_counted_by_hand() -> None:
