@@ -1,10 +1,14 @@
-"""The table of the benchmarks: what was measured, what was aimed at, on which machine; printed and kept as JSON."""
+"""The table of the benchmarks: what was measured, what was aimed at, on which machine; printed and kept as JSON.
+
+Tables for the README are printed too, and kept as Markdown beside the JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,12 +47,19 @@ class Report:
 
     def __init__(self) -> None:
         self.figures: list[Figure] = []
+        self.tables: list[str] = []
 
     def add(
         self, what: str, value: float, unit: str, *, at_least: float | None = None, at_most: float | None = None
     ) -> None:
         limit = at_least if at_least is not None else at_most
         self.figures.append(Figure(what, float(value), unit, limit, at_least is not None))
+
+    def add_table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: str = "") -> None:
+        """A table as Markdown, for people; figures to compare go through ``add``."""
+        ruled = [header, ["---"] * len(header), *rows]
+        lines = ["| " + " | ".join(cells) + " |" for cells in ruled]
+        self.tables.append("\n".join([f"{title} ({about_machine()})", "", *lines, *(["", notes] if notes else []), ""]))
 
     def lines(self) -> list[str]:
         width = max(len(figure.what) for figure in self.figures)
@@ -85,6 +96,12 @@ def machine() -> dict[str, object]:
     }
 
 
+def about_machine() -> str:
+    """The machine in one line."""
+    about = machine()
+    return f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, load {about['load_at_end']}"
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -110,10 +127,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     out = Path(os.environ.get(OUT_VARIABLE) or config.rootpath / "benchmarks.json")
     found.write(out)
     terminalreporter.section("benchmarks")
-    about = machine()
-    terminalreporter.line(
-        f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, load {about['load_at_end']}"
-    )
+    terminalreporter.line(about_machine())
     for line in found.lines():
         terminalreporter.line(line)
-    terminalreporter.line(f"written to {out.name}")
+    written = [out.name]
+    if found.tables:
+        markdown = out.with_suffix(".md")
+        markdown.write_text("\n".join(found.tables), encoding="utf-8")
+        written.append(markdown.name)
+    for table in found.tables:
+        terminalreporter.line("")
+        for line in table.splitlines():
+            terminalreporter.line(line)
+    terminalreporter.line(f"written to {' and '.join(written)}")
