@@ -21,6 +21,9 @@ from geodiff.tasks.train_data import PatchSource, TrainConfig
 from geodiff.tasks.train_pairs import RealSource
 
 STRIP_PATCH_PX, CELL_PX = 32, 4
+SHOWN = 0.9
+"""Share of a patch that the other dates must show before the target is hidden."""
+
 SMALLEST_PATCH_PX = 16
 """A narrower patch is border all over."""
 
@@ -36,12 +39,14 @@ class HeldPair:
         patch: what the model sees.
         truth: (band, scale*y, scale*x) reflectance.
         clear: (scale*y, scale*x) bool: where the truth is.
+        changes: the other dates are real ones, not copies under another light, between which nothing grows or is built.
     """
 
     place: str
     patch: Patch
     truth: FloatArray
     clear: BoolArray
+    changes: bool = True
 
 
 def held_pairs(
@@ -58,7 +63,8 @@ def held_pairs(
 
     Held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a clear scene
     does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the card of the
-    model does not name give Wald pairs with their own dates and clouds.
+    model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among
+    all these: each pair with real dates comes once more with its target hidden.
 
     Args:
         root: data folder of the training.
@@ -78,9 +84,22 @@ def held_pairs(
         found += _real_pairs(series, bands, scale, mtf, each, seed)
     if not found:
         raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
+    found += [hidden for pair in found if (hidden := _hidden(pair)) is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
     # Apart from each other on the lattice, lest two of them share their noise.
     return [replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number))) for number, pair in enumerate(found)]
+
+
+def _hidden(pair: HeldPair) -> HeldPair | None:
+    """The pair without its target date, where the others show the ground and are real; None elsewhere."""
+    target = pair.patch.target_index
+    if not pair.changes or target is None:
+        return None
+    valid = pair.patch.valid.copy()
+    valid[target] = False
+    if valid.any(0).mean() < SHOWN:
+        return None
+    return replace(pair, patch=replace(pair.patch, valid=valid))
 
 
 def _unseen(series: Sequence[RealSeries], card: Mapping[str, Any]) -> list[RealSeries]:
@@ -100,7 +119,14 @@ def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, s
         generator = torch.Generator().manual_seed(seed + number)
         series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], generator)
         shape = (truth.shape[-2], truth.shape[-1])
-        yield _pair(place.name, series, int(series.days[0].abs().argmin()), truth[0].numpy(), np.ones(shape, np.bool_))
+        yield _pair(
+            place.name,
+            series,
+            int(series.days[0].abs().argmin()),
+            truth[0].numpy(),
+            np.ones(shape, np.bool_),
+            len(place.days) > 1,
+        )
 
 
 def _real_pairs(
@@ -121,7 +147,9 @@ def _real_pairs(
         return
 
 
-def _pair(place: str, series: Series, target: int, truth: FloatArray, clear: BoolArray) -> HeldPair:
+def _pair(
+    place: str, series: Series, target: int, truth: FloatArray, clear: BoolArray, changes: bool = True
+) -> HeldPair:
     patch = Patch(
         reflectance=series.reflectance[0].numpy(),
         valid=series.valid[0].numpy(),
@@ -132,4 +160,4 @@ def _pair(place: str, series: Series, target: int, truth: FloatArray, clear: Boo
         pixel_m=float(series.pixel_m[0]),
         origin_px=(0, 0),
     )
-    return HeldPair(place, patch, truth, clear)
+    return HeldPair(place, patch, truth, clear, changes)

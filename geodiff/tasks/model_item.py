@@ -31,7 +31,7 @@ MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 CALIBRATED_PASSES = (2, 4)
 """Members of other numbers of passes take the filter and the quantiles of the nearest of these."""
 
-PAIRS_PER_PLACE = 12
+PAIRS_PER_PLACE = 8
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
