@@ -171,10 +171,12 @@ def check_weights(path: Path) -> None:
         raise GeodiffError(f"no weights at {path}: give a .safetensors file or the name of a model in the catalogue")
     try:
         with path.open("rb") as stream:
-            head = stream.read(2)
+            head = stream.read(9)
     except OSError as error:
         raise GeodiffError(f"weights {path} cannot be read: {error.strerror}") from None
-    if path.suffix != ".safetensors" or head == b"PK" or head[:1] == b"\x80":
+    # Eight bytes of length come first, then JSON: one length in 32 begins like a pickle.
+    pickled = (head[:2] == b"PK" or head[:1] == b"\x80") and head[8:] != b"{"
+    if path.suffix != ".safetensors" or pickled:
         raise GeodiffError(
             f"{path} is not a safetensors file (pickles can run code and are never loaded): convert it first"
         )

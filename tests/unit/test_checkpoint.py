@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from geodiff.model.checkpoint import digest, load_checkpoint, read_card, save_checkpoint
+from geodiff.model.checkpoint import check_weights, digest, load_checkpoint, read_card, save_checkpoint
 from geodiff.schema import GeodiffError
 from geodiff.testing.tiny_models import tiny_config, tiny_denoiser, tiny_weights
 
@@ -102,6 +102,16 @@ def test_a_torch_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     torch.save(tiny_denoiser().state_dict(), path)
     assert "pickle" in _refused(path)
+
+
+def test_no_length_of_a_header_makes_weights_a_pickle(tmp_path: Path) -> None:
+    seen = set()
+    for letters in range(1, 300):
+        path = tmp_path / "net.safetensors"
+        save_file({"w" * letters: torch.zeros(1)}, path)
+        seen.add(path.read_bytes()[0])
+        check_weights(path)
+    assert 0x80 in seen
 
 
 def test_missing_files(weights: Path, tmp_path: Path) -> None:
