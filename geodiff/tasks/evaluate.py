@@ -18,10 +18,11 @@ from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_
 from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_models import Contender, needed_bands, scored_bands
 from geodiff.tasks.evaluate_restore import Ensemble, restore_case
-from geodiff.tasks.evaluate_score import score_case
+from geodiff.tasks.evaluate_score import lpips_digest, score_case
 from geodiff.tasks.evaluate_sources import Request, Site
 from geodiff.tasks.job import Progress
 from geodiff.tasks.leakage import Evidence, refuse_training_ground
+from geodiff.tasks.models import calibration_of
 
 log = logging.getLogger(__name__)
 
@@ -198,10 +199,11 @@ def case_key(scene: Scene, case: EvaluationCase, contender: Contender, settings:
     """Names a result: equal for equal weights, pixels and settings."""
     what = {
         "format": FORMAT,
-        "model": [contender.name, contender.digest, contender.passes],
+        "model": [contender.name, contender.digest, contender.passes, calibration_of(contender.card)],
         "data": [scene.site, scene.digest, scene.scale, list(scene.bands)],
         "case": [case.date, case.scenario, list(case.target.dates)],
         "settings": [case.members, settings.seed, settings.tile.model_dump()],
+        "lpips": lpips_digest(),
     }
     return config_hash(what)
 

@@ -29,14 +29,14 @@ class Ledger:
         self.path = folder / LEDGER
         self._lock = threading.Lock()
         self._found: dict[str, list[Record]] = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        self._broken = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                self._found[str(entry["key"])] = list(entry["records"])
-            except (ValueError, KeyError, TypeError):
-                continue
+        with explained(self.path):
+            stored = self.path.read_bytes() if self.path.is_file() else b""
+        self._broken = bool(stored) and not stored.endswith(b"\n")
+        # By bytes: a killed run may have cut a letter in two, and names may hold what Unicode calls a line's end.
+        for line in stored.split(b"\n"):
+            entry = _entry(line)
+            if entry:
+                self._found[entry[0]] = entry[1]
 
     def get(self, key: str) -> list[Record] | None:
         """The records of a model and case; None where they are not there yet."""
@@ -51,3 +51,17 @@ class Ledger:
             os.fsync(file.fileno())
             self._broken = False
             self._found[key] = records
+
+
+def _entry(line: bytes) -> tuple[str, list[Record]] | None:
+    """The key and the records of a line; None where it is no whole one."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
+        return None
+    records = entry.get("records")
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        return None
+    return entry["key"], records

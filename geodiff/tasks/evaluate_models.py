@@ -23,7 +23,7 @@ class Contender:
     Attributes:
         name: for the report.
         resolver: restores.
-        digest: SHA-256 of the weights, or what else names the model.
+        digest: SHA-256 of the weights or of a plugin's files, or what else names the model.
         card: of a trained model; empty for a baseline.
     """
 
@@ -92,7 +92,9 @@ def _load(name: str, ref: ModelRef, passes: int) -> Contender:
     resolver = load_resolver(ref, passes=passes, bands=BANDS_10M)
     card = _card(ref.weights) if ref.weights else {}
     told = ref.name if ref.name != "weights" else Path(name).resolve().parent.name
-    return Contender(told, resolver, _digest(name, ref), card)
+    # A baseline has no file: its name stands for it.
+    digest = ref.sha256() or hashlib.sha256(f"baseline {ref.name}".encode()).hexdigest()
+    return Contender(told, resolver, digest, card)
 
 
 def _card(weights: Path) -> dict[str, Any]:
@@ -105,11 +107,3 @@ def _card(weights: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise GeodiffError(f"model card {path} cannot be read: {error}") from None
     return card if isinstance(card, dict) else {}
-
-
-def _digest(name: str, ref: ModelRef) -> str:
-    path = ref.weights or Path(name).expanduser()
-    if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashlib.sha256(f"baseline {ref.name}".encode()).hexdigest()

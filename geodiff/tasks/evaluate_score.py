@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -15,6 +16,7 @@ from geodiff.metrics.ensemble import fair_crps, independent_draws, interval_cove
 from geodiff.metrics.fidelity import cpsnr, cssim, spectral_angle_deg
 from geodiff.metrics.opensr import correctness
 from geodiff.metrics.spectrum import clear_square, edge_fidelity, radial_power, spectrum_gap_db
+from geodiff.model.checkpoint import digest
 from geodiff.model.perceptual import Lpips, load_lpips, lpips_weights, perceptual_distance
 from geodiff.schema import BoolArray, FloatArray
 from geodiff.sensor import band_mtf
@@ -122,16 +124,27 @@ def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -
     return values | _correctness(case, found.mean, seen, scale)
 
 
-@lru_cache(maxsize=1)
-def _lpips() -> Lpips | None:
-    """The perceptual metric, for whoever has its weights."""
-    return load_lpips() if lpips_weights() else None
+@lru_cache(maxsize=2)
+def _lpips(weights: Path) -> Lpips:
+    return load_lpips(weights)
+
+
+@lru_cache(maxsize=2)
+def _digest_of(weights: Path) -> str:
+    return digest(weights)
+
+
+def lpips_digest() -> str | None:
+    """Names the weights of the perceptual metric, for whoever has them; without them it is not computed."""
+    weights = lpips_weights()
+    return _digest_of(weights) if weights and weights.is_file() else None
 
 
 def _perceived(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: tuple[str, ...]) -> Values:
-    model = _lpips()
-    if model is None:
+    weights = lpips_weights()
+    if weights is None:
         return {}
+    model = _lpips(weights)
     first, second, third = true_colour(bands)
 
     def distance() -> float:

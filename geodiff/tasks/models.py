@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pystac
 
@@ -13,7 +14,7 @@ from geodiff.config import catalogs_dir, config_hash
 from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
-from geodiff.model.networks import KINDS, kind_of, network_resolver
+from geodiff.model.networks import KINDS, SAMPLING_STEPS, kind_of, network_resolver
 from geodiff.model.plugin import load_plugin
 from geodiff.model.plugin_config import plugin_files
 from geodiff.model.resolver import DiffusionResolver
@@ -62,6 +63,11 @@ class ModelRef:
         if missing:
             raise GeodiffError(f"{self.plugin} names {missing}, which is not there")
         return digest(files[0]) if len(files) == 1 else config_hash([digest(file) for file in files])
+
+
+def calibration_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says beside the weights that decides values: members, intervals, steps of a chain."""
+    return {key: card[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in card}
 
 
 def models_dir() -> Path:

@@ -11,9 +11,8 @@ import pystac
 from geodiff.config import SuperresConfig, config_hash
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
-from geodiff.model.networks import SAMPLING_STEPS
 from geodiff.outputs.atomic import read_json
-from geodiff.tasks.models import ModelRef
+from geodiff.tasks.models import ModelRef, calibration_of
 
 FORMAT = 4
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
@@ -51,8 +50,7 @@ def _bands_read(config: SuperresConfig, source: Source, items: Sequence[pystac.I
 def _calibration(ref: ModelRef) -> dict[str, object]:
     """What the card of a trained model says of members and intervals: it decides values like the weights do."""
     card = read_json(ref.weights.with_suffix(".json")) if ref.weights else None
-    told = card if isinstance(card, dict) else {}
-    return {key: told[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in told}
+    return calibration_of(card if isinstance(card, dict) else {})
 
 
 def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from geodiff.cli import app
@@ -27,13 +29,15 @@ from geodiff.tasks.evaluate import (
     EvaluateSettings,
     Evaluation,
     Limits,
+    case_key,
     evaluate,
     request_for,
     scene_cases,
 )
 from geodiff.tasks.evaluate_cases import COVER, EvaluationCase, Scenario, Scene, cloud_mask
 from geodiff.tasks.evaluate_cubes import read_cube
-from geodiff.tasks.evaluate_models import Contender, check_contenders
+from geodiff.tasks.evaluate_ledger import LEDGER, Ledger
+from geodiff.tasks.evaluate_models import Contender, check_contenders, load_contenders
 from geodiff.tasks.evaluate_report import summarise, write_report
 from geodiff.tasks.evaluate_restore import restore_case
 from geodiff.tasks.evaluate_sources import Site, find_sites
@@ -317,6 +321,46 @@ def test_a_rerun_computes_nothing_and_says_the_same(
     assert len(calls) == 3
     run(data, [bicubic()], tmp_path, settings.model_copy(update={"seed": 1}), limits)
     assert len(calls) == 5
+
+
+def test_another_calibration_of_the_same_weights_is_another_result(scene: Scene) -> None:
+    settings = EvaluateSettings(ensemble=0, scenarios=(Scenario.OBSERVED,))
+    case = next(scene_cases(scene, settings))
+    cards: list[dict[str, Any]] = [
+        {"spread": {"2": 1.0}},
+        {"spread": {"2": 1.5}},
+        {"spread": {"2": 1.0}, "history": []},
+    ]
+    one, other, noted = (case_key(scene, case, tiny(card=card), settings) for card in cards)
+    assert one != other
+    assert one == noted
+
+
+def test_what_decides_a_plugin_is_its_files(tmp_path: Path) -> None:
+    plugin = tmp_path / "other.yaml"
+    made = "{in_channels: 4, out_channels: 4, kernel_size: 4, stride: 4}"
+    told = f"factory: torch.nn:ConvTranspose2d\nkwargs: {made}\nweights: net.safetensors\n"
+    plugin.write_text(told + "bands: [B02, B03, B04, B08]\nscale: 4\n")
+    seen = set()
+    for _ in range(2):
+        network = torch.nn.ConvTranspose2d(4, 4, 4, stride=4)
+        save_file(network.state_dict(), tmp_path / "net.safetensors")
+        seen.add(load_contenders([str(plugin)], passes=2)[1].digest)
+    assert len(seen) == 2
+
+
+def test_a_line_cut_inside_a_letter_and_lines_of_others_are_passed_over(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    told = [{"site": "Åland\u2028north", "values": {}}]
+    ledger.put("one", told)
+    whole = (tmp_path / LEDGER).read_bytes()
+    odd = b'[1]\n{"key": "two", "records": [3]}\n{"key": 4, "records": []}\n' + b"[" * 100_000 + b"\n"
+    (tmp_path / LEDGER).write_bytes(whole + odd + whole.replace(b"one", b"two")[: whole.index("Å".encode()) + 1])
+    again = Ledger(tmp_path)
+    assert again.get("one") == told
+    assert again.get("two") is None
+    again.put("two", told)
+    assert Ledger(tmp_path).get("two") == told
 
 
 def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
