@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.schema import FloatArray, UsageError
+from geodiff.schema import FloatArray, GeodiffError, UsageError
 
 PLACES, FOOTPRINTS, DIGESTS = "training_places", "training_footprints", "training_digests"
 """Keys of a model card. The key ``places`` of older cards, families of places, stands in where the first is missing."""
@@ -143,13 +143,48 @@ def refuse_training_ground(card: Mapping[str, Any], evidence: Evidence, *, model
 
     Raises:
         UsageError: by name, footprint or content; one line that names the place, the model and the reason.
+        GeodiffError: a card that tells its ground in no known form, so that nothing could be compared.
     """
+    _check(card, model)
     reason = _by_name(card, evidence) or _by_footprint(card, evidence) or _by_content(card, evidence)
     if reason:
         raise UsageError(
             f"place {evidence.site} was seen in the training of model {model} ({reason}): "
             "leave this place or this model out, scores there would prove nothing"
         )
+
+
+def _check(card: Mapping[str, Any], model: str) -> None:
+    """Raises GeodiffError for a card whose witnesses are not of the form of ``describe_ground``."""
+
+    def named(value: object, good: Callable[[object], bool]) -> bool:
+        return value is None or (isinstance(value, dict) and all(good(one) for one in value.values()))
+
+    forms = {
+        FOOTPRINTS: named(card.get(FOOTPRINTS), _is_box),
+        DIGESTS: named(card.get(DIGESTS), _is_texts),
+        **{key: card.get(key) is None or _is_texts(card[key]) for key in (PLACES, "places")},
+    }
+    wrong = next((key for key, good in forms.items() if not good), None)
+    if wrong:
+        raise GeodiffError(f"the card of model {model} has no readable {wrong}: fetch it again, or train again")
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(one, int | float) for one in value)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def calibration_ground(card: Mapping[str, Any]) -> list[str]:
+    """Places that members and intervals were fitted on, beside strips of the training's own."""
+    told = card.get("calibration")
+    ground = told.get("ground") if isinstance(told, dict) else None
+    places = ground.get("places") if isinstance(ground, dict) else None
+    trained = {str(name).split("/")[0] for key in (PLACES, "places") for name in card.get(key) or ()}
+    return [str(name) for name in places or () if str(name).split("/")[0] not in trained]
 
 
 def witnesses(card: Mapping[str, Any]) -> list[str]:
@@ -165,6 +200,10 @@ def _by_name(card: Mapping[str, Any], evidence: Evidence) -> str | None:
         for name in evidence.names:
             if wanted and _holds(_parts(name), wanted):
                 return f"{name} is its training place {place}"
+    for place in calibration_ground(card):
+        for name in evidence.names:
+            if _holds(_parts(name), _parts(place)):
+                return f"its intervals were calibrated on {place}"
     return None
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geodiff.imagery.ground import Place
-from geodiff.schema import FloatArray, UsageError
+from geodiff.schema import FloatArray, GeodiffError, UsageError
 from geodiff.tasks.leakage import (
     ENOUGH,
     PER_IMAGE,
@@ -78,6 +78,33 @@ def test_exact_places_win_over_families() -> None:
     card = {"places": ["worldcereal"], "training_places": ["worldcereal/0001"]}
     assert refused(card, names=("worldcereal/0002",)) is None
     assert refused(card, names=("worldcereal/0001",)) is not None
+
+
+def test_ground_of_the_calibration_counts_as_seen() -> None:
+    card = {"places": ["naip"], "calibration": {"ground": {"places": ["naip/1m", "openeo/quintad"]}}}
+    assert "calibrated on openeo/quintad" in str(refused(card, names=("cubes/quintad",)))
+    assert refused(card, names=("cubes/1m",)) is None  # a strip of the training's own, whose family is named
+    assert refused(card, names=("cubes/other",)) is None
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"training_places": 3},
+        {"places": "naip"},
+        {"places": [["naip"]]},
+        {"training_footprints": [[0, 0, 1, 1]]},
+        {"training_footprints": {"p": [0, 0, "1", 1]}},
+        {"training_footprints": {"p": [0, 0, 1]}},
+        {"training_digests": {"p": [["00"]]}},
+        {"training_digests": {"p": 7}},
+    ],
+)
+def test_a_card_that_tells_nothing_readable_is_refused(card: dict[str, Any]) -> None:
+    evidence = Evidence("lake", ("lake",), (0.0, 0.0, 1.0, 1.0), frozenset({"00"}))
+    with pytest.raises(GeodiffError, match="card of model m1 has no readable") as caught:
+        refuse_training_ground(card, evidence, model="m1")
+    assert not isinstance(caught.value, UsageError)
 
 
 @given(
