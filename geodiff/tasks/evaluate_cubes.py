@@ -170,6 +170,18 @@ def _clear(data: xr.Dataset, cube: xr.DataArray) -> npt.NDArray[np.bool_]:
     return np.ones((cube.sizes[TIME], cube.sizes[Y], cube.sizes[X]), np.bool_)
 
 
+def one_a_day(cube: xr.DataArray) -> xr.DataArray:
+    """Of the acquisitions of one day (UTC) the clearest, the first of equals.
+
+    Overlapping orbits and products processed twice show a place twice on a day: where one is hidden from a model, its
+    twin would give it away.
+    """
+    days = cube[TIME].values.astype("datetime64[D]")
+    clear = cube[VALID].values.mean((1, 2))
+    best = {day: max(np.flatnonzero(days == day), key=lambda i: (clear[i], -i)) for day in np.unique(days)}
+    return cube if len(best) == len(days) else cube.isel({TIME: sorted(int(i) for i in best.values())})
+
+
 def catalogue_series(catalog: Path) -> dict[str, list[pystac.Item]]:
     """The scenes of a static catalogue by place: scenes whose boxes meet, straight or through others, show one place.
 

@@ -17,7 +17,7 @@ from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
 from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError, X, Y
 from geodiff.tasks.evaluate_cases import Scene, Truth
-from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, read_cube, read_scenes
+from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, one_a_day, read_cube, read_scenes
 from geodiff.tasks.leakage import Evidence, image_digests
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.tasks.wald import CLEAR, CUT_PX, degrade_cube
@@ -134,7 +134,7 @@ class WaldSite:
     read: Callable[[Sequence[str]], xr.DataArray]
 
     def open(self, request: Request) -> OpenedSite:
-        return _OpenedSeries(self, self.read(request.bands), request)
+        return _OpenedSeries(self, one_a_day(self.read(request.bands)), request)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,8 @@ class WorldStratSite:
         return Evidence(self.name, (self.name, self.group))
 
     def open(self, request: Request) -> OpenedSite:
-        return _OpenedPair(self, self.load(), request)
+        low, *truth = self.load()
+        return _OpenedPair(self, (one_a_day(low), *truth), request)
 
 
 @dataclass(frozen=True, eq=False)

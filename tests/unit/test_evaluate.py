@@ -430,6 +430,22 @@ def test_cubes_come_in_many_forms(data: Path, tmp_path: Path) -> None:
         read_cube(tmp_path / "broken.nc", BANDS_10M)
 
 
+def test_a_day_that_was_seen_twice_is_hidden_whole(tmp_path: Path) -> None:
+    cube = series_cube(small_series(seed=1))
+    twin = cube.isel(time=[1]).assign_coords(time=cube.time[[1]] + np.timedelta64(40, "s")).copy()
+    twin[VALID][:, :9] = False
+    both = xr.concat([cube, twin], "time").sortby("time")
+    write_cube(both.where(both[VALID]), tmp_path / "twins.nc")
+    request = request_for([bicubic()], Limits())
+    (site,) = find_sites([tmp_path], request)[0]
+    scene = site.open(request).scene()
+    assert np.array_equal(scene.low.time.values, cube.time.values)
+    for case in cases(scene, Scenario.HIDDEN):
+        assert case.date not in [str(scene.low.time.values[i])[:10] for i in case.target.dates]
+    dates = [truth.target.label for truth in scene.truths]
+    assert len(dates) == len(set(dates))
+
+
 def test_models_that_cannot_stand_side_by_side(data: Path) -> None:
     twice = BicubicResolver(BANDS_10M, scale=2)
     with pytest.raises(UsageError, match="different scales"):
