@@ -21,6 +21,32 @@ from geodiff.model.sky import SkyConfig, draw_sky, overmask, smooth, uniform
 MAX_SHIFT_PX = 2.0
 MTF_RANGE = (0.12, 0.45)
 
+SHARES = (
+    "shifted_date",
+    "hazy_date",
+    "cloudy_date",
+    "cloudy_target",
+    "hidden_target",
+    "shadow_depth",
+    "missed_cloud",
+    "missed_shadow",
+    "overmasked_date",
+)
+RANGES = (
+    "haze_opacity",
+    "haze_reflectance",
+    "noise_floor",
+    "photon_noise",
+    "cloud_cover",
+    "cloud_reflectance",
+    "cloud_height_m",
+    "sun_zenith_deg",
+    "sun_azimuth_deg",
+    "missed_opacity",
+)
+STRENGTHS = ("mtf_spread", "shift_px", "shift_error_px", "gain", "path_reflectance", "season", "mask_growth_px")
+"""Fields of ``SimulationConfig`` that are shares, ends of a distribution, and other numbers of 0 or more."""
+
 FIELD_KNOTS = 4
 """Knots along a side of the fields of season: they vary over about a third of a patch."""
 
@@ -89,13 +115,19 @@ class SimulationConfig:
     overmasked_date: float = 0.08
 
     def __post_init__(self) -> None:
-        for name in ("shifted_date", "cloudy_date", "cloudy_target", "hidden_target", "shadow_depth", "missed_cloud"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}")
-        for name in ("noise_floor", "photon_noise", "cloud_cover", "cloud_height_m", "sun_zenith_deg"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise ValueError(f"{name} goes from a smaller to a larger number, not from {low} to {high}")
+        for name in (*SHARES, *STRENGTHS):
+            value, most = getattr(self, name), 1.0 if name in SHARES else math.inf
+            if not _is_number(value) or not 0 <= value <= most:
+                what = "a share between 0 and 1" if name in SHARES else "a number of 0 or more"
+                raise ValueError(f"{name} is {what}, not {value}")
+        for name in RANGES:
+            ends = getattr(self, name)
+            if not isinstance(ends, tuple) or len(ends) != 2 or not all(map(_is_number, ends)):
+                raise ValueError(f"{name} is two numbers, not {ends}")
+            if not 0 <= ends[0] <= ends[1]:
+                raise ValueError(f"{name} goes from a smaller to a larger number, not from {ends[0]} to {ends[1]}")
+        if type(self.mask_growth_px) is not int:
+            raise ValueError(f"mask_growth_px is a whole number, not {self.mask_growth_px}")
         if self.sun_zenith_deg[1] >= 89 or self.noise_floor[0] <= 0:
             raise ValueError("sun_zenith_deg stays below 89, noise_floor above 0")
 
@@ -103,6 +135,10 @@ class SimulationConfig:
     def sky(self) -> SkyConfig:
         """The part that concerns clouds and masks."""
         return SkyConfig(**{field.name: getattr(self, field.name) for field in fields(SkyConfig)})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def simulate(

@@ -15,6 +15,8 @@ from geodiff.model.images import Series
 from geodiff.model.optics import see
 from geodiff.model.simulate import SimulationConfig, changed, draw_shifts, noisy, simulate, under_sky
 from geodiff.model.sky import REACH_PX, draw_sky, overmask, shadow_offset_px
+from geodiff.schema import UsageError
+from geodiff.tasks.train_data import TrainConfig
 
 MTF = (0.29, 0.28, 0.26, 0.26)
 USUAL = settings(max_examples=15, deadline=None)
@@ -190,3 +192,25 @@ def test_senseless_settings_are_refused() -> None:
     for wrong in ({"cloudy_date": 1.5}, {"noise_floor": (1e-2, 1e-3)}, {"sun_zenith_deg": (20.0, 90.0)}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SimulationConfig(mtf=MTF, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"hazy_date": 1.5},
+        {"missed_shadow": -0.1},
+        {"overmasked_date": "often"},
+        {"cloud_cover": 0.5},
+        {"cloud_cover": (0.5,)},
+        {"haze_opacity": (0.5, 0.1)},
+        {"haze_reflectance": (0.1, math.inf)},
+        {"mask_growth_px": 1.5},
+        {"shift_px": -1.0},
+        {"season": math.nan},
+    ],
+)
+def test_a_sensor_that_cannot_be_is_refused_by_name(odd: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(odd))):
+        SimulationConfig(mtf=MTF, **odd)
+    with pytest.raises(UsageError, match=next(iter(odd))):
+        TrainConfig.parse({"simulation": odd}, where="train.yaml")
