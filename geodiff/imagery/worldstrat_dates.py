@@ -49,7 +49,7 @@ def read_revisit(path: Path, rank: int) -> Revisit:
         raise GeodiffError(f"missing {path}: without it the revisit has no date; download it again") from None
     except OSError as error:
         raise GeodiffError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GeodiffError(f"{path} is no JSON ({error}): download it again") from None
     if not isinstance(facts, dict):
         raise GeodiffError(f"{path} holds no JSON object: download it again")
@@ -61,7 +61,8 @@ def _moment(facts: Mapping[str, Any], keys: Sequence[str], path: Path) -> np.dat
     if not isinstance(text, str):
         raise GeodiffError(f"{path} tells no {keys[0]}: download it again")
     try:
-        moment = pd.Timestamp(text)
+        # Pandas takes "now" and "today" for dates, which would be another one on every day.
+        moment = pd.Timestamp(text if text[:1].isdecimal() else "")
     except ValueError:
         raise GeodiffError(f"{path}: {keys[0]} {text!r} is no date: download it again") from None
     if moment.tzinfo is not None:
@@ -75,7 +76,7 @@ def _moment(facts: Mapping[str, Any], keys: Sequence[str], path: Path) -> np.dat
 def _number(facts: Mapping[str, Any]) -> float:
     try:
         return float(facts.get("cloud_cover", math.nan))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

@@ -26,8 +26,6 @@ USABLE = 0.05
 COVER = (0.3, 0.6)
 """Share of the target that a synthetic cloud hides."""
 
-DATE_COUNTS = (1, 2, 4, 8)
-
 
 class Scenario(StrEnum):
     """What a model is shown of the date that it restores."""

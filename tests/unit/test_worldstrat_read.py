@@ -322,6 +322,8 @@ def test_a_revisit_of_another_size_is_named(fresh: Tree, kind: str) -> None:
         ({"datetime": "soon", "target_date": "2018-01-01"}, "is no date"),
         ({"datetime": "0018-01-01", "target_date": "2018-01-01"}, "is no date"),
         ({"datetime": 7, "target_date": "2018-01-01"}, "tells no datetime"),
+        ({"datetime": "today", "target_date": "2018-01-01"}, "is no date"),
+        ({"datetime": "2018-01-02", "target_date": "now"}, "is no date"),
         ([], "no JSON object"),
         ({"datetime": "2018-01-05 10:00:00+00:00", "target_date": "2017-01-01"}, "several days"),
     ],
