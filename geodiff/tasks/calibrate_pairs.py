@@ -64,7 +64,7 @@ def held_pairs(
     Held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a clear scene
     does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the card of the
     model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among
-    all these: each pair with real dates comes once more with its target hidden.
+    all these: every pair with real other dates, and every second of the others, comes once more with its target hidden.
 
     Args:
         root: data folder of the training.
@@ -84,16 +84,17 @@ def held_pairs(
         found += _real_pairs(series, bands, scale, mtf, each, seed)
     if not found:
         raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
-    found += [hidden for pair in found if (hidden := _hidden(pair)) is not None]
+    twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 2 == 0]
+    found += [twin for twin in twins if twin is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
     # Apart from each other on the lattice, lest two of them share their noise.
     return [replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number))) for number, pair in enumerate(found)]
 
 
 def _hidden(pair: HeldPair) -> HeldPair | None:
-    """The pair without its target date, where the others show the ground and are real; None elsewhere."""
+    """The pair without its target date, where the others show the ground; None elsewhere."""
     target = pair.patch.target_index
-    if not pair.changes or target is None:
+    if target is None:
         return None
     valid = pair.patch.valid.copy()
     valid[target] = False
