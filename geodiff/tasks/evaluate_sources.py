@@ -234,8 +234,8 @@ class WorldStratSite:
         return Evidence(self.name, (self.name, self.group))
 
     def open(self, request: Request) -> OpenedSite:
-        low, *truth = self.load()
-        return _OpenedPair(self, (one_a_day(low), *truth), request)
+        low, day, truth, clear = self.load()
+        return _OpenedPair(self, (one_a_day(low), day, truth, clear), request)
 
 
 @dataclass(frozen=True, eq=False)
