@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -222,6 +223,9 @@ class SRDiffResolver:
         model: in evaluation mode.
         passes: steps of the chain that are run, 1 to ``steps``.
     """
+
+    mean_of_members: ClassVar[bool] = True
+    """For whoever compares means: more members make a better one."""
 
     name: str
     model: SRDiff

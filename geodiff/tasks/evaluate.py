@@ -16,7 +16,7 @@ from geodiff.outputs.atomic import explained
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_of
 from geodiff.tasks.evaluate_ledger import Ledger, Record
-from geodiff.tasks.evaluate_models import Contender, needed_bands, scored_bands
+from geodiff.tasks.evaluate_models import Contender, needed_bands, scored_bands, with_members_for_mean
 from geodiff.tasks.evaluate_restore import Ensemble, restore_case
 from geodiff.tasks.evaluate_score import lpips_digest, score_case
 from geodiff.tasks.evaluate_sources import Request, Site
@@ -173,7 +173,7 @@ def _score_scene(
     jobs = [(case, contender) for case in scene_cases(scene, settings) for contender in contenders]
 
     def run(job: tuple[EvaluationCase, Contender]) -> list[Record]:
-        case, contender = job
+        case, contender = with_members_for_mean(job[0], job[1], settings.ensemble), job[1]
         key = case_key(scene, case, contender, settings)
         known = ledger.get(key)
         if known is None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
+from geodiff.tasks.evaluate_cases import EvaluationCase
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
 
 REFERENCE = "bicubic"
@@ -44,6 +45,14 @@ class Contender:
     def passes(self) -> int:
         """Evaluations of the network for one member; 1 for a baseline."""
         return int(getattr(self.resolver, "passes", 1))
+
+
+def with_members_for_mean(case: EvaluationCase, contender: Contender, members: int) -> EvaluationCase:
+    """The case as a model must be shown it: one whose mean is that of its members draws as many in every scenario.
+
+    Else the mean of an ensemble would stand against a single sample where series and single dates are compared.
+    """
+    return replace(case, members=members) if getattr(contender.resolver, "mean_of_members", False) else case
 
 
 def load_contenders(names: Sequence[str], *, passes: int) -> list[Contender]:

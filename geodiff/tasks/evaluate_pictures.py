@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from geodiff.schema import VALID, FloatArray
 from geodiff.tasks.evaluate import EvaluateSettings, Evaluation, Limits, case_key, request_for, restore_scored
 from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_of
 from geodiff.tasks.evaluate_ledger import Record
-from geodiff.tasks.evaluate_models import Contender
+from geodiff.tasks.evaluate_models import Contender, with_members_for_mean
 from geodiff.tasks.evaluate_sources import Site
 from geodiff.tasks.evaluate_summary import select
 from geodiff.tasks.job import Progress
@@ -123,21 +123,23 @@ def _picture(
 ) -> Picture:
     truth = next(truth for truth in scene.truths if truth.target.label == which.date)
     case = next(cases_of(scene, truth, [which.scenario], members=0, seed=settings.seed))
-    key = config_hash([case_key(scene, case, contender, settings) for contender in shown])
+    asked = [with_members_for_mean(case, contender, settings.ensemble) for contender in shown]
+    key = config_hash(
+        [case_key(scene, each, contender, settings) for each, contender in zip(asked, shown, strict=True)]
+    )
     path = folder / f"{which.scenario}-{which.rank}-{key}.png"
     where = f"{which.site}, {which.date}: {SCENARIOS[which.scenario]}"
     if not path.is_file():
-        estimates = {each.name: _restored(case, each, scene, settings) for each in shown}
+        means = [
+            restore_scored(each, model, scene.bands, settings).mean for each, model in zip(asked, shown, strict=True)
+        ]
+        estimates = dict(zip((model.name for model in shown), means, strict=True))
         titled = {_scored(name, which, evaluation): image for name, image in estimates.items()}
         ground = np.where(case.clear, case.truth, np.nan).astype(np.float32)
         data = case_picture(_low(case, scene), titled, ground, rgb=true_colour(scene.bands), title=where)
         with explained(path):
             write_bytes(path, data)
     return Picture(f"{which.rank.capitalize()} case of {judge} – {where}", path.read_bytes())
-
-
-def _restored(case: EvaluationCase, contender: Contender, scene: Scene, settings: EvaluateSettings) -> FloatArray:
-    return restore_scored(replace(case, members=0), contender, scene.bands, settings).mean
 
 
 def _scored(name: str, which: Chosen, evaluation: Evaluation) -> str:

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from geodiff.grid import TilePlan, Window
 from geodiff.imagery.lattice import grid_of
 from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.baselines import BicubicResolver
+from geodiff.model.srdiff import SRDiff, SRDiffResolver
 from geodiff.outputs.report import write_html
 from geodiff.schema import BANDS_10M, VALID, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, degrade
@@ -45,6 +46,7 @@ from geodiff.tasks.evaluate_summary import Bootstrap, paired
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 from geodiff.testing.series_cubes import OracleResolver, series_cube, small_series, write_cube
 from geodiff.testing.tiny_models import tiny_denoiser, tiny_weights
+from geodiff.testing.tiny_networks import tiny_network
 
 FEW = (Scenario.OBSERVED, Scenario.HIDDEN, Scenario.CLOUDED, Scenario.SINGLE_CLOUDED, Scenario.DATES_1)
 
@@ -321,6 +323,16 @@ def test_a_rerun_computes_nothing_and_says_the_same(
     assert len(calls) == 3
     run(data, [bicubic()], tmp_path, settings.model_copy(update={"seed": 1}), limits)
     assert len(calls) == 5
+
+
+def test_a_mean_of_members_is_that_of_as_many_everywhere(data: Path, tmp_path: Path) -> None:
+    sampled = Contender("srdiff", SRDiffResolver("srdiff", cast(SRDiff, tiny_network("srdiff")), 1), "4" * 64, {"x": 1})
+    settings = EvaluateSettings(ensemble=3, scenarios=(Scenario.OBSERVED, Scenario.DATES_1))
+    found = run(data, [bicubic(), tiny(), sampled], tmp_path, settings, Limits(dates=1, sites=1))
+    drawn = {(r["model"], r["scenario"]): r["members"] for r in found.records}
+    assert drawn["srdiff", "observed"] == drawn["srdiff", "dates-1"] == 3
+    assert drawn["tiny", "observed"] == 3
+    assert drawn["tiny", "dates-1"] == 0  # its mean knows nothing of members
 
 
 def test_another_calibration_of_the_same_weights_is_another_result(scene: Scene) -> None:
