@@ -216,10 +216,15 @@ def _holds(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     last = wanted[-1]
     if len(wanted) > 1 and last in parts:
         return True
-    if len(last) >= DISTINCT and any(letter.isdigit() for letter in last) and any(last in part for part in parts):
+    if len(last) >= DISTINCT and any(letter.isdigit() for letter in last) and any(_inside(last, p) for p in parts):
         return True
     count = len(wanted)
     return any(list(parts[i : i + count]) == list(wanted) for i in range(len(parts) - count + 1))
+
+
+def _inside(word: str, text: str) -> bool:
+    """A name within a longer one, as a word: Spotter-1 is in Spotter-1-3-2, but not in Spotter-17."""
+    return word in text and re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text) is not None
 
 
 def _by_footprint(card: Mapping[str, Any], evidence: Evidence) -> str | None:

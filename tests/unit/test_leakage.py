@@ -59,6 +59,9 @@ def refused(card: dict[str, Any], **known: Any) -> str | None:
         ("a/b", ("b/a",), True),  # by its last part: better too careful
         ("a/b", ("a",), False),
         ("worldcereal/0000280849BAC91C", ("S2_L2A_10m_0000280849BAC91C_32631",), True),
+        ("worldstrat/ASMSpotter-1", ("ASMSpotter-1-3-2",), True),
+        ("worldstrat/ASMSpotter-1", ("ASMSpotter-17-3-2", "ASMSpotter-17"), False),
+        ("worldstrat/Landcover-7698", ("Landcover-769876",), False),
         ("short/b1", ("xb1x",), False),
         ("", ("",), False),
     ],
