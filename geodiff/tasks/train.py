@@ -8,7 +8,7 @@ import math
 import pickle
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geodiff.metrics.fidelity import cpsnr
-from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geodiff.model.checkpoint import MAX_SIZE, load_checkpoint, read_card, save_checkpoint
 from geodiff.model.growth import grow
 from geodiff.model.images import ImageConfig, ImageDenoiser, Series
 from geodiff.model.noise import mix
 from geodiff.model.objectives import denoising_loss, ensemble_loss
 from geodiff.model.simulate import simulate
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.sensor import band_mtf
 from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig
 from geodiff.tasks.train_sources import TrainData
@@ -271,7 +271,16 @@ def train_superres(
 
 
 def first_model(data: TrainData, config: TrainConfig, start_from: Path | None) -> ImageDenoiser:
-    """A new model, or trained weights grown to the sizes asked for."""
+    """A new model, or trained weights grown to the sizes asked for.
+
+    Raises:
+        UsageError: a size that no model has.
+        GeodiffError: weights of other bands or scale.
+    """
+    known = {field.name for field in fields(ImageConfig)} - {"bands", "scale", "mtf", "residual_scale"}
+    for name, size in config.sizes.items():
+        if name not in known or not 0 <= size <= MAX_SIZE:
+            raise UsageError(f"sizes: {name} {size}: numbers up to {MAX_SIZE} of {', '.join(sorted(known))}")
     if start_from is None:
         sizes: dict[str, Any] = dict(config.sizes)
         mtf, unit = band_mtf(config.bands), data.residual_scale

@@ -73,32 +73,32 @@ class TrainConfig(Settings):
 
     bands: tuple[str, ...] = BANDS_10M
     scale: int = Field(4, ge=2, le=8)
-    steps: int = 6000
-    minutes: float | None = None
-    batch: int = 8
-    patch_px: int = 32
+    steps: int = Field(6000, ge=1)
+    minutes: float | None = Field(None, ge=0, allow_inf_nan=False)
+    batch: int = Field(8, ge=1)
+    patch_px: int = Field(32, ge=1)
     dates: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field((1, 2, 3, 4), min_length=1)
     real_share: float = Field(0.0, ge=0, le=1)
-    real_patch_px: int = 16
+    real_patch_px: int = Field(16, ge=1)
     leave_out: tuple[str, ...] = ()
     simulation: dict[str, Any] = Field(default={})
-    learning_rate: float = 1e-3
-    warmup: int = 100
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    warmup: int = Field(100, ge=1)
     objective: Literal["denoise", "ensemble"] = "denoise"
-    passes: tuple[int, ...] = (2,)
-    regression_share: float = 0.4
-    pure_noise: float = 0.5
-    lowest_level: float = 0.2
-    ema: float = 0.998
+    passes: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field((2,), min_length=1)
+    regression_share: float = Field(0.4, ge=0, le=1)
+    pure_noise: float = Field(0.5, ge=0, le=1)
+    lowest_level: float = Field(0.2, ge=0, lt=1)
+    ema: float = Field(0.998, ge=0, lt=1)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False
     workers: int = Field(0, ge=0, le=64)
-    validate_every: int = 250
+    validate_every: int = Field(250, ge=1)
     validate_batches: int = Field(8, ge=1)
-    checkpoint_every: int = 100
-    seed: int = 0
-    threads: int = 2
-    place_weights: dict[str, float] = Field(
+    checkpoint_every: int = Field(100, ge=1)
+    seed: int = Field(0, ge=0)
+    threads: int = Field(2, ge=1)
+    place_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default={"t33uuu": 0.25, "naip_nd": 2.0, "naip_va": 2.0, "worldcereal": 4.0, "terramesh": 1.0}
     )
     sizes: dict[str, int] = Field(default={})

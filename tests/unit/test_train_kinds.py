@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -244,6 +244,37 @@ def test_worldstrat_trains_one_step_of_the_gpu_configuration(tmp_path: Path) -> 
 def test_shipped_settings_are_valid() -> None:
     for path in sorted((catalogs_dir() / "training").glob("*.yaml")):
         TrainConfig.parse(read_yaml(path), where=str(path))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"warmup": 0},
+        {"batch": 0},
+        {"steps": 0},
+        {"validate_every": 0},
+        {"checkpoint_every": -1},
+        {"ema": 1.0},
+        {"seed": -1},
+        {"pure_noise": 1.2},
+        {"passes": [1]},
+        {"learning_rate": 0},
+        {"place_weights": {"naip": -1}},
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(odd: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(odd))):
+        TrainConfig.parse(odd, where="train.yaml")
+
+
+@pytest.mark.parametrize("sizes", [{"heads": 3}, {"scale": 2}, {"decoder_width": -1}, {"decoder_width": 1 << 20}])
+def test_sizes_that_no_model_has_are_refused(sizes: dict[str, int]) -> None:
+    from geodiff.tasks.train import first_model
+    from geodiff.tasks.train_sources import TrainData
+
+    data = TrainData("synthetic", cast(Any, None), (), (0.02,) * 4, {})
+    with pytest.raises(UsageError, match=f"sizes: {next(iter(sizes))}"):
+        first_model(data, TrainConfig(sizes=sizes), None)
 
 
 def test_the_command_teaches(tmp_path: Path) -> None:
