@@ -33,7 +33,9 @@ def train(
     data: Annotated[str, typer.Option(help="Kind of data: collection, folder, worldstrat or synthetic.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, card and the state to resume from.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data; synthetic data need none.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML with training settings.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with training settings, or the name of one that comes with geodiff.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Weights to begin with; a new model without.")] = None,
@@ -51,7 +53,9 @@ def train(
             raise
         raise GeodiffError("training needs the package lightning: pip install 'geodiff[train]'") from None
     chosen = {"minutes": minutes, "steps": steps}
-    values = (read_yaml(config) if config else {}) | {key: value for key, value in chosen.items() if value is not None}
+    values = (read_yaml(_settings_file(config)) if config else {}) | {
+        key: value for key, value in chosen.items() if value is not None
+    }
     settings = TrainConfig.parse(values, where=str(config or "options"))
     if Path(data).is_dir() and root is None:
         raise UsageError(f"--data names the kind of data: write --data collection --root {data}")
@@ -66,6 +70,14 @@ def train(
         tell=lambda line: typer.echo(line, err=True),
     )
     typer.echo(str(weights))
+
+
+def _settings_file(path: Path) -> Path:
+    """The file, or the one of that name which comes with the package, such as ``worldstrat_gpu``."""
+    from geodiff.config import catalogs_dir
+
+    shipped = catalogs_dir() / "training" / f"{path}.yaml"
+    return shipped if path.name == str(path) and not path.exists() and shipped.is_file() else path
 
 
 def publish(

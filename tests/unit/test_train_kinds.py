@@ -277,6 +277,21 @@ def test_sizes_that_no_model_has_are_refused(sizes: dict[str, int]) -> None:
         first_model(data, TrainConfig(sizes=sizes), None)
 
 
+def test_shipped_settings_are_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.cli import app
+
+    def run(config: str) -> str:
+        words = ["train", "superres", "--data", "folder", "--out", str(tmp_path / "out"), "--config", config]
+        return CliRunner().invoke(app, words).stderr
+
+    monkeypatch.chdir(tmp_path)
+    assert "needs --root" in run("worldstrat_gpu")
+    assert "worldstrat_none" in run("worldstrat_none")
+    # A file of the user's own goes before.
+    (tmp_path / "worldstrat_gpu").write_text("steps: 0\n")
+    assert "steps" in run("worldstrat_gpu")
+
+
 def test_the_command_teaches(tmp_path: Path) -> None:
     from geodiff.cli import app
 
