@@ -26,7 +26,7 @@ from geodiff.tasks.models import calibration_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Of the report and of the records: a change of either makes results of before count no more."""
 
 PIXEL_KM2 = 1e-4

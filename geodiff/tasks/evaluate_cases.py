@@ -156,6 +156,7 @@ def cases_of(
         if shown is None:
             continue
         low, target, masked = shown
+        known = _known(scene, truth.target, target, masked).repeat(scene.scale, 0).repeat(scene.scale, 1)
         yield EvaluationCase(
             site=scene.site,
             group=scene.group,
@@ -165,11 +166,23 @@ def cases_of(
             target=target,
             observed=_observed(scene, truth.target),
             truth=image,
-            clear=clear,
+            clear=clear & known,
             masked=masked,
             members=members if scenario in WITH_MEMBERS else 0,
             days_to_nearest=_nearest(low, target),
         )
+
+
+def _known(scene: Scene, whole: Target, shown: Target, masked: BoolArray | None) -> BoolArray:
+    """(y, x): what the series shows where the target is hidden or clouded alike; a single date has its gaps filled.
+
+    Both are scored there, and nowhere else, so that they are compared on the same pixels.
+    """
+    valid = scene.low[VALID].values
+    found: BoolArray = valid[[i for i in whole.dates if i != whole.index]].any(0)
+    if shown.index is not None and whole.index is not None:
+        found = found | (valid[whole.index] if masked is None else valid[whole.index] & ~masked)
+    return found
 
 
 def _observed(scene: Scene, target: Target) -> FloatArray:

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,6 +160,25 @@ def test_one_cloud_for_all_models_and_runs(scene: Scene) -> None:
         assert np.array_equal(first.masked, second.masked)
         assert second.low.sizes["time"] == 1
         assert second.low[VALID].values.all()
+
+
+@pytest.mark.parametrize("pair", [("hidden", "single-hidden"), ("clouded", "single-clouded"), ("observed", "dates-1")])
+def test_a_series_and_a_single_date_are_scored_on_the_same_pixels(scene: Scene, pair: tuple[str, str]) -> None:
+    low = scene.low.copy()
+    valid = low[VALID].values.copy()
+    truth = scene.truths[0]
+    others = [i for i in truth.target.dates if i != truth.target.index]
+    valid[others, :5] = False  # ground that the target alone shows
+    shown = replace(scene, low=low.assign_coords({VALID: (low[VALID].dims, valid)}), truths=(truth,))
+    many, single = (cases(shown, Scenario(name))[0] for name in pair)
+    np.testing.assert_array_equal(many.clear, single.clear)
+    assert many.clear[20:].any()
+    if many.target.index is None:
+        assert not many.clear[:20].any()
+    elif many.masked is not None:
+        assert not many.clear[:20][many.masked.repeat(4, 0).repeat(4, 1)[:20]].any()
+    else:
+        assert many.clear[:20].any()
 
 
 def test_numbers_of_dates_are_nested_and_nearest(scene: Scene) -> None:
