@@ -179,10 +179,10 @@ def _known(scene: Scene, whole: Target, shown: Target, masked: BoolArray | None)
     Both are scored there, and nowhere else, so that they are compared on the same pixels.
     """
     valid = scene.low[VALID].values
-    found: BoolArray = valid[[i for i in whole.dates if i != whole.index]].any(0)
+    found = valid[[i for i in whole.dates if i != whole.index]].any(0)
     if shown.index is not None and whole.index is not None:
-        found = found | (valid[whole.index] if masked is None else valid[whole.index] & ~masked)
-    return found
+        found |= valid[whole.index] if masked is None else valid[whole.index] & ~masked
+    return np.asarray(found, np.bool_)
 
 
 def _observed(scene: Scene, target: Target) -> FloatArray:
