@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import ndimage, stats
 
-from geodiff.metrics.ensemble import fair_crps, spread_skill
+from geodiff.metrics.ensemble import fair_crps, independent_draws, spread_skill
 from geodiff.model.conformal import GUESS_PX, LEVELS, normal_half_width
 from geodiff.model.members import DeviationFilter
 from geodiff.model.patches import one_thread
@@ -144,8 +144,9 @@ def _ensemble(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Seque
     crps, ratio, rmse = [], [], []
     for parts in rows.values():
         mean, members, truth = (np.concatenate([part[i] for part in parts], -1) for i in range(3))
-        crps.append(float(fair_crps(members, truth).mean()))
-        ratio.append(float(spread_skill(members, truth)))
+        draws = independent_draws(members, antithetic=resolver.antithetic)
+        crps.append(float(np.mean([fair_crps(draw, truth).mean() for draw in draws])))
+        ratio.append(float(np.mean([spread_skill(draw, truth) for draw in draws])))
         rmse.append(float(np.sqrt(np.square(mean - truth).mean())))
     return {
         "crps": round(float(np.mean(crps)), 6),
