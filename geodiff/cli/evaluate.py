@@ -27,7 +27,12 @@ def evaluate_superres(
         typer.Option("--data", help="catalog.json of a series, .nc or .zarr cubes, or WorldStrat; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and the results to resume from.")],
-    ensemble: Annotated[int, typer.Option(min=0, max=64, help="Members that are scored; 4 or more for a CRPS.")] = 8,
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            min=0, max=64, help="Members that are scored, 4 or more for a CRPS; intervals are calibrated for 4."
+        ),
+    ] = 4,
     passes: Annotated[int, typer.Option(min=1, max=64, help="Evaluations of a model per member.")] = 2,
     dates_limit: Annotated[
         int | None, typer.Option(min=1, help="Most dates of a place that are restored, spread over the series.")
