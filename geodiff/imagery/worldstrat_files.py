@@ -37,13 +37,17 @@ class Header:
     crs: str | None
 
 
+_OPENING = threading.Lock()
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open an image, and give every failure, also of reading within the block, one line that names the file."""
     if not path.is_file():
         raise GeodiffError(f"missing {path}: download it again, or run geodiff worldstrat verify to list what else is")
     try:
-        with warnings.catch_warnings():
+        # The filters of warnings belong to the process: two threads that set them at once would undo each other's.
+        with _OPENING, warnings.catch_warnings():
             # WorldStrat's high resolution has no georeference; its place follows from the low resolution.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             source = rasterio.open(path)

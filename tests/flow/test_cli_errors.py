@@ -282,11 +282,18 @@ def test_a_folder_without_scenes_makes_no_catalogue(geodiff: Cli, tmp_path: Path
 
 def test_training_without_places(geodiff: Cli, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    refused(geodiff("train", "superres", "--data", tmp_path, "--out", tmp_path / "w", "--steps", 1), 1, str(tmp_path))
+    arguments = ("train", "superres", "--data", "collection", "--root", tmp_path, "--out", tmp_path / "w", "--steps", 1)
+    refused(geodiff(*arguments), 1, str(tmp_path))
+
+
+def test_a_folder_in_place_of_the_kind_of_data(geodiff: Cli, tmp_path: Path) -> None:
+    result = geodiff("train", "superres", "--data", tmp_path, "--out", tmp_path / "w")
+    refused(result, 2, "--data collection --root")
 
 
 def test_training_without_its_extra(geodiff: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "geodiff.tasks.train", raising=False)
     monkeypatch.setitem(sys.modules, "lightning", None)
-    result = geodiff("train", "superres", "--data", tmp_path, "--out", tmp_path / "w")
+    monkeypatch.delitem(sys.modules, "geodiff.tasks.train_start", raising=False)
+    result = geodiff("train", "superres", "--data", "collection", "--root", tmp_path, "--out", tmp_path / "w")
     refused(result, 1, "lightning", "pip install 'geodiff[train]'")
