@@ -1,0 +1,75 @@
+"""What every reader of fixes offers, whatever the format: batches of one table, and an account of what it refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from geodiff.tracks import FIX_TYPES
+
+POLARS_TYPES: dict[str, pl.DataType] = {
+    "int64": pl.Int64(),
+    "int16": pl.Int16(),
+    "int8": pl.Int8(),
+    "float64": pl.Float64(),
+    "float32": pl.Float32(),
+    "string": pl.String(),
+    "timestamp[us, UTC]": pl.Datetime("us", "UTC"),
+}
+"""Arrow type names of ``geodiff.tracks`` -> polars."""
+
+FIX_SCHEMA = pl.Schema({name: POLARS_TYPES[kind] for name, kind in FIX_TYPES.items()})
+
+EXAMPLES = 5
+"""Rows named for each reason of refusal."""
+
+
+@dataclass(slots=True)
+class ReadCounts:
+    """How many rows (or messages) a reader has read, kept and refused so far, and why.
+
+    Attributes:
+        read: rows or messages seen.
+        kept: fixes given out.
+        refused: reason -> how many; a reason is a short phrase, such as "latitude out of range".
+        examples: reason -> numbers of the first ``EXAMPLES`` such rows or lines, from 1.
+    """
+
+    read: int = 0
+    kept: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[int]] = field(default_factory=dict)
+
+    def refuse(self, reason: str, rows: list[int], count: int | None = None) -> None:
+        """Count refusals: ``rows`` are their numbers (at least the first ones), ``count`` how many in all."""
+        self.refused[reason] = self.refused.get(reason, 0) + (len(rows) if count is None else count)
+        known = self.examples.setdefault(reason, [])
+        known.extend(rows[: EXAMPLES - len(known)])
+
+    def add(self, other: ReadCounts) -> None:
+        """Add the counts of another reader or part."""
+        self.read, self.kept = self.read + other.read, self.kept + other.kept
+        for reason, count in other.refused.items():
+            self.refuse(reason, other.examples.get(reason, []), count)
+
+
+class FixReader(Protocol):
+    """A source of fixes.
+
+    ``batches`` yields polars frames with the columns of ``FIX_SCHEMA`` in order, then those of
+    ``geodiff.tracks.STATIC_TYPES`` that the source has; in the order of the source, in bounded memory. ``counts`` grows
+    while it is read and is complete at the end.
+    """
+
+    @property
+    def layout(self) -> str:
+        """Name of the format, such as ``noaa``."""
+        ...
+
+    @property
+    def counts(self) -> ReadCounts: ...
+
+    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]: ...
