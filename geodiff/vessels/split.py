@@ -1,0 +1,113 @@
+"""Which vessels and which times are for testing: one rule for training and evaluation, and how a card tells it.
+
+A vessel is held out when the hash of its identity falls into the last tenth: by name alone, so that it is held out of
+every file, whatever else the file holds. Of a long period the last tenth is held out too: a model trains on vessels
+that are not held out, before the cut; what is tested shares no vessel with that, and is told apart by whether it shares
+the period.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.schema import BoolArray, GeodiffError
+
+HELD_OUT_SHARE: Final = 0.1
+"""Share of the vessels, and of a long period, that no training sees."""
+
+SHORTEST_PERIOD_S: Final = 30 * 86_400.0
+"""A shorter period is not cut: the last hours of a day hold no test of a twelve-hour forecast."""
+
+TRAIN, VESSEL, LATER, BOTH = SPLITS = ("train", "vessel", "later", "both")
+"""Seen by training; a new vessel in the period of training; a known vessel later; a new vessel later."""
+
+Times = npt.NDArray[np.float64]
+Ids = npt.ArrayLike
+
+
+def is_held_out(vessel_id: Ids) -> BoolArray:
+    """Whether vessels are held out of training.
+
+    Args:
+        vessel_id: (n,) integers: MMSI or the source's own number.
+
+    Returns:
+        (n,) bool.
+    """
+    return _each(vessel_id, b"geodiff split") < np.uint64(HELD_OUT_SHARE * 2**64)
+
+
+def period_cut(first_s: float, last_s: float) -> float:
+    """The time from which a period is held out of training, in the unit of its ends (seconds).
+
+    Returns:
+        Nine tenths into the period; infinity where it is shorter than ``SHORTEST_PERIOD_S`` and is split by vessel
+        alone.
+    """
+    period = last_s - first_s
+    return first_s + (1 - HELD_OUT_SHARE) * period if period >= SHORTEST_PERIOD_S else float("inf")
+
+
+def split_of(vessel_id: Ids, time_s: Times, cut_s: float) -> npt.NDArray[np.str_]:
+    """Where fixes or cases belong.
+
+    Args:
+        vessel_id: (n,) integers.
+        time_s: (n,) seconds since 1970; of a case its last time.
+        cut_s: from ``period_cut``.
+
+    Returns:
+        (n,) text, one of ``SPLITS``.
+    """
+    index = is_held_out(vessel_id).astype(np.int64) + 2 * (np.asarray(time_s, np.float64) >= cut_s)
+    return np.array(SPLITS)[index]
+
+
+def vessel_digest(vessel_id: Ids) -> str:
+    """What a card tells of the vessels of a training: who they were can be asked of it, but not read off it.
+
+    Args:
+        vessel_id: (n,) integers, in any order, repeated or not.
+
+    Returns:
+        The sorted distinct 32-bit hashes (little-endian) in base 64: 5.3 letters a vessel.
+    """
+    found = np.unique(_short(vessel_id))
+    return base64.b64encode(found.astype("<u4").tobytes()).decode("ascii")
+
+
+def in_digest(vessel_id: Ids, digest: str) -> BoolArray:
+    """Which vessels a digest names; one in 400,000 strangers is taken for one of ten thousand vessels.
+
+    Args:
+        vessel_id: (n,) integers.
+        digest: from ``vessel_digest``.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        GeodiffError: the text is no digest.
+    """
+    try:
+        listed = np.frombuffer(base64.b64decode(digest, validate=True), "<u4")
+    except (ValueError, binascii.Error):
+        raise GeodiffError("the card's list of trained vessels is no base 64 of 32-bit hashes: train again") from None
+    return np.isin(_short(vessel_id), listed)
+
+
+def _short(vessel_id: Ids) -> npt.NDArray[np.uint32]:
+    return (_each(vessel_id, b"geodiff trained") & np.uint64(0xFFFF_FFFF)).astype(np.uint32)
+
+
+def _each(vessel_id: Ids, purpose: bytes) -> npt.NDArray[np.uint64]:
+    """(n,) 64-bit BLAKE2b hashes of the decimal identity; each distinct one is hashed once."""
+    ids, where = np.unique(np.asarray(vessel_id, np.int64), return_inverse=True)
+    hashes = [hashlib.blake2b(str(each).encode(), digest_size=8, person=purpose).digest() for each in ids.tolist()]
+    return np.frombuffer(b"".join(hashes), "<u8")[where].astype(np.uint64)
