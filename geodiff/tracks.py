@@ -79,6 +79,25 @@ STATIC_TYPES: Final[dict[str, str]] = {
 TRACK_TYPES: Final[dict[str, str]] = {TRACK_ID: "string", STATE: "string", REASON: "string"}
 """What cleaning adds."""
 
+SHIP_GROUPS: Final = (
+    "unknown",
+    "fishing",
+    "tug",
+    "working",
+    "sailing",
+    "pleasure",
+    "fast",
+    "service",
+    "passenger",
+    "cargo",
+    "tanker",
+    "other",
+)
+"""Groups of ship types whose ways of moving differ."""
+
+_GROUP_OF_TYPE: Final = {30: 1, 31: 2, 32: 2, 52: 2, 33: 3, 34: 3, 35: 3, 36: 4, 37: 5}
+_GROUP_OF_TENS: Final = {4: 6, 5: 7, 6: 8, 7: 9, 8: 10, 2: 11, 9: 11}
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -125,6 +144,15 @@ class TrackAnswer:
     member_lon_deg: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     member_lat_deg: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     ellipse_km: FloatArray = field(default_factory=lambda: np.empty((0, 0, 3)))
+
+
+def ship_group(ship_type: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Index into ``SHIP_GROUPS`` of codes of ITU-R M.1371 table 53; codes without a meaning are unknown."""
+    table = np.zeros(100, np.int64)
+    for code in range(100):
+        table[code] = _GROUP_OF_TYPE.get(code, _GROUP_OF_TENS.get(code // 10, 0))
+    codes = np.asarray(ship_type, np.int64)
+    return np.where((codes >= 0) & (codes < 100), table[np.clip(codes, 0, 99)], 0)
 
 
 class MotionModel(Protocol):

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from geodiff.model.tokens import LevelEmbedding, Tokens, rotary_angles, rotate
 
-TIME_WAVELENGTHS_DAYS = (4.0, 3000.0)
-PLACE_WAVELENGTHS_M = (60.0, 60_000.0)
+Span = tuple[float, float]
+
+TIME_WAVELENGTHS_DAYS: Span = (4.0, 3000.0)
+PLACE_WAVELENGTHS_M: Span = (60.0, 60_000.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,10 @@ class Attention(nn.Module):
 class TemporalAttention(Attention):
     """Attention of each cell over its dates, at real time differences."""
 
+    def __init__(self, width: int, heads: int, wavelengths_days: Span = TIME_WAVELENGTHS_DAYS) -> None:
+        super().__init__(width, heads)
+        self.wavelengths_days = wavelengths_days
+
     def forward(
         self, x: Tensor, days: Tensor, valid: Tensor, past: tuple[Tensor, Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,10 +61,10 @@ class TemporalAttention(Attention):
         batch, times, cells, _ = x.shape
         folded = x.transpose(1, 2).flatten(0, 1)
         q, k, v = (_heads(part, self.heads) for part in self.qkv(folded).chunk(3, -1))
-        angles = rotary_angles(
-            days, q.shape[-1] // 2, shortest=TIME_WAVELENGTHS_DAYS[0], longest=TIME_WAVELENGTHS_DAYS[1]
-        )
-        angles = angles[:, None, None].expand(-1, cells, 1, -1, -1).flatten(0, 1)
+        shortest, longest = self.wavelengths_days
+        each = days[..., None].expand(-1, -1, cells) if days.dim() == 2 else days
+        angles = rotary_angles(each, q.shape[-1] // 2, shortest=shortest, longest=longest)
+        angles = angles.transpose(1, 2).flatten(0, 1)[:, None]
         q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
         # A token always sees itself: a date under cloud must not turn its whole row into NaN.
         own = valid.transpose(1, 2).flatten(0, 1)[:, None, None, :] | torch.eye(
@@ -76,19 +82,19 @@ class TemporalAttention(Attention):
 class SpatialAttention(Attention):
     """Attention of each frame over neighbouring cells, at real distances in metres."""
 
+    def __init__(self, width: int, heads: int, wavelengths_m: Span = PLACE_WAVELENGTHS_M) -> None:
+        super().__init__(width, heads)
+        self.wavelengths_m = wavelengths_m
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """x (batch, times, cells, width) -> the same."""
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
         pairs = q.shape[-1] // 4
+        shortest, longest = self.wavelengths_m
+        place = tokens.place_m if tokens.place_m.dim() == 4 else tokens.place_m[:, None]
         angles = torch.cat(
-            [
-                rotary_angles(
-                    tokens.place_m[..., axis], pairs, shortest=PLACE_WAVELENGTHS_M[0], longest=PLACE_WAVELENGTHS_M[1]
-                )
-                for axis in (0, 1)
-            ],
-            -1,
-        )[:, None, :, None, :]
+            [rotary_angles(place[..., axis], pairs, shortest=shortest, longest=longest) for axis in (0, 1)], -1
+        )[:, :, :, None, :]
         q, k = rotate(self.norm_q(q), angles), rotate(self.norm_k(k), angles)
         # A cell repeats itself where its neighbourhood is cut by the border: it counts once.
         own = tokens.near & (tokens.neighbours == torch.arange(x.shape[2], device=x.device)[:, None])
@@ -112,12 +118,12 @@ def _among_neighbours(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, tokens: Tok
 class Block(nn.Module):
     """Temporal and spatial attention, SwiGLU (Shazeer 2020), modulated by the noise level (AdaLN, Peebles 2023)."""
 
-    def __init__(self, width: int, heads: int, condition: int) -> None:
+    def __init__(self, width: int, heads: int, condition: int, days: Span, metres: Span) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
         self.modulation = nn.Linear(condition, 9 * width)
-        self.temporal = TemporalAttention(width, heads)
-        self.spatial = SpatialAttention(width, heads)
+        self.temporal = TemporalAttention(width, heads, days)
+        self.spatial = SpatialAttention(width, heads, metres)
         self.gate, self.up, self.down = (
             nn.Linear(width, 2 * width),
             nn.Linear(width, 2 * width),
@@ -140,12 +146,30 @@ class Block(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """The spatio-temporal denoiser: blocks over tokens of any modality."""
+    """The spatio-temporal denoiser: blocks over tokens of any modality.
 
-    def __init__(self, *, width: int, heads: int, layers: int, condition: int = 64) -> None:
+    Args:
+        width, heads, layers: of the blocks.
+        condition: width of the embedded noise level.
+        wavelengths_days: shortest and longest wavelength of the rotary embedding of time.
+        wavelengths_m: of place.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        layers: int,
+        condition: int = 64,
+        wavelengths_days: Span = TIME_WAVELENGTHS_DAYS,
+        wavelengths_m: Span = PLACE_WAVELENGTHS_M,
+    ) -> None:
         super().__init__()
         self.level = LevelEmbedding(condition)
-        self.blocks = nn.ModuleList(Block(width, heads, condition) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, condition, wavelengths_days, wavelengths_m) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
 
     def encode(self, clean: Tokens) -> Context:

@@ -18,8 +18,9 @@ class Tokens:
 
     Attributes:
         payload: (batch, times, cells, width) float; finite also where ``valid`` is False (zero times NaN is NaN).
-        days: (batch, times) float, days against any common origin (only differences matter).
-        place_m: (batch, cells, 2) float, (down, right) or (north, east) metres against any common origin.
+        days: (batch, times) or (batch, times, cells) float, days against any common origin (only differences matter).
+        place_m: (batch, cells, 2) or, for cells that move, (batch, times, cells, 2) float, (down, right) or
+            (north, east) metres against any common origin.
         level: (batch, times, cells) or broadcastable, noise level in [0, 1]; 0 for clean tokens.
         valid: (batch, times, cells) bool; a False token is seen by no other.
         neighbours: (cells, reach) int64, the cells that each cell attends to in space; a cell may be repeated where

@@ -1,0 +1,235 @@
+"""What other vessels did before from near here: historic tracks as a prior of motion.
+
+Of the fixes of past tracks the nearest in place, course and speed are found; what those vessels did next, taken at the
+asking vessel's own speed and moved to its own place, is where it may go. Sea lanes, bends and harbour mouths enter a
+motion model this way, from whatever tracks are at hand, and nothing of a place is learned into weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.spatial import cKDTree
+
+from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_NMI, to_local_km
+from geodiff.tracks import COG, LAT, LON, OBSERVED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NEIGHBOURS = 8
+"""Historic tracks that answer a query."""
+
+TURN_KM = (1.5, 6.0, 24.0, 96.0)
+"""Kilometres of offset that weigh as much as a course one radian off: the reach of the question decides which."""
+
+SLOWEST_KN = 0.5
+"""Fixes slower than this are no start of a movement."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What the historic tracks say, for n questions with m times each.
+
+    Attributes:
+        east_km, north_km: (n, k, m) displacement from the asking vessel's place.
+        weight: (n, k, m) in 0-1; 0 where a track had ended by then or there is none.
+    """
+
+    east_km: Floats
+    north_km: Floats
+    weight: Floats
+
+
+class TrackHistory:
+    """Past tracks, indexed by place, course and speed.
+
+    Args (all (n,), sorted by track, then time):
+        track: whole number of the track.
+        vessel_id: identity.
+        time_s: seconds since 1970-01-01 UTC, strictly rising within a track.
+        lon_deg, lat_deg: degrees.
+        east_km_s, north_km_s: velocity over ground.
+    """
+
+    def __init__(
+        self,
+        *,
+        track: Ints,
+        vessel_id: Ints,
+        time_s: Floats,
+        lon_deg: Floats,
+        lat_deg: Floats,
+        east_km_s: Floats,
+        north_km_s: Floats,
+    ) -> None:
+        self.track, self.vessel_id, self.time_s = track, vessel_id, time_s
+        self.lon_deg, self.lat_deg = lon_deg, lat_deg
+        self.east_km_s, self.north_km_s = east_km_s, north_km_s
+        self._first = np.flatnonzero(np.diff(track, prepend=-1)) if len(track) else np.empty(0, np.int64)
+        self._last = np.append(self._first[1:], len(track)) - 1
+        self._number = np.repeat(np.arange(len(self._first)), self._last - self._first + 1)
+        # One rising key for all tracks, so that a single search finds a time in any of them.
+        self._start_s = float(time_s.min()) if len(time_s) else 0.0
+        self._span = float(np.ptp(time_s)) + 1.0 if len(time_s) else 1.0
+        self._keys = self._number * self._span + (time_s - self._start_s)
+        self._trees: dict[int, tuple[cKDTree, Ints]] = {}
+
+    @classmethod
+    def from_table(cls, cleaned: pl.DataFrame) -> Self:
+        """Index the observed fixes of a cleaned table (columns of ``geodiff.tracks``)."""
+        kept = (
+            cleaned.filter((pl.col(STATE) == OBSERVED) & pl.col(TRACK_ID).is_not_null())
+            if STATE in cleaned.columns
+            else cleaned
+        )
+        kept = kept.unique([TRACK_ID, TIME], keep="first").sort(TRACK_ID, TIME)
+        time_s = kept[TIME].dt.epoch("us").to_numpy() / 1e6
+        track = kept[TRACK_ID].rle_id().cast(pl.Int64).to_numpy()
+        lon, lat = kept[LON].to_numpy(), kept[LAT].to_numpy()
+        east, north = velocity_km_s(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
+        vessel = kept[VESSEL_ID].fill_null(-1).to_numpy()
+        return cls(
+            track=track, vessel_id=vessel, time_s=time_s, lon_deg=lon, lat_deg=lat, east_km_s=east, north_km_s=north
+        )
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    @cached_property
+    def _points(self) -> Floats:
+        lon, lat = np.radians(self.lon_deg), np.radians(self.lat_deg)
+        flat = np.cos(lat)
+        return EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
+
+    def _tree(self, which: int) -> tuple[cKDTree, Ints]:
+        """The index for questions of one reach, and the fixes in it: moving, and thinned along each track."""
+        if which not in self._trees:
+            speed = np.hypot(self.east_km_s, self.north_km_s)
+            step = np.linalg.norm(np.diff(self._points, axis=0, prepend=self._points[:1]), axis=1)
+            step[self._first] = 0
+            # Fixes a twelfth of the turning scale apart say nothing new.
+            mark = np.floor(np.cumsum(step) / (TURN_KM[which] / 12.0)).astype(np.int64)
+            fresh = (np.diff(mark, prepend=-1) != 0) | (np.diff(self._number, prepend=-1) != 0)
+            kept = np.flatnonzero(fresh & (speed > SLOWEST_KN * KM_PER_NMI / 3600))
+            features = self._features(self._points[kept], self.east_km_s[kept], self.north_km_s[kept], which)
+            self._trees[which] = (cKDTree(features), kept)
+        return self._trees[which]
+
+    @staticmethod
+    def _features(points: Floats, east: Floats, north: Floats, which: int) -> Floats:
+        """Place in km, course as a unit vector, logarithm of speed, on one scale: (n, 6)."""
+        speed = np.hypot(east, north)
+        floor = SLOWEST_KN * KM_PER_NMI / 3600
+        turn = TURN_KM[which]
+        unit = np.stack([east, north], 1) / np.maximum(speed, floor)[:, None]
+        return np.concatenate([points, turn * unit, 0.5 * turn * np.log(np.maximum(speed, floor))[:, None]], 1)
+
+    def ask(
+        self,
+        *,
+        lon_deg: Floats,
+        lat_deg: Floats,
+        east_km_s: Floats,
+        north_km_s: Floats,
+        vessel_id: Ints,
+        after_s: Floats,
+        reach_km: Floats,
+    ) -> Answers:
+        """Where vessels went that once moved like these.
+
+        Args:
+            lon_deg, lat_deg, east_km_s, north_km_s, vessel_id: (n,), the asking vessels, whose own tracks never answer.
+            after_s: (n, m) seconds after (negative: before) the asking time.
+            reach_km: (n,) how far the question reaches, such as speed times horizon.
+
+        Returns:
+            Displacements and weights, (n, ``NEIGHBOURS``, m).
+        """
+        asked, times = after_s.shape
+        near = np.full((asked, NEIGHBOURS), -1, np.int64)
+        distance = np.full((asked, NEIGHBOURS), np.inf)
+        which = np.abs(np.log(np.maximum(reach_km, 0.1))[:, None] - np.log(3.0 * np.array(TURN_KM))).argmin(1)
+        lon, lat = np.radians(lon_deg), np.radians(lat_deg)
+        flat = np.cos(lat)
+        points = EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
+        for scale in np.unique(which) if len(self) else ():
+            rows = np.flatnonzero(which == scale)
+            features = self._features(points[rows], east_km_s[rows], north_km_s[rows], int(scale))
+            near[rows], distance[rows] = self._nearest(features, vessel_id[rows], int(scale))
+        if not len(self):
+            nothing = np.zeros((asked, NEIGHBOURS, times))
+            return Answers(nothing, nothing, nothing)
+        speed = np.hypot(east_km_s, north_km_s)
+        theirs = np.hypot(self.east_km_s[near], self.north_km_s[near])
+        pace = np.clip(speed[:, None] / np.maximum(theirs, 1e-6), 0.5, 2.0)
+        east, north, known = self._follow(near, pace[:, :, None] * after_s[:, None, :])
+        close = np.exp(-distance / (0.5 * np.array(TURN_KM)[which])[:, None]) * (near >= 0)
+        return Answers(east, north, close[:, :, None] * known)
+
+    def _nearest(self, features: Floats, vessel_id: Ints, scale: int) -> tuple[Ints, Floats]:
+        """The nearest fix of each of the nearest tracks: indices (n, k), -1 where there is none, and distances."""
+        tree, kept = self._tree(scale)
+        out, far = np.full((len(features), NEIGHBOURS), -1, np.int64), np.full((len(features), NEIGHBOURS), np.inf)
+        if not len(kept):
+            return out, far
+        count = min(6 * NEIGHBOURS, len(kept))
+        distance, found = tree.query(features, k=count, distance_upper_bound=3.0 * TURN_KM[scale])
+        distance, found = distance.reshape(len(features), count), found.reshape(len(features), count)
+        index = kept[np.minimum(found, len(kept) - 1)]
+        there = (found < len(kept)) & (self.vessel_id[index] != vessel_id[:, None])
+        # Of each track only its nearest fix: later columns of a track seen before do not count.
+        number = np.where(there, self._number[index], -1 - np.arange(count))
+        order = np.argsort(number, axis=1, kind="stable")
+        ranked = np.take_along_axis(number, order, 1)
+        first = np.ones_like(there)
+        np.put_along_axis(first, order, np.diff(ranked, axis=1, prepend=np.iinfo(np.int64).min) != 0, 1)
+        there &= first
+        place = np.cumsum(there, 1) - 1
+        rows, cols = np.nonzero(there & (place < NEIGHBOURS))
+        out[rows, place[rows, cols]], far[rows, place[rows, cols]] = index[rows, cols], distance[rows, cols]
+        return out, far
+
+    def _follow(self, near: Ints, after_s: Floats) -> tuple[Floats, Floats, Floats]:
+        """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known."""
+        number = self._number[near]
+        first, last = self._first[number][:, :, None], self._last[number][:, :, None]
+        wanted = self.time_s[near][:, :, None] + after_s
+        known = (wanted >= self.time_s[first]) & (wanted <= self.time_s[last]) & (near >= 0)[:, :, None]
+        inside = np.clip(wanted, self.time_s[first], self.time_s[last])
+        right = np.searchsorted(self._keys, number[:, :, None] * self._span + (inside - self._start_s), side="right")
+        right = np.clip(right, np.minimum(first + 1, last), last)
+        left = np.maximum(right - 1, first)
+        whole = self.time_s[right] - self.time_s[left]
+        share = np.clip(np.divide(inside - self.time_s[left], whole, out=np.zeros_like(wanted), where=whole > 0), 0, 1)
+        lon0, lat0 = self.lon_deg[near][:, :, None], self.lat_deg[near][:, :, None]
+        east0, north0 = to_local_km(self.lon_deg[left], self.lat_deg[left], lon0, lat0)
+        east1, north1 = to_local_km(self.lon_deg[right], self.lat_deg[right], lon0, lat0)
+        return east0 + share * (east1 - east0), north0 + share * (north1 - north0), known.astype(np.float64)
+
+
+def velocity_km_s(
+    track: Ints, time_s: Floats, lon_deg: Floats, lat_deg: Floats, sog_kn: Floats, cog_deg: Floats
+) -> tuple[Floats, Floats]:
+    """East and north velocity (n,) of fixes sorted by track and time, in km/s.
+
+    From speed and course over ground where both are known, else from the displacement between the neighbouring fixes.
+    """
+    speed = np.asarray(sog_kn, np.float64) * KM_PER_NMI / 3600
+    angle = np.radians(np.asarray(cog_deg, np.float64))
+    east, north = speed * np.sin(angle), speed * np.cos(angle)
+    lost = ~(np.isfinite(east) & np.isfinite(north))
+    if lost.any() and len(time_s):
+        index = np.arange(len(time_s))
+        before = np.where(np.diff(track, prepend=track[:1] - 1) == 0, index - 1, index)[lost]
+        after = np.where(np.diff(track, append=track[-1:] + 1) == 0, index + 1, index)[lost]
+        seconds = time_s[after] - time_s[before]
+        moved_e, moved_n = to_local_km(lon_deg[after], lat_deg[after], lon_deg[before], lat_deg[before])
+        rate = np.divide(1.0, seconds, out=np.zeros_like(seconds), where=seconds > 0)
+        east[lost], north[lost] = moved_e * rate, moved_n * rate
+    return east, north
