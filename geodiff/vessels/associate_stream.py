@@ -1,0 +1,213 @@
+"""Association over a stream: blocks of rows, of which the older part is decided and the younger part waits for more.
+
+What is carried from block to block is the tail of every track that may go on and the rows that are not decided: the
+memory depends on the traffic, not on the length of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from geodiff.schema import GeodiffError
+from geodiff.tracks import TIME, FloatArray
+from geodiff.vessels.associate_link import DEPTH, Grid, Level, Odds, link
+from geodiff.vessels.associate_motion import MotionPredictor
+from geodiff.vessels.associate_plots import (
+    BoolArray,
+    IntArray,
+    Plots,
+    canonical_order,
+    centres,
+    cluster_scans,
+    empty_plots,
+    plots_of,
+)
+
+LEAST_SPAN_S = 600.0
+"""Densities are taken over at least this time, so that a short block does not look busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings of association in the units of the arrays; see ``AssociateSettings``.
+
+    Attributes:
+        confirm: hits, and the seconds within which they must fall.
+        patch_m: side of the cells in which the density of plots is counted.
+    """
+
+    levels: tuple[Level, ...]
+    report_s: float
+    scan_s: float
+    cluster_m: float
+    new_share: float
+    fastest_m_s: float
+    confirm: tuple[int, float]
+    lag_s: float
+    block_rows: int
+    patch_m: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """Rows and what they were found to be.
+
+    Attributes:
+        rows: n rows of the stream.
+        track: (n,) number of the track.
+        began_s: (n,) time of its first plot.
+        confirmed: (n,) whether the track is one, and not clutter.
+    """
+
+    rows: pl.DataFrame
+    track: IntArray
+    began_s: FloatArray
+    confirmed: BoolArray
+
+
+class Stream:
+    """Feed rows in the order of time, read what is decided."""
+
+    def __init__(self, rules: Rules, predictor: MotionPredictor) -> None:
+        self.rules, self.predictor = rules, predictor
+        self._waiting: pl.DataFrame | None = None
+        self._open = 0  # rows at the front of those waiting that a block has looked at before
+        self._tail, self._tail_track = empty_plots(), np.empty(0, np.int64)
+        self._held: list[Decided] = []
+        self._began, self._confirmed = np.empty(0), np.empty(0, bool)
+        self._numbers = np.empty(0, np.int64)  # the tracks of the two arrays above, rising
+        self._next = 1
+        self._decided_s = -np.inf
+
+    def feed(self, rows: pl.DataFrame) -> Iterator[Decided]:
+        """Take rows in canonical order; yield what is decided by them.
+
+        Raises:
+            GeodiffError: the rows reach back to before rows that were fed earlier.
+        """
+        if self._waiting is not None and len(self._waiting) and len(rows) and rows[TIME][0] < self._waiting[TIME][-1]:
+            raise GeodiffError(
+                f"a batch starts at {rows[TIME][0]}, before the end of the one before it, {self._waiting[TIME][-1]}: "
+                "sort the stream by time"
+            )
+        self._waiting = rows if self._waiting is None else pl.concat([self._waiting, rows])
+        while len(self._waiting) - self._open > self.rules.block_rows:
+            ready = self._open + self.rules.block_rows
+            # A scan is never cut, and its rows are complete only when a later time was seen.
+            end = int(self._waiting[TIME].search_sorted(self._waiting[TIME][ready - 1], side="right"))
+            if end == len(self._waiting):
+                return
+            yield from self._block(end, last=False)
+
+    def finish(self) -> Iterator[Decided]:
+        """Decide whatever waits."""
+        if self._waiting is not None and len(self._waiting):
+            yield from self._block(len(self._waiting), last=True)
+        yield from self._release(np.inf)
+
+    def _block(self, end: int, *, last: bool) -> Iterator[Decided]:
+        assert self._waiting is not None
+        rows = self._waiting[:end]
+        rows = rows[canonical_order(rows)]  # rows of one time may have come in two batches
+        found = plots_of(rows)
+        target = cluster_scans(found, self.rules.cluster_m)
+        plots = centres(found, target)
+        piece = self._linked(plots)
+        cut = len(plots) if last else self._cut(plots.time_s)
+        track = self._numbered(piece, plots, cut)
+        taken = target < cut
+        self._waiting = pl.concat([rows.filter(~pl.Series(taken)), self._waiting[end:]])
+        self._open = int((~taken).sum())
+        self._held.append(Decided(rows.filter(pl.Series(taken)), track[target[taken]], np.empty(0), np.empty(0, bool)))
+        self._keep_tails(plots, track, cut)
+        yield from self._release(self._decided_s)
+
+    def _linked(self, plots: Plots) -> IntArray:
+        """Pieces of the carried tails (in front) and of the plots."""
+        rules = self.rules
+        carried = len(self._tail)
+        together = Plots.join(self._tail, plots)
+        density = np.concatenate([np.ones(carried), Grid.density(plots, rules.patch_m, LEAST_SPAN_S)])
+        odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
+        alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
+        piece = _by_first(np.concatenate([self._tail_track, alone]))
+        for level in rules.levels:
+            piece = link(together, piece, level, odds, self.predictor, closed=carried)
+        return piece
+
+    def _cut(self, time_s: FloatArray) -> int:
+        """How many plots are decided: all but the last ``lag_s``, and at least half, so that dense streams go on."""
+        until = max(time_s[-1] - self.rules.lag_s, time_s[len(time_s) // 2])
+        return int(np.searchsorted(time_s, until, side="right"))
+
+    def _numbered(self, piece: IntArray, plots: Plots, cut: int) -> IntArray:
+        """Numbers of the tracks of the plots before the cut: those of the carried tails, or new ones."""
+        carried = len(self._tail)
+        number = np.full(int(piece.max(initial=-1)) + 1, -1, np.int64)
+        number[piece[:carried]] = self._tail_track
+        mine = piece[carried : carried + cut]
+        _, first = np.unique(mine, return_index=True)
+        fresh = np.sort(first[number[mine[first]] < 0])
+        number[mine[fresh]] = self._next + np.arange(len(fresh))
+        self._numbers = np.concatenate([self._numbers, number[mine[fresh]]])
+        self._began = np.concatenate([self._began, plots.time_s[fresh]])
+        self._confirmed = np.concatenate([self._confirmed, np.full(len(fresh), self.rules.confirm[0] == 1)])
+        self._next += len(fresh)
+        self._decided_s = float(plots.time_s[cut - 1]) if cut else self._decided_s
+        return number[mine]
+
+    def _keep_tails(self, plots: Plots, track: IntArray, cut: int) -> None:
+        together = Plots.join(self._tail, plots.take(np.arange(cut)))
+        track = np.concatenate([self._tail_track, track])
+        self._confirm(together.time_s, track)
+        order = np.argsort(track, kind="stable")
+        begin, end = (np.searchsorted(track[order], track[order], side=side) for side in ("left", "right"))
+        rank = end - 1 - np.arange(len(order))  # 0: the last of its track
+        longest = max(level.window_s for level in self.rules.levels)
+        alive = together.time_s[order][end - 1] >= self._decided_s - max(longest, self.rules.confirm[1])
+        kept = np.sort(order[(rank < DEPTH) & alive & (begin <= end)])
+        self._tail, self._tail_track = together.take(kept), track[kept]
+
+    def _confirm(self, time_s: FloatArray, track: IntArray) -> None:
+        """Confirm the tracks with enough hits in a short time; a tail is long enough to see them across blocks."""
+        hits, seconds = self.rules.confirm
+        order = np.argsort(track, kind="stable")
+        times, tracks = time_s[order], track[order]
+        if hits == 1 or len(order) < hits:
+            return
+        near = (tracks[hits - 1 :] == tracks[: 1 - hits]) & (times[hits - 1 :] - times[: 1 - hits] <= seconds)
+        sure = np.unique(tracks[hits - 1 :][near])
+        self._confirmed[np.searchsorted(self._numbers, sure)] = True
+
+    def _release(self, decided_s: float) -> Iterator[Decided]:
+        """Give out rows of confirmed tracks and of those that can no longer be; hold the others."""
+        if not self._held:
+            return
+        track = np.concatenate([each.track for each in self._held])
+        rows = pl.concat([each.rows for each in self._held])
+        alive = np.zeros(len(self._numbers), bool)
+        if decided_s < np.inf:
+            alive[np.searchsorted(self._numbers, np.unique(self._tail_track))] = True
+        at = np.searchsorted(self._numbers, track)
+        out = self._confirmed[at] | ~alive[at]
+        wait = pl.Series(~out)
+        self._held = [Decided(rows.filter(wait), track[~out], np.empty(0), np.empty(0, bool))] if not out.all() else []
+        if out.any():
+            yield Decided(rows.filter(~wait), track[out], self._began[at[out]], self._confirmed[at[out]])
+        needed = alive
+        needed[at[~out]] = True
+        self._numbers, self._began = self._numbers[needed], self._began[needed]
+        self._confirmed = self._confirmed[needed]
+
+
+def _by_first(label: IntArray) -> IntArray:
+    """Number labels from 0 in the order in which they come first."""
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    found: IntArray = rank[inverse]
+    return found
