@@ -88,6 +88,10 @@ class SpatialAttention(Attention):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """x (batch, times, cells, width) -> the same."""
+        if x.shape[2] == 1:
+            # A lone cell sees itself alone, with weight one: its value is what comes out.
+            lone: Tensor = self.out(F.linear(x, self.qkv.weight[-x.shape[-1] :]))
+            return lone
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
         pairs = q.shape[-1] // 4
         shortest, longest = self.wavelengths_m

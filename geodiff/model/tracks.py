@@ -41,7 +41,7 @@ class TrackConfig:
     known_width: int
     asked_width: int
     history_width: int
-    width: int = 96
+    width: int = 64
     heads: int = 4
     layers: int = 3
     payload_scale: tuple[float, float, float] = (1.0, 0.8, 1.2)

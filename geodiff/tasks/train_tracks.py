@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from geodiff.config import Settings
-from geodiff.model.checkpoint import write_checkpoint
+from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import Fleet, TrackConfig, TrackDenoiser
 from geodiff.rng import generator
@@ -30,8 +30,6 @@ from geodiff.tasks.train import first_step
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
 from geodiff.vessels.windows_draw import DrawSettings, TrackPool
-
-TRACK_KIND = "geodiff-track-denoiser"
 
 Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
@@ -58,7 +56,7 @@ class TrackTrainConfig(Settings):
     batch: int = Field(256, ge=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(200, ge=1)
-    width: int = Field(96, ge=8, le=4096, multiple_of=8)
+    width: int = Field(64, ge=8, le=4096, multiple_of=8)
     heads: int = Field(4, ge=1, le=64)
     layers: int = Field(3, ge=1, le=64)
     ema: float = Field(0.998, ge=0, lt=1)
@@ -277,11 +275,6 @@ class ExportTracks(Callback):
         save_track_checkpoint(pl_module.ema, self.path, {**self.card, "history": pl_module.history})
 
 
-def save_track_checkpoint(model: TrackDenoiser, path: Path, card: dict[str, Any]) -> None:
-    """Write weights and card, each atomically."""
-    write_checkpoint(model, path, kind=TRACK_KIND, config=dataclasses.asdict(model.config), card=card)
-
-
 def train_tracks(data: TrackData, out: Path, config: TrackTrainConfig, *, resume: bool = True) -> Path:
     """Train on tracks; returns the path of the weights.
 
@@ -296,8 +289,8 @@ def train_tracks(data: TrackData, out: Path, config: TrackTrainConfig, *, resume
     """
     torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
-    sizes = {"width": config.width, "heads": config.heads, "layers": config.layers}
-    model = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, **sizes))
+    features = TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH)
+    model = TrackDenoiser(dataclasses.replace(features, width=config.width, heads=config.heads, layers=config.layers))
     module = TrackTraining(model, config, data)
     last = out / "last.ckpt"
     if resume and last.exists():

@@ -2,7 +2,7 @@
 
 Each stretch without fixes (a gap, what follows the last fix, what comes before the first) is one window. Its plane is
 centred on the fix at its edge and turned so that the vessel moves along the first axis; lengths are told in units of
-speed times duration, times in units of the duration, so that a minute's gap of a launch and a day's gap of a tanker look
+speed times duration, times in units of the duration, so that a launch's gap of a minute and a tanker's of a day look
 alike. What is learned is the departure from a classical prediction - cubic Hermite inside a gap, dead reckoning beyond
 an end - in units of how far such a prediction usually errs.
 """
@@ -68,7 +68,9 @@ class Windows:
         kind: (n,) int64, BEFORE, INSIDE or AFTER.
         prior_km: (n, ASKED, 2) the classical prediction in the window's frame.
         unit_km: (n, ASKED) kilometres in a unit of departure.
-        frame: (n, 3) longitude and latitude of the centre, and the direction of the first axis in radians north of east.
+        lead_s: (n, ASKED) seconds to the nearest known fix; inside a gap half the harmonic mean to both ends.
+        edges: (n, 2, 5) seconds since 1970, kilometres and kilometres per second of both ends, in the frame.
+        frame: (n, 3) longitude and latitude of the centre, direction of the first axis in radians north of east.
         asked_s: (n, ASKED) seconds since 1970.
         vessel_id: (n,) int64.
     """
@@ -84,6 +86,8 @@ class Windows:
     kind: Ints
     prior_km: Floats
     unit_km: Floats
+    lead_s: Floats
+    edges: Floats
     frame: Floats
     asked_s: Floats
     vessel_id: Ints
@@ -249,7 +253,8 @@ def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
     speed = np.maximum(np.nanmean(speeds, 1), np.where(inside, np.hypot(*chord.T) / duration, 0.0))
     speed = np.where(lone, UNKNOWN_KM_S, np.maximum(speed, SLOWEST_KM_S))
     own = turn(place, -angle[:, None]), turn(velocity, -angle[:, None])
-    prior, straight = _priors(raw, *own, near, far)
+    edges = _edges(raw, *own, near, far)
+    prior, straight = predict_km(edges, raw.kind, raw.ask)
     since, until = np.abs(raw.ask - raw.time_s[rows, near][:, None]), np.abs(raw.time_s[rows, far][:, None] - raw.ask)
     lead = np.where(inside[:, None], since * until / np.maximum(since + until, 1.0), since)
     unit = NOISE_KM + ERROR_SHARE * speed[:, None] * lead
@@ -269,22 +274,38 @@ def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
         kind=raw.kind,
         prior_km=prior,
         unit_km=unit,
+        lead_s=lead,
+        edges=edges,
         frame=np.stack([lon0, lat0, angle], 1),
         asked_s=raw.ask,
         vessel_id=raw.vessel,
     )
 
 
-def _priors(raw: _Raw, place: Floats, velocity: Floats, near: Ints, far: Ints) -> tuple[Floats, Floats]:
-    """The classical prediction and the straight line, (n, ASKED, 2) km each; beyond an end both reckon on."""
+def _edges(raw: _Raw, place: Floats, velocity: Floats, near: Ints, far: Ints) -> Floats:
+    """Time, place and velocity at both ends: (n, 2, 5); beyond an end both are the fix that is reckoned from."""
     rows = np.arange(len(near))
-    t0, p0, v0 = raw.time_s[rows, near][:, None], place[rows, near][:, None], velocity[rows, near][:, None]
-    t1, p1, v1 = raw.time_s[rows, far][:, None], place[rows, far][:, None], velocity[rows, far][:, None]
-    onward = dead_reckon(t0, p0, v0, raw.ask)
+    ends = [
+        np.concatenate([raw.time_s[rows, at][:, None], place[rows, at], velocity[rows, at]], 1) for at in (near, far)
+    ]
+    return np.stack(ends, 1)
+
+
+def predict_km(edges: Floats, kind: Ints, ask_s: Floats) -> tuple[Floats, Floats]:
+    """The classical prediction and the straight line, (n, m, 2) km each; beyond an end both reckon on.
+
+    Args:
+        edges: (n, 2, 5) seconds, kilometres, kilometres per second of both ends.
+        kind: (n,).
+        ask_s: (n, m).
+    """
+    t0, p0, v0 = edges[:, :1, 0], edges[:, :1, 1:3], edges[:, :1, 3:]
+    t1, p1, v1 = edges[:, 1:, 0], edges[:, 1:, 1:3], edges[:, 1:, 3:]
+    onward = dead_reckon(t0, p0, v0, ask_s)
     t1 = np.where(t1 > t0, t1, t0 + 1.0)
-    inside = (raw.kind == INSIDE)[:, None, None]
-    cubic = hermite(t0, p0, v0, t1, p1, v1, raw.ask)
-    return np.where(inside, cubic, onward), np.where(inside, linear(t0, p0, t1, p1, raw.ask), onward)
+    inside = (kind == INSIDE)[:, None, None]
+    cubic = hermite(t0, p0, v0, t1, p1, v1, ask_s)
+    return np.where(inside, cubic, onward), np.where(inside, linear(t0, p0, t1, p1, ask_s), onward)
 
 
 def _waves(value: Floats, count: int) -> Floats:

@@ -1,0 +1,203 @@
+"""Calibration of ensembles of tracks: how far members spread, and how far an ellipse must reach.
+
+Members are moved away from their median by a factor, so that their spread is the error's; an ellipse has the shape of
+their covariance and the size that split conformal prediction gives it on vessels that were neither trained on nor are
+tested on (scores: Mahalanobis distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization").
+Both depend on the kind of stretch and on how far the known fixes lie off in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.schema import GeodiffError
+from geodiff.vessels.windows import NOISE_KM, Windows
+
+Floats = npt.NDArray[np.float64]
+
+LEVELS = (0.5, 0.9)
+
+LEAD_EDGES_S = (150.0, 300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 19_200.0)
+"""Edges of the classes of lead time: octaves from 2.5 minutes to 5.3 hours."""
+
+KINDS = 3
+LARGEST = 1e4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackCalibration:
+    """Factors by kind and class of lead.
+
+    Attributes:
+        levels: probabilities of the ellipses.
+        spread_factor: (KINDS, classes) by which members leave their median.
+        reach: (levels, KINDS, classes) Mahalanobis radius of the ellipses.
+        members: with how many members it was found.
+    """
+
+    levels: tuple[float, ...]
+    spread_factor: Floats
+    reach: Floats
+    members: int
+
+    @classmethod
+    def from_json(cls, raw: object, *, where: str) -> Self:
+        """Check what a card says.
+
+        Raises:
+            GeodiffError: it is no calibration.
+        """
+        shape = (KINDS, len(LEAD_EDGES_S) + 1)
+        try:
+            levels = tuple(float(level) for level in raw["levels"])  # type: ignore[index]
+            factor = np.array(raw["spread_factor"], np.float64)  # type: ignore[index]
+            reach = np.array(raw["reach"], np.float64)  # type: ignore[index]
+            members = int(raw["members"])  # type: ignore[index]
+        except (KeyError, TypeError, ValueError) as error:
+            raise GeodiffError(f"{where}: its track_calibration is not one ({error}): calibrate again") from None
+        good = factor.shape == shape and reach.shape == (len(levels), *shape)
+        values = np.concatenate([factor.ravel(), reach.ravel()])
+        good = good and bool(((values > 0) & (values < LARGEST)).all()) and all(0 < level < 1 for level in levels)
+        if not good:
+            raise GeodiffError(f"{where}: its track_calibration has impossible values: calibrate again")
+        return cls(levels, factor, reach, members)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a card."""
+        return {
+            "levels": list(self.levels),
+            "spread_factor": self.spread_factor.round(4).tolist(),
+            "reach": self.reach.round(4).tolist(),
+            "members": self.members,
+        }
+
+    def spread(self, members: Floats, windows: Windows) -> Floats:
+        """Departures (member, n, ASKED, 2) with the spread that errors have."""
+        middle = np.median(members, 0)
+        factor: Floats = self.spread_factor[windows.kind[:, None], lead_class(windows)][..., None]
+        return middle + factor * (members - middle)
+
+    def ellipses(self, place_km: Floats, middle_km: Floats, windows: Windows) -> Floats:
+        """Ellipses about the point estimate.
+
+        Args:
+            place_km: (member, n, ASKED, 2) in the window's frame, spread.
+            middle_km: (n, ASKED, 2).
+            windows: the n windows.
+
+        Returns:
+            (level, n, ASKED, 3): semi-axes in km and the course of the major one in degrees.
+        """
+        covariance = scatter(place_km, middle_km)
+        power, axes = np.linalg.eigh(covariance)
+        size = np.sqrt(np.maximum(power, 0))[..., ::-1]
+        major = axes[..., :, 1]
+        east_angle = np.arctan2(major[..., 1], major[..., 0]) + windows.frame[:, None, 2]
+        course = (90.0 - np.degrees(east_angle)) % 180.0
+        reach = self.reach[:, windows.kind[:, None], lead_class(windows)]
+        return np.concatenate(
+            [reach[..., None] * size[None], np.broadcast_to(course[None, ..., None], (*reach.shape, 1))], -1
+        )
+
+
+def lead_class(windows: Windows) -> npt.NDArray[np.int64]:
+    """Class of lead time of each asked time: (n, ASKED)."""
+    return np.searchsorted(np.array(LEAD_EDGES_S), windows.lead_s)
+
+
+def scatter(place_km: Floats, middle_km: Floats) -> Floats:
+    """Covariance (n, ASKED, 2, 2) of members about the point estimate, km^2.
+
+    The variance of a fix is added, and a tenth of the mean of both axes to each: 16 members alone make ellipses that
+    are too thin.
+    """
+    away = place_km - middle_km
+    covariance = np.einsum("mnai,mnaj->naij", away, away) / len(place_km)
+    mean = np.trace(covariance, axis1=-2, axis2=-1) / 2
+    out: Floats = 0.9 * covariance + (0.1 * mean + NOISE_KM**2)[..., None, None] * np.eye(2)
+    return out
+
+
+def mahalanobis(truth_km: Floats, middle_km: Floats, covariance: Floats) -> Floats:
+    """Distance of the truth (n, ASKED, 2) from the point estimate in units of the members' spread: (n, ASKED)."""
+    away = truth_km - middle_km
+    solved = np.linalg.solve(covariance, away[..., None])[..., 0]
+    out: Floats = np.sqrt(np.maximum((away * solved).sum(-1), 0))
+    return out
+
+
+def fit_calibration(
+    members: Floats, truth: Floats, windows: Windows, *, levels: tuple[float, ...] = LEVELS, least: int = 200
+) -> TrackCalibration:
+    """Find the factors on windows whose truth is known.
+
+    A class with fewer than ``least`` times takes those of its kind's nearest class that has them.
+
+    Args:
+        members: (member, n, ASKED, 2) departures in asinh units.
+        truth: (n, ASKED, 2) likewise.
+        windows: the n windows, of vessels that were not trained on.
+        levels: probabilities.
+        least: times in a class.
+
+    Raises:
+        GeodiffError: no class has enough.
+    """
+    classes, count = lead_class(windows), len(LEAD_EDGES_S) + 1
+    middle = np.median(members, 0)
+    shown = windows.asked_valid
+    factor = _each_class(
+        lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), windows, classes, shown, least
+    )
+    first = TrackCalibration(levels, factor, np.ones((len(levels), KINDS, count)), len(members))
+    place = windows.to_km(first.spread(members, windows))
+    middle_km = np.median(place, 0)
+    distance = mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
+    reach = np.stack(
+        [
+            _each_class(lambda rows, level=level: _quantile(distance[rows], level), windows, classes, shown, least)
+            for level in levels
+        ]
+    )
+    return TrackCalibration(levels, factor, reach, len(members))
+
+
+def _each_class(
+    figure: Callable[[tuple[Any, ...]], float],
+    windows: Windows,
+    classes: npt.NDArray[np.int64],
+    shown: npt.NDArray[np.bool_],
+    least: int,
+) -> Floats:
+    """A figure for each kind and class of lead, (KINDS, classes); small classes borrow from the nearest large one."""
+    out = np.full((KINDS, len(LEAD_EDGES_S) + 1), np.nan)
+    for kind in range(KINDS):
+        for each in range(out.shape[1]):
+            rows = np.nonzero(shown & (windows.kind == kind)[:, None] & (classes == each))
+            if len(rows[0]) >= least:
+                out[kind, each] = figure(rows)
+    known = np.argwhere(np.isfinite(out))
+    if not len(known):
+        raise GeodiffError(f"no class of lead time has {least} times: give more tracks to calibrate on")
+    for kind, each in np.argwhere(np.isnan(out)):
+        far = np.abs(known - (kind, each)) @ np.array([100, 1])
+        out[kind, each] = out[tuple(known[far.argmin()])]
+    return out
+
+
+def _spread_ratio(members: Floats, truth: Floats, middle: Floats) -> float:
+    """Error of the median over spread of the members, both as mean lengths, which outliers do not decide."""
+    error = np.hypot(*np.moveaxis(truth - middle, -1, 0)).mean()
+    spread = np.hypot(*np.moveaxis(members - middle, -1, 0)).mean()
+    return float(np.clip(error / max(spread, 1e-6), 0.2, 20.0))
+
+
+def _quantile(scores: Floats, level: float) -> float:
+    """The conformal quantile: the ceil((n + 1) * level)-th smallest of n scores (Lei et al. 2018)."""
+    rank = min(int(np.ceil((len(scores) + 1) * level)), len(scores))
+    return float(np.clip(np.partition(scores, rank - 1)[rank - 1], 1e-3, LARGEST / 2))

@@ -1,0 +1,287 @@
+"""The denoiser as a model of motion: questions cut into windows, members drawn in few passes, regions calibrated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.interpolate import PchipInterpolator
+from torch import Tensor
+
+from geodiff.model.sampler import euler, schedule
+from geodiff.model.track_checkpoint import load_track_checkpoint
+from geodiff.model.track_objectives import draw
+from geodiff.model.tracks import FleetContext, TrackDenoiser
+from geodiff.rng import generator
+from geodiff.schema import UsageError
+from geodiff.sphere import from_local_km
+from geodiff.tasks.track_calibration import TrackCalibration
+from geodiff.tasks.track_fleets import fleet_of
+from geodiff.tracks import TrackAnswer, TrackQuery
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.split import in_digest
+from geodiff.vessels.windows import ASKED, Windows, build_windows, predict_km, turn
+
+Floats = npt.NDArray[np.float64]
+
+BATCH = 128
+"""Windows that are denoised together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """A run of asked times without a known fix among them.
+
+    Attributes:
+        row: index of the query.
+        first: index of its first time in ``ask_s``.
+        query: the same question with these times, or with ``ASKED`` knots that stand for them.
+        ask_s: (m,) the times themselves.
+    """
+
+    row: int
+    first: int
+    query: TrackQuery
+    ask_s: Floats
+
+    @property
+    def nearest(self) -> npt.NDArray[np.int64]:
+        """(m,) the knot that stands for each time."""
+        knots = self.query.ask_s
+        if len(knots) == len(self.ask_s):
+            return np.arange(len(knots))
+        found: npt.NDArray[np.int64] = np.abs(self.ask_s[:, None] - knots).argmin(1)
+        return found
+
+    def between(self, departure_km: Floats) -> Floats:
+        """Departures (..., ASKED, 2) at the knots -> (..., m, 2) at the times; at a known fix there is none.
+
+        Monotone cubic interpolation (Fritsch & Carlson 1980), which does not overshoot.
+        """
+        knots = self.query.ask_s
+        if len(knots) == len(self.ask_s):
+            return departure_km[..., : len(knots), :]
+        time = self.query.time_s
+        ends = time[(time < knots[0])][-1:], time[(time > knots[-1])][:1]
+        nothing = np.zeros((*departure_km.shape[:-2], 1, 2))
+        values = np.concatenate([nothing] * len(ends[0]) + [departure_km] + [nothing] * len(ends[1]), -2)
+        at = np.concatenate([ends[0], knots, ends[1]])
+        out: Floats = PchipInterpolator(at, values, axis=-2)(self.ask_s)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Members of some windows: departures (member, n, ASKED, 2) as the model says them, in asinh units."""
+
+    windows: Windows
+    members: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class DenoiserMotion:
+    """Answers questions about tracks with the denoiser.
+
+    Attributes:
+        net: in evaluation mode.
+        card: of the checkpoint.
+        calibration: of members and regions; None while there is none yet.
+        history: past tracks of the region, or None.
+        passes: evaluations per member.
+    """
+
+    net: TrackDenoiser
+    card: dict[str, Any]
+    calibration: TrackCalibration | None
+    name: str
+    history: TrackHistory | None = None
+    passes: int = 2
+
+    @classmethod
+    def load(cls, path: Path, *, name: str | None = None) -> Self:
+        """Load weights with their card.
+
+        Raises:
+            GeodiffError: see ``load_track_checkpoint``; or a calibration that is none.
+        """
+        net, card = load_track_checkpoint(path)
+        raw = card.get("track_calibration")
+        calibration = TrackCalibration.from_json(raw, where=str(path.with_suffix(".json"))) if raw else None
+        return cls(net, card, calibration, name or path.stem)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Probabilities of the ellipses."""
+        return self.calibration.levels if self.calibration else ()
+
+    def with_history(self, history: TrackHistory | None) -> DenoiserMotion:
+        """The same model, told what other vessels did."""
+        return dataclasses.replace(self, history=history)
+
+    def trained_on(self, vessel_id: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Which vessels its training saw, by the digest of its card."""
+        return in_digest(vessel_id, str(self.card.get("vessels", "")))
+
+    def predict(self, queries: Sequence[TrackQuery], *, members: int = 16, seed: int = 0) -> list[TrackAnswer]:
+        """Answer each query; ``members`` 0 gives the regression mean alone, without regions."""
+        answers = [_blank(query, members, len(self.levels) if members > 1 else 0) for query in queries]
+        stretches = [stretch for row, query in enumerate(queries) for stretch in cut(query, row)]
+        for begin in range(0, len(stretches), BATCH):
+            some = stretches[begin : begin + BATCH]
+            drawn = self.sample([stretch.query for stretch in some], members=members, seed=seed)
+            self._fill(answers, some, drawn)
+        return answers
+
+    def sample(
+        self,
+        stretches: Sequence[TrackQuery],
+        *,
+        members: int,
+        seed: int,
+        behaviour: npt.NDArray[np.int64] | None = None,
+        guidance: float = 1.0,
+    ) -> Drawn:
+        """Members of windows of one stretch each, before calibration.
+
+        Args:
+            stretches: at most ``ASKED`` times each.
+            members: 0 for the mean alone.
+            seed: of the noise, which is keyed by vessel and time too.
+            behaviour: (n,) what to generate; "any" when None.
+            guidance: strength of classifier-free guidance towards ship group and behaviour; 1 leaves it off
+                (Ho & Salimans 2022, eq. 6, with w + 1 written as one factor).
+        """
+        windows = build_windows(stretches, self.history)
+        fleet = fleet_of(windows, behaviour=behaviour)
+        with torch.inference_mode():
+            context = self.net.encode(fleet)
+            plain = None
+            if guidance != 1.0:
+                zeros = torch.zeros_like(fleet.group)
+                plain = self.net.encode(fleet.replaced(group=zeros, behaviour=zeros))
+            count = max(members, 1)
+            many = context.repeated(count)
+            shape = (len(windows) * count, 1, ASKED, 2)
+            noise = _noise(windows, count, seed) if members else torch.zeros(shape)
+            ones = torch.ones(len(windows))
+            mean = self.net(torch.zeros(len(windows), 1, ASKED, 2), ones, context).repeat_interleave(count, 0)
+            if members == 0:
+                payload = mean
+            elif plain is None:
+                payload = draw(self.net, many, mean, noise, self.passes)
+            else:
+                payload = _guided(self.net, (many, plain.repeated(count)), noise, self.passes, guidance)
+            payload = payload * many.scale
+        values = payload[:, 0].unflatten(0, (len(windows), count)).movedim(1, 0).double().numpy()
+        return Drawn(windows, values)
+
+    def _fill(self, answers: list[TrackAnswer], stretches: Sequence[Stretch], drawn: Drawn) -> None:
+        """Write what was drawn into the answers."""
+        windows, members = drawn.windows, drawn.members
+        calibrated = self.calibration if len(members) > 1 else None
+        if calibrated:
+            members = calibrated.spread(members, windows)
+        place = windows.to_km(members)
+        middle = np.median(place, 0)
+        away = np.concatenate([middle[None], place]) - windows.prior_km
+        ellipses = calibrated.ellipses(place, middle, windows) if calibrated else None
+        for row, stretch in enumerate(stretches):
+            answer, asked = answers[stretch.row], len(stretch.ask_s)
+            target = slice(stretch.first, stretch.first + asked)
+            prior, _ = predict_km(windows.edges[row : row + 1], windows.kind[row : row + 1], stretch.ask_s[None])
+            lon, lat = _degrees(prior[0] + stretch.between(away[:, row]), windows.frame[row])
+            answer.lon_deg[target], answer.lat_deg[target] = lon[0], lat[0]
+            if answer.member_lon_deg.size:
+                answer.member_lon_deg[:, target], answer.member_lat_deg[:, target] = lon[1:], lat[1:]
+            if ellipses is not None:
+                answer.ellipse_km[:, target] = ellipses[:, row, stretch.nearest]
+
+
+def cut(query: TrackQuery, row: int = 0) -> list[Stretch]:
+    """The stretches of a query, in order of time.
+
+    Raises:
+        UsageError: no known fix, times that do not rise, or a time asked for at which the vessel was seen.
+    """
+    _check(query)
+    side = np.searchsorted(query.time_s, query.ask_s)
+    out = []
+    for begin in np.flatnonzero(np.diff(side, prepend=-1)):
+        end = int(np.searchsorted(side, side[begin], side="right"))
+        asked = query.ask_s[begin:end]
+        knots = asked if len(asked) <= ASKED else _knots(query, int(side[begin]), asked)
+        out.append(Stretch(row, int(begin), dataclasses.replace(query, ask_s=knots), asked))
+    return out
+
+
+def _check(query: TrackQuery) -> None:
+    if not len(query.time_s):
+        raise UsageError(f"vessel {query.vessel_id}: a question about a track needs one known fix at least")
+    if (np.diff(query.time_s) <= 0).any() or (np.diff(query.ask_s) <= 0).any():
+        raise UsageError(f"vessel {query.vessel_id}: times of fixes and times asked for must rise strictly")
+    if np.isin(query.ask_s, query.time_s).any():
+        raise UsageError(f"vessel {query.vessel_id}: a time is asked for at which the vessel was seen")
+
+
+def _knots(query: TrackQuery, side: int, asked: Floats) -> Floats:
+    """``ASKED`` times that span a stretch: inside a gap between its ends, else up to the last (first) time."""
+    step: Floats = np.arange(1, ASKED + 1) / ASKED
+    if 0 < side < len(query.time_s):
+        begin, end, step = query.time_s[side - 1], query.time_s[side], step * (ASKED / (ASKED + 1.0))
+    elif side:
+        begin, end = query.time_s[-1], asked[-1]
+    else:
+        begin, end, step = query.time_s[0], asked[0], step[::-1]
+    out: Floats = begin + (end - begin) * step
+    return out
+
+
+def _degrees(place_km: Floats, frame: Floats) -> tuple[Floats, Floats]:
+    """Longitude and latitude (...) of places (..., 2) in one window's frame."""
+    east_north = turn(place_km, frame[2])
+    return from_local_km(east_north[..., 0], east_north[..., 1], frame[0], frame[1])
+
+
+def _blank(query: TrackQuery, members: int, levels: int) -> TrackAnswer:
+    asked = len(query.ask_s)
+    count = members if members > 1 else 0
+    return TrackAnswer(
+        np.full(asked, np.nan),
+        np.full(asked, np.nan),
+        np.full((count, asked), np.nan),
+        np.full((count, asked), np.nan),
+        np.full((levels, asked, 3), np.nan),
+    )
+
+
+def _noise(windows: Windows, members: int, seed: int) -> Tensor:
+    """Standard normal noise (n * member, 1, ASKED, 2), keyed by vessel and the time of the stretch.
+
+    Members come in pairs of opposite sign: their mean is then that of twice as many.
+    """
+    out = np.empty((len(windows), members, ASKED, 2), np.float32)
+    for row, (vessel, time) in enumerate(zip(windows.vessel_id, windows.edges[:, 0, 0], strict=True)):
+        stream = generator(seed, "track", int(vessel), int(time), int(windows.kind[row]))
+        half = stream.standard_normal(((members + 1) // 2, ASKED, 2), dtype=np.float32)
+        out[row] = np.stack([half, -half], 1).reshape(-1, ASKED, 2)[:members]
+    return torch.from_numpy(out).flatten(0, 1)[:, None]
+
+
+def _guided(
+    net: TrackDenoiser, contexts: tuple[FleetContext, FleetContext], noise: Tensor, passes: int, guidance: float
+) -> Tensor:
+    """Members by classifier-free guidance: away from what the network says when told nothing."""
+
+    def denoise(x: Tensor, level: float) -> Tensor:
+        levels = torch.full((len(x),), level)
+        told, plain = (net(x, levels, context) for context in contexts)
+        out: Tensor = plain + guidance * (told - plain)
+        return out
+
+    return euler(denoise, noise, schedule(passes))
