@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from geodiff.tracks import FloatArray
-from geodiff.vessels.associate_plots import IntArray, Plots
+from geodiff.vessels.associate_plots import BoolArray, IntArray, Plots
 
 UNKNOWN_M_S = 50.0
 """Standard deviation of a velocity of which nothing is known."""
@@ -232,7 +232,7 @@ class _State:
     def unknown(cls, seen: Plots) -> _State:
         return cls(seen.time_s.copy(), seen.place_m.copy(), np.zeros_like(seen.place_m))
 
-    def step(self, seen: Plots, known: np.ndarray, prior: KinematicPrior, mode: Mode, sign: float) -> None:
+    def step(self, seen: Plots, known: BoolArray, prior: KinematicPrior, mode: Mode, sign: float) -> None:
         """Predict to the time of each plot that is known and take it in."""
         fresh = known & (self.pp >= 1e12)  # the first plot of a shorter piece
         self.time = np.where(fresh, seen.time_s, self.time)
@@ -250,7 +250,7 @@ class _State:
         self._take_place(seen.place_m, noise, known)
         self._take_velocity(np.nan_to_num(measured), prior.velocity_m_s**2 + 0.0025 * speed2, with_velocity)
 
-    def _take_place(self, place: FloatArray, noise: FloatArray, known: np.ndarray) -> None:
+    def _take_place(self, place: FloatArray, noise: FloatArray, known: BoolArray) -> None:
         gain_p, gain_v = (np.where(known, each / (self.pp + noise), 0.0) for each in (self.pp, self.pv))
         miss = place - self.place
         self.place = self.place + gain_p[:, None] * miss
@@ -258,7 +258,7 @@ class _State:
         self.vv = self.vv - gain_v * self.pv
         self.pp, self.pv = self.pp - gain_p * self.pp, self.pv - gain_p * self.pv
 
-    def _take_velocity(self, velocity: FloatArray, noise: FloatArray, known: np.ndarray) -> None:
+    def _take_velocity(self, velocity: FloatArray, noise: FloatArray, known: BoolArray) -> None:
         gain_p, gain_v = (np.where(known, each / (self.vv + noise), 0.0) for each in (self.pv, self.vv))
         miss = velocity - self.velocity
         self.place = self.place + gain_p[:, None] * miss
