@@ -17,12 +17,12 @@ from torch import Tensor
 from geodiff.model.sampler import euler, schedule
 from geodiff.model.track_checkpoint import load_track_checkpoint
 from geodiff.model.track_objectives import draw
-from geodiff.model.tracks import FleetContext, TrackDenoiser
+from geodiff.model.tracks import Fleet, FleetContext, TrackDenoiser
 from geodiff.rng import generator
 from geodiff.schema import UsageError
 from geodiff.sphere import from_local_km
 from geodiff.tasks.track_calibration import TrackCalibration
-from geodiff.tasks.track_fleets import fleet_of
+from geodiff.tasks.track_fleets import fleet_of, group_scenes
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import in_digest
@@ -158,28 +158,31 @@ class DenoiserMotion:
                 (Ho & Salimans 2022, eq. 6, with w + 1 written as one factor).
         """
         windows = build_windows(stretches, self.history)
-        fleet = fleet_of(windows, behaviour=behaviour)
-        with torch.inference_mode():
-            context = self.net.encode(fleet)
-            plain = None
-            if guidance != 1.0:
-                zeros = torch.zeros_like(fleet.group)
-                plain = self.net.encode(fleet.replaced(group=zeros, behaviour=zeros))
-            count = max(members, 1)
-            many = context.repeated(count)
-            shape = (len(windows) * count, 1, ASKED, 2)
-            noise = _noise(windows, count, seed) if members else torch.zeros(shape)
-            ones = torch.ones(len(windows))
-            mean = self.net(torch.zeros(len(windows), 1, ASKED, 2), ones, context).repeat_interleave(count, 0)
-            if members == 0:
-                payload = mean
-            elif plain is None:
-                payload = draw(self.net, many, mean, noise, self.passes)
-            else:
-                payload = _guided(self.net, (many, plain.repeated(count)), noise, self.passes, guidance)
-            payload = payload * many.scale
-        values = payload[:, 0].unflatten(0, (len(windows), count)).movedim(1, 0).double().numpy()
+        count = max(members, 1)
+        values = np.zeros((count, len(windows), ASKED, 2))
+        for rows in group_scenes(np.array([query.scene for query in stretches], np.int64)):
+            fleet = fleet_of(windows, behaviour=behaviour, scenes=rows)
+            noise = _noise(windows, rows, members, seed) if members else torch.zeros(rows.size, 1, ASKED, 2)
+            noise = noise.view(len(rows) * count, rows.shape[1], ASKED, 2)
+            with torch.inference_mode():
+                payload = self._payload(fleet, noise, count, guidance if members else 1.0)
+            found = payload.unflatten(0, (len(rows), count)).movedim(1, 0).double().numpy()
+            there = rows >= 0
+            values[:, rows[there]] = found[:, there]
         return Drawn(windows, values)
+
+    def _payload(self, fleet: Fleet, noise: Tensor, count: int, guidance: float) -> Tensor:
+        """Departures (batch * count, cells, ASKED, 2) of some scenes."""
+        context = self.net.encode(fleet)
+        many = context.repeated(count)
+        if guidance != 1.0:
+            nothing = torch.zeros_like(fleet.group)
+            plain = self.net.encode(fleet.replaced(group=nothing, behaviour=nothing)).repeated(count)
+            return _guided(self.net, (many, plain), noise, self.passes, guidance) * many.scale
+        batch, cells = fleet.group.shape
+        mean = self.net(torch.zeros(batch, cells, ASKED, 2), torch.ones(batch), context).repeat_interleave(count, 0)
+        members = draw(self.net, many, mean, noise, self.passes) if noise.any() else mean
+        return members * many.scale
 
     def _fill(self, answers: list[TrackAnswer], stretches: Sequence[Stretch], drawn: Drawn) -> None:
         """Write what was drawn into the answers."""
@@ -260,17 +263,18 @@ def _blank(query: TrackQuery, members: int, levels: int) -> TrackAnswer:
     )
 
 
-def _noise(windows: Windows, members: int, seed: int) -> Tensor:
-    """Standard normal noise (n * member, 1, ASKED, 2), keyed by vessel and the time of the stretch.
+def _noise(windows: Windows, rows: npt.NDArray[np.int64], members: int, seed: int) -> Tensor:
+    """Standard normal noise (batch, member, cells, ASKED, 2), keyed by vessel and the time of the stretch.
 
     Members come in pairs of opposite sign: their mean is then that of twice as many.
     """
-    out = np.empty((len(windows), members, ASKED, 2), np.float32)
-    for row, (vessel, time) in enumerate(zip(windows.vessel_id, windows.edges[:, 0, 0], strict=True)):
-        stream = generator(seed, "track", int(vessel), int(time), int(windows.kind[row]))
-        half = stream.standard_normal(((members + 1) // 2, ASKED, 2), dtype=np.float32)
-        out[row] = np.stack([half, -half], 1).reshape(-1, ASKED, 2)[:members]
-    return torch.from_numpy(out).flatten(0, 1)[:, None]
+    out = np.zeros((rows.shape[0], members, rows.shape[1], ASKED, 2), np.float32)
+    for scene, cell in np.argwhere(rows >= 0):
+        row = rows[scene, cell]
+        key = int(windows.vessel_id[row]), int(windows.edges[row, 0, 0]), int(windows.kind[row])
+        half = generator(seed, "track", *key).standard_normal(((members + 1) // 2, ASKED, 2), dtype=np.float32)
+        out[scene, :, cell] = np.stack([half, -half], 1).reshape(-1, ASKED, 2)[:members]
+    return torch.from_numpy(out)
 
 
 def _guided(

@@ -1,6 +1,8 @@
-"""Windows of tracks as the tensors that the denoiser sees."""
+"""Windows of tracks as the tensors that the denoiser sees: scenes of vessels that may attend to each other."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,34 +10,88 @@ import torch
 from torch import Tensor
 
 from geodiff.model.tracks import Fleet
+from geodiff.sphere import from_local_km, to_local_km
 from geodiff.tracks import ship_group
-from geodiff.vessels.windows import Windows
+from geodiff.vessels.windows import Windows, turn
+
+MOST_VESSELS = 64
+"""Vessels of one scene."""
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
-def fleet_of(windows: Windows, *, behaviour: npt.NDArray[np.int64] | None = None) -> Fleet:
-    """Scenes of one vessel each: (n, 1, ...).
+def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | None = None) -> Fleet:
+    """Scenes as tensors (batch, cells, ...).
 
     Args:
         windows: n windows.
         behaviour: (n,) index of the behaviour to generate; "any" when None.
+        scenes: (batch, cells) rows of ``windows``, -1 for a cell without a vessel; each vessel alone when None.
     """
+    rows = np.arange(len(windows))[:, None] if scenes is None else scenes
+    there = rows >= 0
+    label = np.zeros(len(windows), np.int64) if behaviour is None else behaviour
 
-    def cell(array: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array))[:, None]
+    def cells(array: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array[rows]))
 
-    count, known, asked = len(windows), windows.known.shape[1], windows.asked.shape[1]
-    label = np.zeros(count, np.int64) if behaviour is None else behaviour
+    known_m, asked_m = _places_m(windows, rows)
+    seen = torch.from_numpy(there)[..., None]
     return Fleet(
-        known=cell(windows.known),
-        known_days=cell(windows.known_days),
-        known_valid=cell(windows.known_valid),
-        known_m=torch.zeros(count, 1, known, 2),
-        asked=cell(windows.asked),
-        history=cell(windows.history),
-        asked_days=cell(windows.asked_days),
-        asked_valid=cell(windows.asked_valid),
-        asked_m=torch.zeros(count, 1, asked, 2),
-        group=cell(ship_group(windows.ship_type)),
-        behaviour=cell(label),
-        kind=cell(windows.kind),
+        known=cells(windows.known),
+        known_days=cells(windows.known_days),
+        known_valid=cells(windows.known_valid) & seen,
+        known_m=known_m,
+        asked=cells(windows.asked),
+        history=cells(windows.history),
+        asked_days=cells(windows.asked_days),
+        asked_valid=cells(windows.asked_valid) & seen,
+        asked_m=asked_m,
+        group=cells(ship_group(windows.ship_type)),
+        behaviour=cells(label),
+        kind=cells(windows.kind),
     )
+
+
+def _places_m(windows: Windows, rows: Rows) -> tuple[Tensor, Tensor]:
+    """(north, east) metres of fixes and predictions of each scene, in the plane about its first vessel."""
+    if rows.shape[1] == 1:  # alone, only the place itself is seen: where it lies is nothing to anybody
+        known, asked = (np.zeros((len(rows), 1, part.shape[1], 2)) for part in (windows.known_km, windows.prior_km))
+    else:
+        known, asked = (_in_plane(windows, rows, part) for part in (windows.known_km, windows.prior_km))
+    return torch.from_numpy(known.astype(np.float32)), torch.from_numpy(asked.astype(np.float32))
+
+
+def _in_plane(windows: Windows, rows: Rows, place_km: Floats) -> Floats:
+    frame = windows.frame[rows][:, :, None]
+    east_north = turn(place_km[rows], frame[..., 2])
+    lon, lat = from_local_km(east_north[..., 0], east_north[..., 1], frame[..., 0], frame[..., 1])
+    first = windows.frame[rows[:, :1]][:, :, None]
+    east, north = to_local_km(lon, lat, first[..., 0], first[..., 1])
+    return 1000.0 * np.stack([north, east], -1)
+
+
+def group_scenes(scene: Rows) -> list[Rows]:
+    """Rows of the windows by scene, as arrays (batch, cells) with -1 where there is no vessel.
+
+    Scenes of about as many vessels share an array; a scene of more than ``MOST_VESSELS`` is split.
+
+    Args:
+        scene: (n,) number of the scene of each window; 0 stands alone.
+    """
+    alone = np.flatnonzero(scene == 0)[:, None]
+    out = [alone] if len(alone) else []
+    parts: dict[int, list[Rows]] = {}
+    for number in np.unique(scene[scene != 0]):
+        members = np.flatnonzero(scene == number)
+        for part in np.array_split(members, -(-len(members) // MOST_VESSELS)):
+            parts.setdefault(1 << (len(part) - 1).bit_length(), []).append(part)
+    return out + [_padded(some, cells) for cells, some in sorted(parts.items())]
+
+
+def _padded(parts: Sequence[Rows], cells: int) -> Rows:
+    out = np.full((len(parts), cells), -1, np.int64)
+    for row, part in enumerate(parts):
+        out[row, : len(part)] = part
+    return out

@@ -25,6 +25,7 @@ from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import Fleet, TrackConfig, TrackDenoiser
 from geodiff.rng import generator
+from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import fleet_of
 from geodiff.tasks.train import first_step
 from geodiff.vessels.history import TrackHistory
@@ -82,23 +83,6 @@ class TrackTrainConfig(Settings):
     def drawn(self) -> DrawSettings:
         """What is drawn from the tracks."""
         return DrawSettings(shortest_s=self.shortest_s, longest_s=self.longest_s)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class TrackData:
-    """What is trained and validated on.
-
-    Attributes:
-        pool: tracks to learn from.
-        held: tracks of vessels that are held out.
-        history: past tracks, of the vessels learned from.
-        notes: what the card says of the data.
-    """
-
-    pool: TrackPool
-    held: TrackPool
-    history: TrackHistory
-    notes: dict[str, Any]
 
 
 def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig, *key: str | int) -> Batch:

@@ -43,6 +43,23 @@ def is_held_out(vessel_id: Ids) -> BoolArray:
     return _each(vessel_id, b"geodiff split") < np.uint64(HELD_OUT_SHARE * 2**64)
 
 
+CALIBRATION_SHARE: Final = 0.06
+"""Share of the other vessels on which a training is watched and calibrated, and of which it learns nothing."""
+
+
+def is_for_calibration(vessel_id: Ids) -> BoolArray:
+    """Whether vessels that are not held out are set aside to watch and calibrate a training.
+
+    Args:
+        vessel_id: (n,) integers.
+
+    Returns:
+        (n,) bool.
+    """
+    chosen = _each(vessel_id, b"geodiff calib") < np.uint64(CALIBRATION_SHARE * 2**64)
+    return chosen & ~is_held_out(vessel_id)
+
+
 def period_cut(first_s: float, last_s: float) -> float:
     """The time from which a period is held out of training, in the unit of its ends (seconds).
 

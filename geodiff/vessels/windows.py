@@ -58,6 +58,7 @@ class Windows:
 
     Attributes:
         known: (n, 2 * SIDE, KNOWN_WIDTH) features of the fixes shown, those before the stretch first.
+        known_km: (n, 2 * SIDE, 2) places of the fixes in the window's frame.
         known_days: (n, 2 * SIDE) days since the beginning of the stretch.
         known_valid: (n, 2 * SIDE) bool.
         asked: (n, ASKED, ASKED_WIDTH) features of the times asked for.
@@ -76,6 +77,7 @@ class Windows:
     """
 
     known: npt.NDArray[np.float32]
+    known_km: Floats
     known_days: npt.NDArray[np.float32]
     known_valid: npt.NDArray[np.bool_]
     asked: npt.NDArray[np.float32]
@@ -264,6 +266,7 @@ def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
     )
     return Windows(
         known=_known_features(raw, *own, told, scales).astype(np.float32),
+        known_km=own[0],
         known_days=((raw.time_s - raw.edges[:, :1]) / 86_400.0 * raw.shown).astype(np.float32),
         known_valid=raw.shown,
         asked=_asked_features(raw, prior, straight, (lead, unit), scales).astype(np.float32),

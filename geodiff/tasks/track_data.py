@@ -1,0 +1,86 @@
+"""What a training on tracks is given: cleaned fixes, split by vessel and by time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from geodiff.schema import GeodiffError
+from geodiff.tracks import LAT, LON, OBSERVED, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.split import is_for_calibration, is_held_out, period_cut, vessel_digest
+from geodiff.vessels.windows_draw import TrackPool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackData:
+    """What is trained and watched on.
+
+    Attributes:
+        pool: tracks to learn from.
+        held: tracks of vessels set aside to watch and calibrate.
+        history: past tracks, of the vessels learned from.
+        notes: what the card says of the data.
+    """
+
+    pool: TrackPool
+    held: TrackPool
+    history: TrackHistory
+    notes: dict[str, Any]
+
+
+def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
+    """Split cleaned tables, by name, for a training.
+
+    Vessels that are held out, and of a long period its end, are left to tests (``vessels.split``).
+
+    Raises:
+        GeodiffError: nothing is left to learn from or to calibrate on.
+    """
+    learned, watched, notes = [], [], []
+    for name, table in tables.items():
+        kept = table.filter(
+            (pl.col(STATE) == OBSERVED) & pl.col(TRACK_ID).is_not_null() & pl.col(VESSEL_ID).is_not_null()
+        )
+        if kept.is_empty():
+            raise GeodiffError(f"{name}: no observed fix of a track is left after cleaning")
+        seconds = kept[TIME].dt.epoch("s")
+        kept = kept.with_columns(pl.format("{}|{}", pl.lit(name), TRACK_ID).alias(TRACK_ID))
+        before = kept.filter(seconds < period_cut(float(seconds.min()), float(seconds.max())))  # type: ignore[arg-type]
+        ids = before[VESSEL_ID].to_numpy()
+        aside = is_for_calibration(ids)
+        learned.append(before.filter(~aside & ~is_held_out(ids)))
+        watched.append(before.filter(aside))
+        notes.append(_describe(name, learned[-1]))
+    trained, set_aside = pl.concat(learned, how="diagonal"), pl.concat(watched, how="diagonal")
+    if trained.is_empty() or set_aside.is_empty():
+        raise GeodiffError(
+            f"{trained[VESSEL_ID].n_unique()} vessels to learn from and {set_aside[VESSEL_ID].n_unique()} to calibrate "
+            "on: give more vessels"
+        )
+    vessels = trained[VESSEL_ID].unique().to_numpy()
+    return TrackData(
+        pool=TrackPool(trained),
+        held=TrackPool(set_aside),
+        history=TrackHistory.from_table(trained),
+        notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes},
+    )
+
+
+def _describe(name: str, table: pl.DataFrame) -> dict[str, Any]:
+    """What the card says of one source."""
+    if table.is_empty():
+        return {"name": name, "fixes": 0}
+    span: Sequence[Any] = [table[TIME].min(), table[TIME].max()]
+    box = [table[LON].min(), table[LAT].min(), table[LON].max(), table[LAT].max()]
+    return {
+        "name": name,
+        "fixes": table.height,
+        "vessels": table[VESSEL_ID].n_unique(),
+        "tracks": table[TRACK_ID].n_unique(),
+        "period": [moment.isoformat() for moment in span],
+        "bbox": [round(float(value), 3) for value in box],  # type: ignore[arg-type]
+    }

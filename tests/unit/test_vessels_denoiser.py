@@ -1,0 +1,181 @@
+"""The denoiser of tracks: windows, scenes, members, and what must not change an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
+from geodiff.model.track_objectives import energy_score, track_denoising_loss, track_ensemble_loss
+from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import distance_km, move
+from geodiff.tasks.track_denoiser import DenoiserMotion, cut
+from geodiff.tasks.track_fleets import fleet_of, group_scenes
+from geodiff.tracks import TrackQuery
+from geodiff.vessels.windows import ASKED, ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
+
+
+def query(
+    *, fixes=12, gap=(6, 9), ask=None, lon=10.0, lat=50.0, course=40.0, speed=12.0, vessel=1, scene=0, every=600.0
+):
+    """A straight run with a gap."""
+    time = 1.6e9 + every * np.arange(fixes)
+    lons, lats = move(lon, lat, course, speed * 1.852 * (time - time[0]) / 3600)
+    kept = np.r_[0 : gap[0], gap[1] : fixes]
+    asked = time[gap[0] : gap[1]] if ask is None else time[0] + np.asarray(ask, float)
+    known = np.full(len(kept), speed), np.full(len(kept), course)
+    return TrackQuery(time[kept], lons[kept], lats[kept], *known, asked, 70, vessel, scene)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    model = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=2))
+    with torch.no_grad():
+        model.out.weight.mul_(10)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def motion(net):
+    return DenoiserMotion(net, {}, None, "test")
+
+
+def test_zero_departure_of_a_straight_run_is_the_straight_run():
+    windows = build_windows([query()])
+    lon, lat = windows.to_degrees(windows.to_km(np.zeros((1, ASKED, 2))))
+    straight = query(gap=(6, 6 + 0), ask=[1.0])
+    truth = move(10.0, 50.0, 40.0, 12 * 1.852 * (query().ask_s - straight.time_s[0]) / 3600)
+    assert distance_km(lon[0, :3], lat[0, :3], *truth).max() < 0.01
+
+
+def test_payload_and_degrees_are_inverse():
+    windows = build_windows([query(), query(lon=179.99, lat=-60.0), query(gap=(12, 12), ask=[8000.0, 9000.0])])
+    rng = np.random.default_rng(0)
+    payload = rng.normal(size=(3, ASKED, 2))
+    again = windows.to_payload(*windows.to_degrees(windows.to_km(payload)))
+    np.testing.assert_allclose(again, payload, atol=1e-6)
+
+
+def test_windows_look_alike_wherever_and_whichever_way_a_vessel_goes():
+    here, there = build_windows([query()]), build_windows([query(lon=-120.0, lat=-33.0, course=200.0)])
+    np.testing.assert_allclose(here.known, there.known, atol=0.02)
+    np.testing.assert_allclose(here.asked, there.asked, atol=0.02)  # great circles, not straight lines
+
+
+def test_answers_do_not_depend_on_who_is_asked_with_them(motion):
+    questions = [query(vessel=i, course=40.0 * i) for i in range(1, 6)]
+    together = motion.predict(questions, members=4, seed=3)
+    alone = [motion.predict([each], members=4, seed=3)[0] for each in questions]
+    backwards = motion.predict(questions[::-1], members=4, seed=3)[::-1]
+    for a, b, c in zip(together, alone, backwards, strict=True):
+        np.testing.assert_allclose(a.member_lon_deg, b.member_lon_deg, atol=1e-6)
+        np.testing.assert_allclose(a.member_lat_deg, c.member_lat_deg, atol=1e-6)
+
+
+def test_the_order_of_vessels_in_a_scene_does_not_matter_but_their_company_does(motion):
+    questions = [query(vessel=i, lon=10.0 + 0.01 * i, scene=5) for i in range(1, 5)]
+    forward = motion.predict(questions, members=2, seed=1)
+    backward = motion.predict(questions[::-1], members=2, seed=1)[::-1]
+    alone = motion.predict([dataclasses.replace(each, scene=0) for each in questions], members=2, seed=1)
+    for a, b in zip(forward, backward, strict=True):
+        np.testing.assert_allclose(a.lon_deg, b.lon_deg, atol=1e-5)
+    apart = [distance_km(a.lon_deg, a.lat_deg, b.lon_deg, b.lat_deg).max() for a, b in zip(forward, alone, strict=True)]
+    assert max(apart) > 1e-3
+
+
+def test_an_empty_cell_of_a_scene_is_seen_by_nobody(net):
+    windows = build_windows([query(vessel=i, lon=10.0 + 0.01 * i) for i in range(3)])
+    full, padded = fleet_of(windows, scenes=np.array([[0, 1, 2]])), fleet_of(windows, scenes=np.array([[0, 1, 2, -1]]))
+    noised = torch.randn(1, 4, ASKED, 2)
+    level = torch.tensor([0.5])
+    with torch.inference_mode():
+        a = net(noised[:, :3], level, net.encode(full))
+        b = net(noised, level, net.encode(padded))[:, :3]
+    torch.testing.assert_close(a, b)
+
+
+def test_scenes_are_grouped_by_size_and_split_when_too_large():
+    scene = np.array([0, 7, 7, 7, 0, 9] + [3] * 70)
+    groups = group_scenes(scene)
+    rows = np.sort(np.concatenate([group[group >= 0] for group in groups]))
+    assert rows.tolist() == list(range(len(scene)))
+    assert max(group.shape[1] for group in groups) <= 64
+    assert groups[0].tolist() == [[0], [4]]
+
+
+def test_many_times_are_answered_by_knots_that_pass_through_the_fixes(motion):
+    time = np.arange(3000.0 + 30, 5400.0, 30)
+    dense = motion.predict([query(ask=time)], members=2, seed=0)[0]
+    assert np.isfinite(dense.lon_deg).all()
+    ends = query()
+    first = distance_km(dense.lon_deg[0], dense.lat_deg[0], ends.lon_deg[5], ends.lat_deg[5])
+    last = distance_km(dense.lon_deg[-1], dense.lat_deg[-1], ends.lon_deg[6], ends.lat_deg[6])
+    step = distance_km(dense.lon_deg[:-1], dense.lat_deg[:-1], dense.lon_deg[1:], dense.lat_deg[1:])
+    assert first < 1.0
+    assert last < 1.0
+    assert step.max() < 1.0  # 12 kn make 0.19 km in 30 s; the untrained network adds some
+
+
+def test_a_query_is_cut_where_fixes_are_known():
+    stretches = cut(query(ask=[-600.0, 3300.0, 3400.0, 9000.0]))
+    assert [stretch.first for stretch in stretches] == [0, 1, 3]
+    assert [build_windows([stretch.query]).kind[0] for stretch in stretches] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"time_s": np.empty(0)}, "one known fix"),
+        ({"ask_s": np.array([1.6e9 + 3700, 1.6e9 + 3600.5])}, "rise"),
+        ({"ask_s": np.array([1.6e9 + 600])}, "was seen"),
+    ],
+)
+def test_questions_without_sense_are_refused(motion, change, words):
+    with pytest.raises(UsageError, match=words):
+        motion.predict([dataclasses.replace(query(), **change)], members=2, seed=0)
+
+
+def test_one_fix_is_enough(motion):
+    lone = TrackQuery(*(np.array([v]) for v in (1.6e9, 5.0, 50.0, np.nan, np.nan)), np.array([1.6e9 + 600]), 30, 4)
+    answer = motion.predict([lone], members=3, seed=0)[0]
+    assert np.isfinite(answer.member_lon_deg).all()
+
+
+def test_losses_fall_to_zero_for_the_truth_and_ignore_what_is_not_asked(net):
+    windows = build_windows([query(), query(gap=(6, 10))])
+    fleet = fleet_of(windows)
+    truth = torch.randn(2, 1, ASKED, 2)
+    spoiled = torch.where(fleet.asked_valid[..., None], truth, 99.0)
+    for loss in (
+        lambda y: track_denoising_loss(net, fleet, y, pure=1.0, lowest=0.1, generator=torch.Generator().manual_seed(1)),
+        lambda y: track_ensemble_loss(net, fleet, y, passes=2, members=3, generator=torch.Generator().manual_seed(1)),
+    ):
+        torch.testing.assert_close(loss(truth), loss(spoiled), atol=1e-4, rtol=1e-3)
+
+
+def test_energy_score_is_lowest_for_the_true_distribution():
+    chance = torch.Generator().manual_seed(0)
+    truth = torch.randn(4000, 2, generator=chance)
+    scores = {
+        width: float(energy_score(width * torch.randn(8, 4000, 2, generator=chance), truth).mean())
+        for width in (0.5, 1.0, 1.6)
+    }
+    assert min(scores, key=scores.get) == 1.0
+
+
+def test_checkpoint_round_trip_and_refusals(net, tmp_path):
+    path = tmp_path / "tracks.safetensors"
+    save_track_checkpoint(net, path, {"vessels": ""})
+    again, card = load_track_checkpoint(path)
+    assert card["parameters"] == sum(p.numel() for p in net.parameters())
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value)
+    text = path.with_suffix(".json").read_text()
+    path.with_suffix(".json").write_text(text.replace('"layers": 2', '"layers": 100000000'))
+    with pytest.raises(GeodiffError, match="impossible value for layers"):
+        load_track_checkpoint(path)
