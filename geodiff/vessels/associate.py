@@ -54,10 +54,10 @@ class AssociateSettings(Settings):
     report_s: Positive = 60.0
     scan_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     cluster_m: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    new_share: Annotated[float, Field(gt=0, le=1)] = 0.003
+    new_share: Annotated[float, Field(gt=0, le=1)] = 0.002
     fastest_kn: Positive = 60.0
     levels: Annotated[tuple[tuple[Positive, Annotated[float, Field(ge=0)]], ...], Field(min_length=1)] = (
-        (1800.0, 0.0),
+        (900.0, 0.0),
         (7200.0, 0.0),
     )
     confirm_hits: Annotated[int, Field(ge=1, le=DEPTH)] = 1
@@ -92,16 +92,16 @@ class AssociateSettings(Settings):
 
 
 RADAR = AssociateSettings(
-    position_m=3.0,
+    position_m=3.5,
     clock_s=0.2,
     report_s=2.5,
     scan_s=0.75,
     cluster_m=8.0,
-    new_share=0.1,
-    fastest_kn=40.0,
+    new_share=1.0,
+    fastest_kn=30.0,
     levels=((6.0, 4.0), (12.0, 3.0), (20.0, 0.0), (30.0, 0.0)),
-    confirm_hits=4,
-    confirm_s=15.0,
+    confirm_hits=7,
+    confirm_s=20.0,
     lag_s=40.0,
 )
 """A harbour radar of about one rotation in two seconds and a range of some hundred metres."""

@@ -148,8 +148,7 @@ class _ConstantVelocity(_Nearest):
 
 
 def _has_velocity(scan: Plots) -> BoolArray:
-    found: BoolArray = np.isfinite(scan.velocity_m_s).all(axis=1)
-    return found
+    return np.asarray(np.isfinite(scan.velocity_m_s).all(axis=1), bool)
 
 
 def _take(
@@ -211,7 +210,7 @@ def _confirmed(time_s: FloatArray, number: IntArray, settings: AssociateSettings
     if hits > 1 and len(number) >= hits:
         order = np.argsort(number, kind="stable")
         times, tracks = time_s[order], number[order]
-        near = (tracks[hits - 1 :] == tracks[: 1 - hits]) & (
+        near: BoolArray = (tracks[hits - 1 :] == tracks[: 1 - hits]) & (
             times[hits - 1 :] - times[: 1 - hits] <= settings.confirm_s
         )
         confirmed[tracks[hits - 1 :][near]] = True
