@@ -35,6 +35,8 @@ class ReadCounts:
         read: rows or messages seen.
         kept: fixes given out.
         refused: reason -> how many; a reason is a short phrase, such as "latitude out of range".
+        blanked: what -> how many values of fixes were set to null because the standard does not define them, such as
+            "heading undefined"; "not available" is not counted.
         examples: reason -> numbers of the first ``EXAMPLES`` such rows or lines, from 1.
     """
 
@@ -42,10 +44,19 @@ class ReadCounts:
     kept: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[int]] = field(default_factory=dict)
+    blanked: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, reason: str, rows: list[int], count: int | None = None) -> None:
         """Count refusals: ``rows`` are their numbers (at least the first ones), ``count`` how many in all."""
         self.refused[reason] = self.refused.get(reason, 0) + (len(rows) if count is None else count)
+        self._remember(reason, rows)
+
+    def blank(self, what: str, rows: list[int], count: int) -> None:
+        """Count values of kept fixes that were set to null."""
+        self.blanked[what] = self.blanked.get(what, 0) + count
+        self._remember(what, rows)
+
+    def _remember(self, reason: str, rows: list[int]) -> None:
         known = self.examples.setdefault(reason, [])
         known.extend(rows[: EXAMPLES - len(known)])
 
@@ -54,6 +65,8 @@ class ReadCounts:
         self.read, self.kept = self.read + other.read, self.kept + other.kept
         for reason, count in other.refused.items():
             self.refuse(reason, other.examples.get(reason, []), count)
+        for what, count in other.blanked.items():
+            self.blank(what, other.examples.get(what, []), count)
 
 
 class FixReader(Protocol):

@@ -1,0 +1,305 @@
+"""Fixes of any amount, cut by identity into parts that fit in memory, each of which can be cleaned alone.
+
+Every source file is written on its own: to a hidden folder first, which takes its final name when the file was read to
+its end. So a killed run leaves no half a file behind, and a rerun skips the files that are done. ``partition.json``,
+written last, says which folders belong together; without it there is nothing to read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date as Date
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geodiff.config import canonical_json
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.tracks import FIX_TYPES, STATIC_TYPES
+from geodiff.vessels.layouts import read_layout
+from geodiff.vessels.radar import RadarSensor
+from geodiff.vessels.read import STDIN, list_files, open_fixes
+from geodiff.vessels.read_columns import OUT_SCHEMA
+from geodiff.vessels.read_refuse import check_any
+from geodiff.vessels.reading import FixReader, ReadCounts
+
+FORMAT = 1
+"""Of the folder; part of the key of every file, so that an older one is written anew."""
+
+MANIFEST = "partition.json"
+MAX_PARTS = 512
+"""One file stays open for each."""
+
+ROWS = 500_000
+
+
+class OpenOptions(TypedDict, total=False):
+    """What ``open_fixes`` may be told of all sources."""
+
+    layout: str | Path | None
+    date: Date | str | None
+    timezone: str | None
+    sensor: RadarSensor | None
+    truth: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionedFixes:
+    """Fixes on disk, by part.
+
+    Attributes:
+        folder: where they lie.
+        parts: how many; a vessel is in one of them, anonymous plots are all in part 0.
+        sources: folder of each source file, in order.
+        columns: of the fixes: those of ``FIX_TYPES`` and the static ones that any source has.
+        counts: what was read, kept and refused.
+    """
+
+    folder: Path
+    parts: int
+    sources: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: ReadCounts
+
+    def scan(self, part: int) -> pl.LazyFrame:
+        """The fixes of one part, lazily, in the order of the sources."""
+        paths = [self.folder / source / _part_name(part) for source in self.sources]
+        frames = [pl.scan_parquet(path, glob=False) for path in paths if path.is_file()]
+        whole = pl.concat(frames) if frames else pl.LazyFrame(schema=OUT_SCHEMA)
+        return whole.select(self.columns)
+
+    def read(self, part: int) -> pl.DataFrame:
+        """The fixes of one part, sorted by vessel and time; equal times keep the order of the sources."""
+        return self.scan(part).sort("vessel_id", "time", maintain_order=True).collect()
+
+
+def part_of(vessel_id: pl.Series, parts: int) -> pl.Series:
+    """Part of each identity, the same on every machine: Fibonacci hashing (Knuth, TAOCP 3, 6.4); null is in part 0."""
+    numbers = vessel_id.fill_null(0).to_numpy().astype(np.uint64)
+    mixed = (numbers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    part = pl.Series("part", mixed % np.uint64(parts)).cast(pl.Int32)
+    return part.zip_with(vessel_id.is_not_null(), pl.Series("part", [0], pl.Int32).new_from_index(0, len(part)))
+
+
+def partition_fixes(
+    sources: Sequence[str | Path | FixReader],
+    folder: Path,
+    *,
+    parts: int = 64,
+    scheduler: str | None = None,
+    progress: Callable[[ReadCounts], None] | None = None,
+    options: OpenOptions | None = None,
+) -> PartitionedFixes:
+    """Write the fixes of some sources to Parquet, cut by a hash of the identity.
+
+    Memory is that of a batch of 500,000 rows and its parts, whatever the size of the sources. A rerun skips source
+    files that are done and have not changed; readers given as such are read again.
+
+    Args:
+        sources: files, folders, globs, or readers of your own.
+        folder: where to write; created where absent, may hold an earlier run.
+        parts: 1 to 512; a day of 11 million rows in 64 parts is about 170,000 rows a part.
+        scheduler: None: one source after the other in this process; else a scheduler of Dask (``threads``,
+            ``processes``, ``distributed`` for the client at hand), which maps the sources.
+        progress: told the counts after each batch (None with a scheduler) and after each source.
+        options: what ``open_fixes`` is told of every source.
+
+    Raises:
+        UsageError: no sources, or wrong options.
+        GeodiffError: a source is damaged or unknown, no source holds a fix, or another process writes to the folder.
+    """
+    if not 1 <= parts <= MAX_PARTS:
+        raise UsageError(f"parts {parts}: 1 to {MAX_PARTS}")
+    given = dict(options or {})
+    jobs = _jobs(sources, folder, parts, given)
+    with _owned(folder):
+        for stale in folder.glob(".*.partial"):
+            shutil.rmtree(stale, ignore_errors=True)
+        if scheduler is None:
+            done = [job.run(progress) for job in jobs]
+        else:
+            from dask.base import compute
+            from dask.delayed import delayed
+
+            done = list(compute(*(delayed(job.run, pure=False)(None) for job in jobs), scheduler=scheduler))
+        _write_manifest(folder, parts, done)
+    result = open_partition(folder)
+    if progress is not None:
+        progress(result.counts)
+    check_any(result.counts, f"{len(jobs)} sources" if len(jobs) > 1 else str(jobs[0].source))
+    return result
+
+
+def open_partition(folder: Path) -> PartitionedFixes:
+    """The fixes that ``partition_fixes`` wrote.
+
+    Raises:
+        GeodiffError: no finished partition there.
+    """
+    try:
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        counts = ReadCounts()
+        for source in told["sources"]:
+            counts.add(ReadCounts(**source["counts"]))
+        have = {name for source in told["sources"] for name in source["columns"]}
+        columns = (*FIX_TYPES, *(name for name in STATIC_TYPES if name in have))
+        keys = tuple(str(source["key"]) for source in told["sources"])
+        return PartitionedFixes(folder, int(told["parts"]), keys, columns, counts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}"
+        raise GeodiffError(f"{folder}: no finished partition of fixes ({reason}): run it again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One source file; the unit that is done or not."""
+
+    source: str | Path | FixReader
+    folder: Path
+    parts: int
+    key: str
+    options: dict[str, Any]
+
+    def run(self, progress: Callable[[ReadCounts], None] | None) -> dict[str, Any]:
+        """Write the source, unless it is there; what the manifest says of it."""
+        final = self.folder / self.key
+        if (known := _read_json(final / "source.json")) is not None and self._lasting:
+            return known
+        shutil.rmtree(final, ignore_errors=True)
+        partial = self.folder / f".{self.key}.{uuid.uuid4().hex}.partial"
+        partial.mkdir()
+        try:
+            told = self._write(partial, progress)
+            _write_json(partial / "source.json", told)
+            os.rename(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return told
+
+    @property
+    def _lasting(self) -> bool:
+        return isinstance(self.source, str | Path) and str(self.source) != STDIN
+
+    def _write(self, folder: Path, progress: Callable[[ReadCounts], None] | None) -> dict[str, Any]:
+        path = self.source
+        reader = open_fixes(path, **self.options) if isinstance(path, str | Path) else path
+        columns: list[str] = []
+        with _writers(folder) as write:
+            for batch in reader.batches(rows=ROWS):
+                columns = batch.columns
+                write(batch, self.parts)
+                if progress is not None:
+                    progress(reader.counts)
+        name = str(path) if isinstance(path, str | Path) else reader.layout
+        return {"key": self.key, "source": name, "columns": columns, "counts": asdict(reader.counts)}
+
+
+def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, options: dict[str, Any]) -> list[_Job]:
+    layout = options.get("layout")
+    stable = {**options, "layout": None if layout is None else json.loads(read_layout(layout).to_json())}
+    stable["sensor"] = repr(options.get("sensor"))
+    base = {"format": FORMAT, "parts": parts, **stable}
+    jobs: list[_Job] = []
+    for source in sources:
+        if not isinstance(source, str | Path) or str(source) == STDIN:
+            jobs.append(_Job(source, folder, parts, f"given-{len(jobs):04d}", options))
+            continue
+        for path in list_files(source):
+            if not path.is_file():
+                raise UsageError(f"{path}: no such file")
+            facts = path.stat()
+            told = {**base, "path": str(path.resolve()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+            digest = hashlib.blake2b(canonical_json(told).encode(), digest_size=8).hexdigest()
+            jobs.append(_Job(path, folder, parts, digest, options))
+    if not jobs:
+        raise UsageError("nothing to read: name at least one file")
+    return list({job.key: job for job in jobs}.values())
+
+
+def _part_name(part: int) -> str:
+    return f"part-{part:03d}.parquet"
+
+
+@contextmanager
+def _writers(folder: Path) -> Iterator[Callable[[pl.DataFrame, int], None]]:
+    """A function that appends a batch to the files of its parts; each batch is one row group of each."""
+    opened: dict[int, pq.ParquetWriter] = {}
+
+    def write(batch: pl.DataFrame, parts: int) -> None:
+        absent = [pl.lit(None, kind).alias(name) for name, kind in OUT_SCHEMA.items() if name not in batch.columns]
+        whole = batch.with_columns(absent).select(list(OUT_SCHEMA))
+        whole = whole.with_columns(part_of(whole["vessel_id"], parts))
+        for (part,), rows in whole.partition_by("part", include_key=False, as_dict=True).items():
+            table: pa.Table = rows.to_arrow()
+            if part not in opened:
+                path = folder / _part_name(int(part))
+                opened[part] = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
+            opened[part].write_table(table)
+
+    try:
+        yield write
+    finally:
+        for writer in opened.values():
+            writer.close()
+    for part in opened:
+        _sync(folder / _part_name(part))
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Own a folder against other processes of this machine."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise GeodiffError(f"{folder}: cannot be written ({error.strerror})") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GeodiffError(f"{folder} is being written by another process: wait for it, or name another") from None
+        yield
+    except OSError as error:
+        raise GeodiffError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    finally:
+        os.close(lock)
+
+
+def _write_manifest(folder: Path, parts: int, done: list[dict[str, Any]]) -> None:
+    _write_json(folder / MANIFEST, {"format": FORMAT, "parts": parts, "sources": done})
+
+
+def _write_json(path: Path, value: object) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _sync(path: Path) -> None:
+    """Flush a file to the disk before its name counts."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

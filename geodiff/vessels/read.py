@@ -1,0 +1,205 @@
+"""Files of fixes, whatever their form: opened by content, read in batches of one table.
+
+reader = open_fixes("AIS_2020_01_01.zip")
+for batch in reader.batches():          # polars, bounded memory
+    ...
+reader.counts                           # what was read, kept and refused, and why
+
+fixes, counts = read_fixes(["harbour.csv", "day.nm4"], layout="map.yaml")
+"""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import date as Date
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.tracks import FIX_TYPES, STATIC_TYPES
+from geodiff.vessels.layouts import Layout, read_layout, shipped_layouts
+from geodiff.vessels.layouts_match import check_layout, choose_layout
+from geodiff.vessels.radar import RadarSensor
+from geodiff.vessels.read_refuse import check_any
+from geodiff.vessels.read_table import ReadOptions, TableReader
+from geodiff.vessels.reading import FixReader, ReadCounts
+from geodiff.vessels.sniff import Sniffed, sniff
+from geodiff.vessels.tables import open_table
+
+STDIN = "-"
+
+
+def open_fixes(
+    source: str | Path,
+    *,
+    layout: str | Path | None = None,
+    date: Date | str | None = None,
+    timezone: str | None = None,
+    sensor: RadarSensor | None = None,
+    truth: bool = False,
+    now: datetime | None = None,
+) -> FixReader:
+    """A reader of a file, a zip, a folder or a glob of files; ``-`` reads NMEA from standard input.
+
+    Parquet, NMEA sentences and delimited text (plain, gz, zst, zip) are told by their bytes, layouts by the names of
+    columns. Nothing but headers and samples is read before ``batches`` is called. Rows of text are numbered by line,
+    the header being a line; rows of Parquet from 1; each file counts its own.
+
+    Args:
+        source: what to read; files of a folder and of a glob are read in order of their names.
+        layout: a name (``catalogs/ais``) or a column map of your own; None: recognised.
+        date: day of the first row, for files of times of day: ``2020-01-31``.
+        timezone: of times without an offset, such as ``Europe/Oslo``; None: as the layout says, mostly UTC.
+        sensor: where the radar stands, for plots in ranges or metres.
+        truth: identify vessels by what the layout holds as the truth of an association.
+        now: fixes more than a day after it are refused; None: the clock.
+
+    Raises:
+        UsageError: no such file, layout or zone, or something is needed that was not given.
+        GeodiffError: a file that is none of these, or damaged.
+    """
+    chosen = None if layout is None else read_layout(layout)
+    options = ReadOptions(_day(date), timezone, sensor, truth, now)
+    if str(source) == STDIN:
+        return _open_nmea(STDIN)
+    files = list_files(source)
+    if len(files) > 1:
+        return FilesReader(tuple(files), chosen, options)
+    return _open_file(files[0], chosen, options)
+
+
+def read_fixes(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    layout: str | Path | None = None,
+    date: Date | str | None = None,
+    timezone: str | None = None,
+    sensor: RadarSensor | None = None,
+    truth: bool = False,
+    now: datetime | None = None,
+) -> tuple[pl.DataFrame, ReadCounts]:
+    """All fixes of some sources in one table, for what fits in memory; arguments as of ``open_fixes``.
+
+    Returns:
+        The fixes in the order of the sources, with the static columns that any of them has, and what was refused.
+    """
+    counts, batches = ReadCounts(), []
+    for source in [sources] if isinstance(sources, str | Path) else sources:
+        reader = open_fixes(source, layout=layout, date=date, timezone=timezone, sensor=sensor, truth=truth, now=now)
+        batches += list(reader.batches())
+        counts.add(reader.counts)
+    if not batches:
+        raise UsageError("nothing to read: name at least one file")
+    return in_order(pl.concat(batches, how="diagonal")), counts
+
+
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of a table of fixes in their order, static ones after them."""
+    return frame.select([*FIX_TYPES, *(name for name in STATIC_TYPES if name in frame.columns)])
+
+
+def list_files(source: str | Path) -> list[Path]:
+    """The files that a path, a folder or a glob names, in order; hidden ones are left out of folders.
+
+    Raises:
+        UsageError: none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not files:
+            raise UsageError(f"{path}: no files in this folder")
+        return files
+    if not path.exists() and any(mark in str(path) for mark in "*?["):
+        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        if not files:
+            raise UsageError(f"{path}: no file matches")
+        return files
+    return [path]
+
+
+def _open_file(path: Path, layout: Layout | None, options: ReadOptions) -> FixReader:
+    found = sniff(path)
+    return _open_sniffed(found[0], layout, options) if len(found) == 1 else FilesReader(tuple(found), layout, options)
+
+
+def _open_sniffed(file: Sniffed, layout: Layout | None, options: ReadOptions) -> FixReader:
+    if file.kind == "nmea":
+        if file.packing == "zip":
+            raise GeodiffError(f"{file.where}: NMEA sentences inside a zip: unpack it, or pack it as gz or zst")
+        return _open_nmea(str(file.path))
+    table = open_table(file, delimiter=layout.delimiter if layout is not None else None)
+    if layout is None:
+        layout = choose_layout(table.columns, shipped_layouts().values(), where=file.where)
+    else:
+        check_layout(table.columns, layout, where=file.where)
+    return TableReader(table, layout, options)
+
+
+def _open_nmea(source: str) -> FixReader:
+    from geodiff.vessels.nmea import open_nmea
+
+    return open_nmea(sys.stdin.buffer if source == STDIN else Path(source))
+
+
+class FilesReader:
+    """Several files as one source of fixes, opened one after the other; see ``reading.FixReader``."""
+
+    def __init__(self, files: Sequence[Path | Sniffed], chosen: Layout | None, options: ReadOptions) -> None:
+        """Open the first file, to fail early.
+
+        Raises:
+            UsageError, GeodiffError: as of ``open_fixes``.
+        """
+        self._files, self._chosen, self._options = tuple(files), chosen, options
+        self.counts = ReadCounts()
+        self._layouts = [self._open(self._files[0]).layout]
+
+    @property
+    def layout(self) -> str:
+        return "+".join(dict.fromkeys(self._layouts))
+
+    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
+        """See ``reading.FixReader``.
+
+        Raises:
+            GeodiffError: a file is damaged or unknown, or no row of any is a fix.
+        """
+        self.counts = ReadCounts()
+        for file in self._files:
+            reader = self._open(file)
+            self._layouts.append(reader.layout)
+            before = ReadCounts()
+            before.add(self.counts)
+            for batch in reader.parts(rows=rows) if isinstance(reader, TableReader) else reader.batches(rows=rows):
+                self._count(before, reader)
+                yield batch
+            self._count(before, reader)
+        check_any(self.counts, f"{len(self._files)} files")
+
+    def _count(self, before: ReadCounts, reader: FixReader) -> None:
+        counts = ReadCounts()
+        counts.add(before)
+        counts.add(reader.counts)
+        self.counts = counts
+
+    def _open(self, file: Path | Sniffed) -> FixReader:
+        if isinstance(file, Sniffed):
+            return _open_sniffed(file, self._chosen, self._options)
+        return _open_file(file, self._chosen, self._options)
+
+
+def _day(day: Date | str | None) -> Date | None:
+    if isinstance(day, datetime):
+        return day.date()
+    if day is None or isinstance(day, Date):
+        return day
+    try:
+        return Date.fromisoformat(day)
+    except ValueError:
+        raise UsageError(f"date {day!r}: write it as 2020-01-31") from None

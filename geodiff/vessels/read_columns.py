@@ -1,0 +1,240 @@
+"""Raw columns of a table -> ours: numbers in our units, codes, texts, identities; what cannot be read is marked.
+
+A value that means "not available" becomes null. A value that is there and cannot be read leaves a true ``unreadable``
+mark, and one that a transponder may send but the standard does not define is blanked with a mark, so that the reader
+can count both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from geodiff.tracks import FIX_TYPES, STATIC_TYPES
+from geodiff.vessels.codes import (
+    HASHED_FROM,
+    SHIP_TYPE_WORDS,
+    STATUS_WORDS,
+    UNKNOWN,
+    codes_of,
+    identity_of,
+)
+from geodiff.vessels.layouts import Code, Identity, Layout, Number, Text
+from geodiff.vessels.reading import POLARS_TYPES
+
+STATIC_SCHEMA = {name: POLARS_TYPES[kind] for name, kind in STATIC_TYPES.items()}
+OUT_SCHEMA = {**{name: POLARS_TYPES[kind] for name, kind in FIX_TYPES.items()}, **STATIC_SCHEMA}
+
+_SIZES = {"length_m": 1022.0, "width_m": 126.0, "draught_m": 25.5}
+"""The largest that type 5 can say; 0 means not available."""
+_CODE_RANGES = {"nav_status": (0, 14), "ship_type": (1, 255)}
+_NO_CODE = {"nav_status": 15, "ship_type": 0}
+_WORDS = {"nav_status": STATUS_WORDS, "ship_type": SHIP_TYPE_WORDS}
+_ROT_NONE = 719.5
+"""Degrees per minute that stand for codes 127 and -128: no turn indicator, or not available."""
+
+
+def unreadable(key: str) -> str:
+    """Mark: a value is there but is none."""
+    return f"__unreadable_{key}"
+
+
+def blanked(key: str) -> str:
+    """Mark: a value was there and was blanked."""
+    return f"__blanked_{key}"
+
+
+def beside(name: str) -> str:
+    """Key in ``Source.names`` of a further column of a mapping."""
+    return f"+{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Columns of one table by our names.
+
+    Attributes:
+        layout: of the table.
+        names: our name -> the table's column; further columns of a mapping under ``beside(their name)``.
+        decimal_comma: numbers are written with one.
+        identity: what names a vessel; None for anonymous plots.
+    """
+
+    layout: Layout
+    names: Mapping[str, str]
+    decimal_comma: bool
+    identity: Identity | None
+
+    def absent(self, column: str, kind: pl.DataType) -> pl.Expr:
+        """Whether a column holds nothing, or one of the layout's nulls."""
+        return self.text(column).is_null() if kind == pl.String else pl.col(column).is_null()
+
+    def text(self, column: str) -> pl.Expr:
+        """A column as text without blanks around it, null where it is one of the layout's nulls."""
+        text = pl.col(column).cast(pl.String).str.strip_chars(" \t\r\"'\x00")
+        return pl.when(~text.is_in(list(self.layout.nulls))).then(text)
+
+
+def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Expr]:
+    """Expressions of the mapped numbers and, for texts, their ``unreadable`` marks."""
+    out = []
+    for key, told in source.layout.columns.given().items():
+        if not isinstance(told, Number) or key not in source.names:
+            continue
+        column = source.names[key]
+        value, bad = _number(column, frame.schema[column], told, source)
+        for other in (told.plus, told.hypot):
+            if other is not None:
+                name = source.names[beside(other)]
+                second, _ = _number(name, frame.schema[name], Number(column=(name,)), source)
+                value = value + second if other == told.plus else (value**2 + second**2).sqrt()
+        out.append((value * told.scale if told.scale != 1.0 else value).alias(key))
+        if bad is not None:
+            out.append(bad.alias(unreadable(key)))
+    return out
+
+
+def _number(column: str, kind: pl.DataType, told: Number, source: Source) -> tuple[pl.Expr, pl.Expr | None]:
+    bad = None
+    if kind == pl.String:
+        text = source.text(column)
+        text = text.str.replace(",", ".", literal=True) if source.decimal_comma else text
+        value = text.cast(pl.Float64, strict=False)
+        bad = text.is_not_null() & value.is_null()
+    else:
+        value = pl.col(column).cast(pl.Float64, strict=False)
+    value = value.fill_nan(None)
+    if told.nulls:
+        value = pl.when(~value.is_in(list(told.nulls))).then(value)
+    if told.wrap is not None:
+        value = pl.when(value < 0).then(value + told.wrap).otherwise(value)
+    if told.ais_rot:
+        value = value.sign() * (value / 4.733) ** 2  # ITU-R M.1371-5, table 48
+    return value, bad
+
+
+def not_available(frame: pl.DataFrame) -> list[pl.Expr]:
+    """Codes of ITU-R M.1371-5 to null; what the standard leaves undefined is blanked and marked.
+
+    51.2 and 63.0 knots are null too: a counter stored with a sign, and "not available" of message 27.
+    """
+    out: list[pl.Expr] = []
+    if "sog_kn" in frame.columns:
+        sog = pl.col("sog_kn")
+        none = ((sog - 102.3).abs() < 0.01) | ((sog - 51.2).abs() < 1e-3) | (sog == 63.0)
+        out.append(pl.when(~none).then(sog).alias("sog_kn"))
+    for key, low, high, code in (("cog_deg", 360.0, 409.6, 360.0), ("heading_deg", 360.0, 511.0, 511.0)):
+        if key in frame.columns:
+            value = pl.col(key)
+            none, undefined = (value - code).abs() < 1e-3, (value >= low) & (value <= high)
+            out.append(pl.when(~undefined).then(value).alias(key))
+            out.append((undefined & ~none).fill_null(False).alias(blanked(key)))
+    if "rot_deg_min" in frame.columns:
+        rot = pl.col("rot_deg_min")
+        out.append(pl.when((rot != -128.0) & ~rot.abs().is_between(_ROT_NONE, 732.0)).then(rot).alias("rot_deg_min"))
+    for key, most in _SIZES.items():
+        if key in frame.columns:
+            size = pl.col(key)
+            out.append(pl.when((size > 0) & (size <= most)).then(size).alias(key))
+            odd = ((size < 0) | (size > most)).fill_null(False)
+            odd = odd | pl.col(unreadable(key)) if unreadable(key) in frame.columns else odd
+            out.append(odd.alias(blanked(key)))
+    return out
+
+
+def code_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
+    """Ship types and navigational status as codes, with their ``blanked`` marks."""
+    out = []
+    for key, told in source.layout.columns.given().items():
+        if not isinstance(told, Code) or key not in source.names:
+            continue
+        values = frame[source.names[key]]
+        if values.dtype == pl.String:
+            values = frame.select(source.text(values.name)).to_series()
+        codes = values.replace_strict(_code_table(values, key, told), default=None, return_dtype=pl.Float64)
+        low, high = _CODE_RANGES[key]
+        odd = codes.is_not_null() & ~(codes.is_between(low, high) & (codes % 1 == 0))
+        clean = pl.DataFrame({"c": codes, "odd": odd}).select(pl.when(~pl.col("odd")).then("c")).to_series()
+        out += [clean.cast(POLARS_TYPES[FIX_TYPES[key]]).alias(key), odd.alias(blanked(key))]
+    return out
+
+
+def _code_table(values: pl.Series, key: str, told: Code) -> dict[object, float | None]:
+    """Code of each value that occurs."""
+    spelt = {str(value): value for value in values.unique().drop_nulls()}
+    own = {_canonical(text): code for text, code in told.values.items()}
+    own |= {_canonical(str(none)): _NO_CODE[key] for none in told.nulls}
+    table: dict[str, float | None] = {}
+    worded = []
+    for text in spelt:
+        number = _as_number(text)
+        if number is None:
+            worded.append(text)
+        else:
+            table[text] = float(own.get(_canonical(text), number))
+    table.update(codes_of(worded, _WORDS[key], own))
+    return {spelt[text]: None if code == _NO_CODE[key] else code for text, code in table.items()}
+
+
+def _canonical(text: str) -> str:
+    number = _as_number(text)
+    return text if number is None else f"{number:g}"
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if abs(number) < 1e18 else float(UNKNOWN)
+
+
+def text_columns(source: Source) -> list[pl.Expr]:
+    """Names, call signs and destinations without the padding of AIS; IMO numbers as numbers."""
+    out = []
+    for key, told in source.layout.columns.given().items():
+        if not isinstance(told, Text) or key not in source.names:
+            continue
+        text = source.text(source.names[key])
+        if key == "imo":
+            digits = text.str.extract(r"^(?i:IMO)?\s*(\d{1,18})(?:\.0*)?$").cast(pl.Int64, strict=False)
+            valid = digits.is_between(1_000_000, 9_999_999)
+            out.append(pl.when(valid).then(digits).alias("imo"))
+            odd = text.is_not_null() & ~valid.fill_null(False) & (digits != 0).fill_null(True)
+            out.append(odd.alias(blanked("imo")))
+        else:
+            bare = text.str.strip_chars_end("@ ")
+            out.append(pl.when(bare != "").then(bare).alias(key))
+    return out
+
+
+def identity_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
+    """``vessel_id`` with its ``unreadable`` mark; for texts their spelling as ``__spelt``."""
+    told = source.identity
+    if told is None:
+        return [pl.Series("vessel_id", [None] * frame.height, pl.Int64)]
+    names = [source.names["vessel_id"], *(source.names[beside(name)] for name in told.join)]
+    if told.kind == "text":
+        spelt = frame.select(pl.concat_str([source.text(name) for name in names], separator="/")).to_series()
+        table = {text: identity_of(text) for text in spelt.unique().drop_nulls()}
+        ids = spelt.replace_strict(table, default=None, return_dtype=pl.Int64).alias("vessel_id")
+        return [ids, spelt.alias("__spelt")]
+    column, kind = names[0], frame.schema[names[0]]
+    text = source.text(column)
+    if kind.is_integer():
+        text, number = pl.col(column), pl.col(column).cast(pl.Int64, strict=False)
+    elif kind.is_float():
+        number = pl.col(column).fill_nan(None)
+        number = pl.when((number % 1 == 0) & (number.abs() < 2.0**53)).then(number).cast(pl.Int64, strict=False)
+    else:
+        number = text.str.extract(r"^([+-]?\d{1,18})(?:\.0*)?$").cast(pl.Int64, strict=False)
+    bad = text.is_not_null() & number.is_null()
+    return list(frame.select(number.alias("vessel_id"), bad.alias(unreadable("vessel_id"))))
+
+
+def spelt_names(frame: pl.DataFrame) -> pl.Expr:
+    """The name, else the text that the identity was made of."""
+    text = pl.when(pl.col("vessel_id") >= HASHED_FROM).then(pl.col("__spelt"))
+    return pl.coalesce("name", text).alias("name") if "name" in frame.columns else text.alias("name")

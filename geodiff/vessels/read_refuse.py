@@ -1,0 +1,157 @@
+"""Which rows are no fixes, and why; which values of fixes were blanked. All is counted, nothing falls silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from geodiff.schema import GeodiffError
+from geodiff.vessels.layouts import Layout
+from geodiff.vessels.read_columns import blanked, unreadable
+from geodiff.vessels.reading import EXAMPLES, ReadCounts
+from geodiff.vessels.tables import RAW_ROW
+
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+"""Before AIS and before GPS was complete: such times are counters that started anew."""
+
+LATEST_AHEAD = timedelta(days=1)
+MAX_RANGE_M = 1_000_000.0
+
+Rule = tuple[str, pl.Expr]
+
+_WORDS = {
+    "vessel_id": "identity",
+    "lon_deg": "longitude",
+    "lat_deg": "latitude",
+    "sog_kn": "speed",
+    "cog_deg": "course",
+    "heading_deg": "heading",
+    "rot_deg_min": "rate of turn",
+    "nav_status": "navigational status",
+    "ship_type": "ship type",
+    "length_m": "length",
+    "width_m": "width",
+    "draught_m": "draught",
+    "imo": "IMO number",
+    "range_m": "range",
+    "bearing_deg": "bearing",
+    "north_m": "north",
+    "east_m": "east",
+    "row": "row number",
+}
+
+
+def refusal_rules(frame: pl.DataFrame, layout: Layout, now: datetime, *, anonymous: bool) -> list[Rule]:
+    """Reasons to refuse a row, the first that holds counts.
+
+    Args:
+        frame: parsed columns with their marks, ``__blank``, ``__no_time``, and ``__apart_<n>`` for each of
+            ``layout.apart``.
+        layout: of the table.
+        now: fixes more than a day after it are refused.
+        anonymous: rows have no identity and need none.
+    """
+    lon, lat, time = pl.col("lon_deg"), pl.col("lat_deg"), pl.col("time")
+    rules: list[Rule] = [("blank row", pl.col("__blank"))]
+    rules += [(apart.reason, pl.col(f"__apart_{n}")) for n, apart in enumerate(layout.apart)]
+    if layout.static_rows:
+        rules.append(("no position: static data, joined to the fixes after it", pl.col("__static")))
+    rules += [
+        ("no time", pl.col("__no_time")),
+        ("time cannot be read", time.is_null()),
+        ("time before 1990", time < EARLIEST),
+        ("time in the future", time > now + LATEST_AHEAD),
+        *([] if anonymous else _identity_rules(layout)),
+        *_unreadable_rules(frame),
+        *(_radar_rules(frame) if layout.kind == "radar" else []),
+        ("position not available", lon.is_null() | lat.is_null() | _is(lon, 181.0) | _is(lat, 91.0)),
+        ("latitude out of range", lat.abs() > 90.0),
+        ("longitude out of range", lon.abs() > 180.0),
+        ("null island (position 0, 0)", (lon.abs() < 1e-6) & (lat.abs() < 1e-6)),
+    ]
+    for key, most in (("sog_kn", 102.25), ("cog_deg", 409.6), ("heading_deg", 511.0)):
+        if key in frame.columns:
+            rules.append((f"{_WORDS[key]} out of range", (pl.col(key) < 0) | (pl.col(key) > most)))
+    if "rot_deg_min" in frame.columns:
+        rules.append(("rate of turn out of range", pl.col("rot_deg_min").abs() > 732.0))
+    return rules
+
+
+def _is(value: pl.Expr, code: float) -> pl.Expr:
+    return (value - code).abs() < 1e-6
+
+
+def _identity_rules(layout: Layout) -> list[Rule]:
+    identity, told = pl.col("vessel_id"), layout.columns.vessel_id
+    rules = [("no identity", identity.is_null() & ~pl.col("__unreadable_id") | (identity == 0))]
+    rules.append(("identity is not a number", pl.col("__unreadable_id")))
+    most = 999_999_999 if told is not None and told.kind == "mmsi" else 2**63 - 1
+    rules.append(("identity out of range", (identity < 0) | (identity > most)))
+    return rules
+
+
+def _unreadable_rules(frame: pl.DataFrame) -> list[Rule]:
+    keys = [key for key in _WORDS if unreadable(key) in frame.columns and blanked(key) not in frame.columns]
+    more = [key for key in ("cog_deg", "heading_deg") if unreadable(key) in frame.columns]
+    return [(f"{_WORDS[key]} is not a number", pl.col(unreadable(key))) for key in [*keys, *more] if key != "vessel_id"]
+
+
+def _radar_rules(frame: pl.DataFrame) -> list[Rule]:
+    far = [pl.col(key).abs() > MAX_RANGE_M for key in ("range_m", "north_m", "east_m") if key in frame.columns]
+    rules = [("further than 1,000 km from the radar", pl.any_horizontal(far))] if far else []
+    return rules + ([("range below zero", pl.col("range_m") < 0)] if "range_m" in frame.columns else [])
+
+
+def refuse(frame: pl.DataFrame, rules: list[Rule], counts: ReadCounts) -> pl.DataFrame:
+    """The rows that no rule refuses; the others, and the blanked values of those kept, are counted."""
+    chain: pl.Expr = pl.lit(0, pl.UInt8)
+    for number, (_, holds) in reversed(list(enumerate(rules, 1))):
+        chain = pl.when(holds.fill_null(False)).then(pl.lit(number, pl.UInt8)).otherwise(chain)
+    frame = frame.lazy().with_columns(chain.alias("__why")).collect()
+    out = frame.filter(pl.col("__why") > 0)
+    if out.height:
+        found = out.group_by("__why").agg(pl.len(), pl.col(RAW_ROW).head(EXAMPLES)).sort("__why")
+        for why, count, rows in found.iter_rows():
+            counts.refuse(rules[why - 1][0], rows, count)
+        frame = frame.filter(pl.col("__why") == 0)
+    counts.kept += frame.height
+    _count_blanked(frame, counts)
+    return frame
+
+
+def _count_blanked(frame: pl.DataFrame, counts: ReadCounts) -> None:
+    marks = [name for name in frame.columns if name.startswith(blanked(""))]
+    if not marks or not frame.height:
+        return
+    for mark, count in zip(marks, frame.select(pl.col(marks).sum()).row(0), strict=True):
+        if count:
+            rows = frame.filter(pl.col(mark)).head(EXAMPLES)[RAW_ROW].to_list()
+            counts.blank(f"{_WORDS[mark.removeprefix(blanked(''))]} undefined", rows, count)
+
+
+def describe(counts: ReadCounts) -> str:
+    """Refusals in one line: ``latitude out of range 3 (rows 2, 7, 9); no identity 1 (row 4)``."""
+    return "; ".join(_described(counts.refused, counts)) or "none"
+
+
+def _described(counted: dict[str, int], counts: ReadCounts) -> Iterable[str]:
+    for reason, count in sorted(counted.items(), key=lambda item: -item[1]):
+        rows = counts.examples.get(reason, [])[:EXAMPLES]
+        more = ", ..." if count > len(rows) else ""
+        named = f" ({'rows' if count > 1 else 'row'} {', '.join(map(str, rows))}{more})" if rows else ""
+        yield f"{reason} {count:,}{named}"
+
+
+def check_any(counts: ReadCounts, where: str) -> None:
+    """Refuse a source that gave no fix.
+
+    Raises:
+        GeodiffError: no rows at all, or every row was refused; the message counts the reasons and names rows.
+    """
+    if counts.kept:
+        return
+    if not counts.read:
+        raise GeodiffError(f"{where}: no rows below the header")
+    raise GeodiffError(f"{where}: no fix among {counts.read:,} rows: {describe(counts)}")

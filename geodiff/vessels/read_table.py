@@ -1,0 +1,269 @@
+"""One table as a source of fixes: raw frames parsed, judged and counted, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+
+import polars as pl
+
+from geodiff.schema import UsageError
+from geodiff.tracks import FIX_TYPES, STATIC_TYPES
+from geodiff.vessels.layouts import Identity, Layout, Number, Time
+from geodiff.vessels.layouts_match import Header
+from geodiff.vessels.radar import RadarSensor, place_plots
+from geodiff.vessels.read_columns import (
+    OUT_SCHEMA,
+    Source,
+    beside,
+    code_columns,
+    identity_columns,
+    not_available,
+    number_columns,
+    spelt_names,
+    text_columns,
+    unreadable,
+)
+from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse
+from geodiff.vessels.read_swapped import check_swapped
+from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.sniff_time import TimeRule, days_passed, sniff_times, time_of_day_s
+from geodiff.vessels.tables import RAW_ROW, RawTable, take_sample
+
+SWAP_CHECK_ROWS = 300_000
+_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the caller knows and the file does not say.
+
+    Attributes:
+        date: day of the first row, for times of day.
+        timezone: of times without an offset; None: as the layout says.
+        sensor: where the radar stands, for plots in ranges or metres.
+        truth: take the identity that the layout holds as the truth of an association.
+        now: fixes more than a day after it are refused; None: the clock.
+    """
+
+    date: date | None = None
+    timezone: str | None = None
+    sensor: RadarSensor | None = None
+    truth: bool = False
+    now: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What one pass carries from frame to frame."""
+
+    last_s: float | None = None
+    days: int = 0
+    static: pl.DataFrame = field(default_factory=pl.DataFrame)
+    checked: bool = False
+
+
+class TableReader:
+    """A ``FixReader`` of one table; each call of ``batches`` is a fresh pass and counts anew."""
+
+    def __init__(self, table: RawTable, layout: Layout, options: ReadOptions) -> None:
+        """Sniff what the layout leaves open.
+
+        Raises:
+            UsageError: a date, a zone, the sensor or a truth is needed and was not given.
+            GeodiffError: the table cannot be read, or its times are ambiguous.
+        """
+        self._table, self._options = table, options
+        self._layout = layout
+        self.counts = ReadCounts()
+        self._source, self._rule = self._sniff()
+
+    @property
+    def layout(self) -> str:
+        return self._layout.name
+
+    @property
+    def where(self) -> str:
+        """How errors name the file."""
+        return self._table.where
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the batches, in order."""
+        given = set(self._layout.columns.given()) & set(self._source.names)
+        if self._source.identity is not None and self._source.identity.kind == "text":
+            given.add("name")
+        return (*FIX_TYPES, *(name for name in STATIC_TYPES if name in given))
+
+    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
+        """See ``reading.FixReader``.
+
+        Raises:
+            GeodiffError: the file is damaged, longitude and latitude are swapped, or no row is a fix.
+        """
+        yield from self.parts(rows=rows)
+        check_any(self.counts, self.where)
+
+    def parts(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
+        """``batches`` that may give no fix at all: one file of several."""
+        self.counts = ReadCounts()
+        progress = _Progress()
+        now = self._options.now or datetime.now(UTC)
+        for raw in self._table.frames(self._wanted(), self.counts, rows=rows):
+            parsed = self._parse(raw, progress)
+            if not progress.checked and self._layout.place == ("lon_deg", "lat_deg"):
+                names = self._source.names
+                head = parsed.head(SWAP_CHECK_ROWS)
+                check_swapped(head, where=self.where, columns=(names["lon_deg"], names["lat_deg"]))
+                progress.checked = True
+            rules = refusal_rules(parsed, self._layout, now, anonymous=self._source.identity is None)
+            kept = self._finish(refuse(parsed, rules, self.counts))
+            if kept.height:
+                yield kept
+
+    def _wanted(self) -> list[str]:
+        return sorted(set(self._source.names.values()))
+
+    def _sniff(self) -> tuple[Source, TimeRule]:
+        layout, options = self._layout, self._options
+        identity = layout.columns.vessel_id
+        if options.truth:
+            if layout.truth is None:
+                raise UsageError(f"{self.where}: layout {layout.name!r} holds no truth to read")
+            identity = layout.truth
+        if layout.place != ("lon_deg", "lat_deg") and options.sensor is None:
+            raise UsageError(f"{self.where}: ranges and metres need the position of the radar: give sensor (--sensor)")
+        names = _names(layout, Header(self._table.columns), identity)
+        sample = take_sample(self._table, sorted(set(names.values())))
+        if not sample.width:
+            check_any(ReadCounts(), self.where)
+        comma = layout.decimal_comma
+        source = Source(layout, names, _decimal_comma(sample, names, layout) if comma is None else comma, identity)
+        told = layout.columns.time
+        column = sample.select(source.text(names["time"])).to_series()
+        column = column if sample.schema[names["time"]] == pl.String else sample[names["time"]]
+        where = f"{self.where}: column {names['time']!r}"
+        rule = sniff_times(column, told, timezone=options.timezone, where=where)
+        if rule.style == "time_of_day" and options.date is None:
+            raise UsageError(f"{where}: times hold no date: give date (--date YYYY-MM-DD)")
+        return source, rule
+
+    def _parse(self, raw: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
+        source, layout = self._source, self._layout
+        key_columns = [source.names["time"], *(source.names[name] for name in layout.place)]
+        lazy = raw.lazy().select(
+            RAW_ROW,
+            pl.all_horizontal(source.absent(name, raw.schema[name]) for name in key_columns).alias("__blank"),
+            source.absent(key_columns[0], raw.schema[key_columns[0]]).alias("__no_time"),
+            *(self._apart(n) for n in range(len(layout.apart))),
+            *number_columns(raw, source),
+            *text_columns(source),
+        )
+        frame = lazy.collect()
+        frame = frame.with_columns(self._times(raw, progress), *code_columns(raw, source))
+        frame = frame.with_columns(identity_columns(raw, source))
+        if "__spelt" in frame.columns:
+            frame = frame.with_columns(spelt_names(frame))
+        bad = pl.col(unreadable("vessel_id")) if unreadable("vessel_id") in frame.columns else pl.lit(False)
+        frame = frame.with_columns(not_available(frame)).with_columns(bad.alias("__unreadable_id"))
+        if layout.place != ("lon_deg", "lat_deg") and self._options.sensor is not None:
+            frame = place_plots(frame, self._options.sensor)
+        return self._fill_static(frame, progress) if layout.static_rows else frame
+
+    def _apart(self, number: int) -> pl.Expr:
+        apart = self._layout.apart[number]
+        name = Header(self._table.columns).find(apart.column)
+        found = pl.lit(False)
+        if name is not None:
+            values = [str(value) for value in apart.values]
+            found = pl.col(name).cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0$", "${1}").is_in(values)
+        return found.fill_null(False).alias(f"__apart_{number}")
+
+    def _times(self, raw: pl.DataFrame, progress: _Progress) -> pl.Series:
+        told, names = self._layout.columns.time, self._source.names
+        if self._rule.style == "time_of_day":
+            time = self._times_of_day(raw, names["time"], progress)
+        else:
+            time = raw.select(self._rule.expression(names["time"])).to_series()
+        for name, unit_us in ((told.plus_s, 1_000_000), (told.plus_ms, 1_000)):
+            if name is not None:
+                more = pl.col(names[beside(name)]).cast(pl.Float64, strict=False) * unit_us
+                time = time + raw.select(more.round().cast(pl.Int64, strict=False).cast(pl.Duration("us"))).to_series()
+        return time.alias("time")
+
+    def _times_of_day(self, raw: pl.DataFrame, name: str, progress: _Progress) -> pl.Series:
+        seconds = raw.select(time_of_day_s(name, raw.schema[name])).to_series()
+        passed, progress.last_s, progress.days = days_passed(seconds, progress.last_s, progress.days)
+        assert self._options.date is not None
+        frame = pl.DataFrame({"s": seconds, "d": passed})
+        ticks = ((pl.col("d") * 86_400 + pl.col("s")) * 1e6).round().cast(pl.Int64).cast(pl.Duration("us"))
+        naive = frame.select((pl.lit(self._options.date).cast(pl.Datetime("us")) + ticks).alias("t"))
+        return naive.select(replace(self._rule, style="typed").expression("t")).to_series()
+
+    def _fill_static(self, frame: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
+        """Static data of a vessel, from the rows that carry them, to its later rows."""
+        names = [name for name in ("ship_type", *STATIC_TYPES) if name in frame.columns]
+        static = pl.col("lon_deg").is_null() & pl.any_horizontal(pl.col(name).is_not_null() for name in names)
+        frame = frame.with_columns(static.alias("__static"))
+        whole = pl.concat([progress.static, frame], how="diagonal_relaxed") if progress.static.height else frame
+        filled = whole.with_columns(pl.col(names).forward_fill().over("vessel_id", order_by="time"))
+        known = filled.filter(pl.col("vessel_id").is_not_null() & pl.any_horizontal(pl.col(names).is_not_null()))
+        last = known.sort("time", nulls_last=False, maintain_order=True).unique(
+            "vessel_id", keep="last", maintain_order=True
+        )
+        progress.static = last.select("vessel_id", "time", *names)
+        return filled.tail(frame.height)
+
+    def _finish(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Our columns in order, in their types."""
+        source = pl.lit(self._layout.name if self._layout.kind == "ais" else "radar").alias("source")
+        if "source" in frame.columns:
+            source = pl.coalesce("source", source)
+        row = (
+            pl.coalesce(pl.col("row").cast(pl.Int64, strict=False), RAW_ROW)
+            if "row" in frame.columns
+            else pl.col(RAW_ROW)
+        )
+        frame = frame.with_columns(source, row.alias("row"))
+        out = []
+        for name in self.columns:
+            kind = OUT_SCHEMA[name]
+            value = pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)
+            if name == "cog_deg" and name in frame.columns:
+                value = pl.when(value >= 360.0).then(pl.lit(0.0, kind)).otherwise(value)  # rounded up in float32
+            out.append(value.alias(name))
+        return frame.select(out)
+
+
+def _names(layout: Layout, header: Header, identity: Identity | None) -> dict[str, str]:
+    """Our name -> the table's column, for all that is there; the further columns of a mapping by their own name."""
+    given = {key: value for key, value in layout.columns.given().items() if key != "vessel_id"}
+    mapped = {**given, **({"vessel_id": identity} if identity is not None else {})}
+    names: dict[str, str] = {}
+    for key, told in mapped.items():
+        found = header.find(told.column)
+        if found is None:
+            continue
+        more: list[str | None] = []
+        if isinstance(told, Number):
+            more = [told.plus, told.hypot]
+        elif isinstance(told, Time):
+            more = [told.plus_s, told.plus_ms]
+        elif isinstance(told, Identity):
+            more = list(told.join)
+        others = {beside(name): header.find(name) for name in more if name}
+        if all(other is not None for other in others.values()):
+            names |= {key: found, **{name: other for name, other in others.items() if other is not None}}
+    for apart in layout.apart:
+        if (found := header.find(apart.column)) is not None:
+            names[f"apart {apart.column}"] = found
+    return names
+
+
+def _decimal_comma(sample: pl.DataFrame, names: dict[str, str], layout: Layout) -> bool:
+    name = names[layout.place[1]]
+    if sample.schema[name] != pl.String:
+        return False
+    values = sample[name].drop_nulls().str.strip_chars()
+    return 2 * int(values.str.contains(_DECIMAL_COMMA).sum()) > len(values)

@@ -1,0 +1,193 @@
+"""What a file is, told by its bytes: Parquet, NMEA sentences or a text table, packed or not; and its plain bytes."""
+
+from __future__ import annotations
+
+import logging
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, cast
+
+import pyarrow as pa
+
+from geodiff.schema import GeodiffError, UsageError
+
+HEAD_BYTES = 1 << 16
+MAX_MEMBERS = 10_000
+"""Files in one zip."""
+
+DELIMITERS = (",", ";", "\t", "|")
+
+_SENTENCE = re.compile(rb"[!$][A-Z]{2}VD[MO],\d")
+_CONTROL = bytes(set(range(32)) - {9, 10, 13, 27, 0x1F})
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, pa.ArrowException)
+
+Kind = Literal["parquet", "nmea", "text"]
+Packing = Literal["", "gzip", "zstd", "zip"]
+
+log = logging.getLogger(__name__)
+
+
+class Readable(Protocol):
+    """Bytes in order."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """A file, or one file of a zip, and what its bytes are.
+
+    Attributes:
+        path: of the file.
+        kind: Parquet, NMEA or a text table.
+        packing: compression around it.
+        member: name inside the zip; empty for other files.
+    """
+
+    path: Path
+    kind: Kind
+    packing: Packing = ""
+    member: str = ""
+
+    @property
+    def where(self) -> str:
+        """How errors name it."""
+        return f"{self.path}!{self.member}" if self.member else str(self.path)
+
+
+class DamagedError(GeodiffError):
+    """A compressed file that ends too early or breaks its own form."""
+
+
+class _Guarded:
+    """A stream whose errors say what is wrong with the file."""
+
+    def __init__(self, stream: Readable, what: str, where: str) -> None:
+        self._stream, self._what, self._where = stream, what, where
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._stream.read(size)
+        except MemoryError:
+            raise
+        except _UNREADABLE as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DamagedError(f"{self._where}: truncated or damaged {self._what} ({reason})") from None
+
+
+@contextmanager
+def open_plain(file: Sniffed) -> Iterator[Readable]:
+    """The decompressed bytes, in order and in bounded memory.
+
+    Raises:
+        GeodiffError: the file cannot be read, or (while reading) is truncated or damaged.
+    """
+    with ExitStack() as stack:
+        try:
+            stream = _open(file, stack)
+        except _UNREADABLE as error:
+            raise GeodiffError(f"{file.where}: cannot be opened ({_reason(error)})") from None
+        yield _Guarded(stream, file.packing or "file", file.where)
+
+
+def _open(file: Sniffed, stack: ExitStack) -> Readable:
+    if file.packing == "zip":
+        archive = stack.enter_context(zipfile.ZipFile(file.path))
+        return stack.enter_context(archive.open(file.member))
+    raw = stack.enter_context(file.path.open("rb"))
+    if not file.packing:
+        return raw
+    # Arrow's, not gzip's and zstandard's own: it reads joined frames and says when a stream ends too early.
+    return cast(BinaryIO, stack.enter_context(pa.CompressedInputStream(pa.PythonFile(raw, "r"), file.packing)))
+
+
+def sniff(path: Path) -> list[Sniffed]:
+    """What a file is; several for a zip of several tables.
+
+    Raises:
+        UsageError: no such file.
+        GeodiffError: empty, unreadable, or neither Parquet nor NMEA nor text; the message says which.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise GeodiffError(f"{path}: cannot be read ({_reason(error)})") from None
+    if not magic:
+        raise GeodiffError(f"{path}: empty file (0 bytes)")
+    if magic == b"PAR1":
+        return [Sniffed(path, "parquet")]
+    if magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        return _sniff_zip(path)
+    packing: Packing = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
+    return [_sniff_plain(Sniffed(path, "text", packing))]
+
+
+def _sniff_zip(path: Path) -> list[Sniffed]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except _UNREADABLE as error:
+        raise GeodiffError(f"{path}: truncated or damaged zip ({_reason(error)})") from None
+    members = [name for name in members if not name.startswith("__MACOSX/")]
+    if not members or len(members) > MAX_MEMBERS:
+        raise GeodiffError(f"{path}: a zip of {len(members)} files; 1 to {MAX_MEMBERS} can be read")
+    found, refused = [], []
+    for member in members:
+        try:
+            found.append(_sniff_plain(Sniffed(path, "text", "zip", member)))
+        except GeodiffError as problem:
+            refused.append(problem)
+    if not found:
+        raise refused[0]
+    for left_out in refused:
+        log.warning("left out: %s", left_out)
+    return found
+
+
+def _sniff_plain(file: Sniffed) -> Sniffed:
+    """The kind of a file by its first plain bytes."""
+    with open_plain(file) as stream:
+        head = read_fully(stream, HEAD_BYTES)
+    if not head.strip():
+        raise GeodiffError(f"{file.where}: empty file (no text in it)")
+    if _SENTENCE.search(head):
+        return Sniffed(file.path, "nmea", file.packing, file.member)
+    if head[:4] == b"PAR1":
+        raise GeodiffError(f"{file.where}: Parquet inside {file.packing}: unpack it first")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise GeodiffError(f"{file.where}: text in UTF-16: convert it to UTF-8 first")
+    strange = len(head) - len(head.translate(None, _CONTROL))
+    if strange > len(head) / 100:
+        raise GeodiffError(
+            f"{file.where}: binary data ({strange} of the first {len(head)} bytes are control characters), "
+            "not Parquet, NMEA sentences or a text table"
+        )
+    return file
+
+
+def read_fully(stream: Readable, size: int) -> bytes:
+    """Up to ``size`` bytes; fewer only at the end."""
+    parts, missing = [], size
+    while missing > 0 and (part := stream.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def sniff_delimiter(line: str) -> str:
+    """The delimiter that cuts a header into the most fields; a comma where none occurs."""
+    outside = re.sub(r'"[^"]*"', "", line)
+    return max(DELIMITERS, key=outside.count)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

@@ -1,0 +1,87 @@
+"""Parquet files as raw tables: batches of the wanted columns, checked before polars sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geodiff.schema import GeodiffError
+from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.tables import RAW_ROW
+
+_PAGE_BYTES = 1 << 20
+_BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetTable:
+    """A Parquet file; see ``tables.RawTable``."""
+
+    path: Path
+
+    @property
+    def where(self) -> str:
+        """How errors name the file."""
+        return str(self.path)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns.
+
+        Raises:
+            GeodiffError: truncated or damaged.
+        """
+        with _explained(self.where), self._open() as file:
+            return tuple(file.schema_arrow.names)
+
+    def frames(self, wanted: Sequence[str], counts: ReadCounts, *, rows: int) -> Iterator[pl.DataFrame]:
+        """See ``tables.RawTable``."""
+        done = 0
+        with _explained(self.where, lambda: f" after row {done}"), self._open() as file:
+            for name in wanted:
+                if pa.types.is_nested(kind := file.schema_arrow.field(name).type):
+                    raise GeodiffError(f"{self.where}: column {name!r} holds {kind}, not single values")
+            for batch in file.iter_batches(batch_size=rows, columns=list(wanted)):
+                batch.validate(full=True)  # offsets and UTF-8: polars trusts them
+                frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))).select(_plain(batch.schema))
+                frame = frame.select(wanted)
+                numbers = np.arange(done + 1, done + 1 + frame.height)
+                done += frame.height
+                counts.read += frame.height
+                yield frame.insert_column(0, pl.Series(RAW_ROW, numbers, pl.Int64))
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.path, buffer_size=_PAGE_BYTES, pre_buffer=False, page_checksum_verification=True)
+
+
+def _plain(schema: pa.Schema) -> list[pl.Expr]:
+    """Columns without dictionaries, decimals and raw bytes."""
+    out = []
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        column = pl.col(field.name)
+        if pa.types.is_dictionary(field.type) and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            column = column.cast(pl.String)
+        elif pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
+            column = column.cast(pl.Float64)
+        elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            column = column.cast(pl.String, strict=False)
+        out.append(column)
+    return out
+
+
+@contextmanager
+def _explained(where: str, progress: object = None) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        after = progress() if callable(progress) else ""
+        raise GeodiffError(f"{where}: truncated or damaged Parquet{after} ({reason})") from None
