@@ -39,6 +39,9 @@ class AssociateSettings(Settings):
         scan_s: least interval between two plots of a vessel: for a radar three quarters of a rotation. 0 where a
             fix may be heard twice.
         cluster_m: plots of one scan in steps up to this are one extended target; 0: every plot is a target.
+        repeat_s: a plot that repeats place, speed and course of another to the digit within this time is the same
+            report heard twice; 0: never.
+        berth_m: vessels at rest do not lie nearer to each other than this (by their mean places); 0: they may.
         new_share: share of plots that are clutter, or the first of a vessel.
         fastest_kn: speed that no vessel exceeds.
         levels: (longest gap in s, margin in nats) of each pass of linking; see ``associate_link.Level``.
@@ -54,6 +57,8 @@ class AssociateSettings(Settings):
     report_s: Positive = 60.0
     scan_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     cluster_m: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    repeat_s: Annotated[float, Field(ge=0, le=60)] = 5.0
+    berth_m: Annotated[float, Field(ge=0, le=100)] = 4.0
     new_share: Annotated[float, Field(gt=0, le=1)] = 0.002
     fastest_kn: Positive = 60.0
     levels: Annotated[tuple[tuple[Positive, Annotated[float, Field(ge=0)]], ...], Field(min_length=1)] = (
@@ -88,6 +93,8 @@ class AssociateSettings(Settings):
             lag_s=self.lag_s,
             block_rows=self.block_rows,
             patch_m=3 * self.cluster_m or 100.0,
+            repeat_s=self.repeat_s,
+            berth_m=self.berth_m,
         )
 
 
@@ -97,6 +104,8 @@ RADAR = AssociateSettings(
     report_s=2.5,
     scan_s=0.75,
     cluster_m=8.0,
+    repeat_s=0.0,
+    berth_m=0.0,
     new_share=1.0,
     fastest_kn=30.0,
     levels=((6.0, 4.0), (12.0, 3.0), (20.0, 0.0), (30.0, 0.0)),

@@ -17,15 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from geodiff.tracks import OBSERVED, REASON, REJECTED, STATE, TRACK_ID, FloatArray
 from geodiff.vessels.associate import CLUTTER, AssociateSettings
 from geodiff.vessels.associate_motion import Mode
-from geodiff.vessels.associate_plots import (
-    BoolArray,
-    IntArray,
-    Plots,
-    canonical_order,
-    centres,
-    cluster_scans,
-    plots_of,
-)
+from geodiff.vessels.associate_plots import BoolArray, IntArray, Plots, canonical_order, plots_of, targets
 
 GATE2 = 13.8
 """Squared Mahalanobis distance that one true plot in a thousand exceeds (chi-square, two degrees of freedom)."""
@@ -172,8 +164,7 @@ def _sequential(
 ) -> pl.DataFrame:
     order = canonical_order(fixes)
     plots = plots_of(fixes[order])
-    target = cluster_scans(plots, settings.cluster_m)
-    seen = centres(plots, target)
+    seen, target = targets(plots, settings.repeat_s, settings.cluster_m)
     number = _tracks(seen, make(settings))
     confirmed = _confirmed(seen.time_s, number, settings)
     track = np.empty(len(order), np.int64)

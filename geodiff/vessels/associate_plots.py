@@ -128,10 +128,53 @@ def cluster_scans(plots: Plots, reach_m: float) -> IntArray:
     pairs = tree.query_pairs(reach_m, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, label = connected_components(graph, directed=False)
+    return by_first(label)
+
+
+def by_first(label: npt.NDArray[np.integer]) -> IntArray:
+    """Number labels from 0 in the order in which they come first."""
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+    found: IntArray = rank[inverse]
+    return found
+
+
+def targets(plots: Plots, repeat_s: float, cluster_m: float) -> tuple[Plots, IntArray]:
+    """One plot for each report and each extended target.
+
+    Args:
+        plots: in canonical order.
+        repeat_s: a plot that repeats another to the digit within this time is the same report, heard twice.
+        cluster_m: as for ``cluster_scans``.
+
+    Returns:
+        The plots, and (n,) the target of each given plot, rising with the first plot of each target.
+    """
+    report = _repeats(plots, repeat_s)
+    _, first = np.unique(report, return_index=True)
+    heard = plots.take(first)
+    target = cluster_scans(heard, cluster_m)
+    return centres(heard, target), target[report]
+
+
+def _repeats(plots: Plots, repeat_s: float) -> IntArray:
+    """Number of the report that each plot is a copy of, rising with the first copy."""
+    count = len(plots)
+    if repeat_s <= 0 or count == 0:
+        return np.arange(count, dtype=np.int64)
+    said = np.nan_to_num(
+        np.column_stack([plots.place_m, plots.velocity_m_s, plots.course_deg, plots.heading_deg]), nan=-1.0
+    )
+    order = np.lexsort((np.arange(count), *said.T))
+    differs = np.append(True, (np.diff(said[order], axis=0) != 0).any(axis=1))
+    group = np.cumsum(differs) - 1
+    begin = plots.time_s[order][differs][group]
+    # What a vessel repeats for longer is cut into pieces of that length.
+    piece = np.floor((plots.time_s[order] - begin) / (repeat_s + 1e-3))
+    report = np.empty(count, np.int64)
+    report[order] = np.cumsum(differs | (np.diff(piece, prepend=0) != 0))
+    return by_first(report)
 
 
 def centres(plots: Plots, target: IntArray) -> Plots:

@@ -14,17 +14,18 @@ import polars as pl
 
 from geodiff.schema import GeodiffError
 from geodiff.tracks import TIME, FloatArray
+from geodiff.vessels.associate_berths import join_berths
 from geodiff.vessels.associate_link import DEPTH, Grid, Level, Odds, link
 from geodiff.vessels.associate_motion import MotionPredictor
 from geodiff.vessels.associate_plots import (
     BoolArray,
     IntArray,
     Plots,
+    by_first,
     canonical_order,
-    centres,
-    cluster_scans,
     empty_plots,
     plots_of,
+    targets,
 )
 
 LEAST_SPAN_S = 600.0
@@ -50,6 +51,8 @@ class Rules:
     lag_s: float
     block_rows: int
     patch_m: float
+    repeat_s: float
+    berth_m: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,8 +117,7 @@ class Stream:
         rows = self._waiting[:end]
         rows = rows[canonical_order(rows)]  # rows of one time may have come in two batches
         found = plots_of(rows)
-        target = cluster_scans(found, self.rules.cluster_m)
-        plots = centres(found, target)
+        plots, target = targets(found, self.rules.repeat_s, self.rules.cluster_m)
         piece = self._linked(plots)
         cut = len(plots) if last else self._cut(plots.time_s)
         track = self._numbered(piece, plots, cut)
@@ -134,10 +136,10 @@ class Stream:
         density = np.concatenate([np.ones(carried), Grid.density(plots, rules.patch_m, LEAST_SPAN_S)])
         odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
         alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
-        piece = _by_first(np.concatenate([self._tail_track, alone]))
+        piece = by_first(np.concatenate([self._tail_track, alone]))
         for level in rules.levels:
             piece = link(together, piece, level, odds, self.predictor, closed=carried)
-        return piece
+        return by_first(join_berths(together, piece, rules.berth_m, carried))
 
     def _cut(self, time_s: FloatArray) -> int:
         """How many plots are decided: all but the last ``lag_s``, and at least half, so that dense streams go on."""
@@ -202,12 +204,3 @@ class Stream:
         needed[at[~out]] = True
         self._numbers, self._began = self._numbers[needed], self._began[needed]
         self._confirmed = self._confirmed[needed]
-
-
-def _by_first(label: IntArray) -> IntArray:
-    """Number labels from 0 in the order in which they come first."""
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    found: IntArray = rank[inverse]
-    return found
