@@ -67,52 +67,58 @@ class Source:
     decimal_comma: bool
     identity: Identity | None
 
-    def absent(self, column: str, kind: pl.DataType) -> pl.Expr:
-        """Whether a column holds nothing, or one of the layout's nulls."""
-        return self.text(column).is_null() if kind == pl.String else pl.col(column).is_null()
-
     def text(self, column: str) -> pl.Expr:
         """A column as text without blanks around it, null where it is one of the layout's nulls."""
-        text = pl.col(column).cast(pl.String).str.strip_chars(" \t\r\"'\x00")
+        text = pl.col(column).cast(pl.String).str.strip_chars()
         return pl.when(~text.is_in(list(self.layout.nulls))).then(text)
 
 
-def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Expr]:
-    """Expressions of the mapped numbers and, for texts, their ``unreadable`` marks."""
+def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
+    """The mapped numbers and, where some texts are none, their ``unreadable`` marks."""
     out = []
     for key, told in source.layout.columns.given().items():
-        if not isinstance(told, Number) or key not in source.names:
-            continue
-        column = source.names[key]
-        value, bad = _number(column, frame.schema[column], told, source)
-        for other in (told.plus, told.hypot):
-            if other is not None:
-                name = source.names[beside(other)]
-                second, _ = _number(name, frame.schema[name], Number(column=(name,)), source)
-                value = value + second if other == told.plus else (value**2 + second**2).sqrt()
-        out.append((value * told.scale if told.scale != 1.0 else value).alias(key))
-        if bad is not None:
-            out.append(bad.alias(unreadable(key)))
+        if isinstance(told, Number) and key in source.names:
+            value = _number(frame, source.names[key], source)
+            bad = _unreadable(frame, source.names[key], value, source)
+            out.append(_converted(frame, value, told, source).alias(key))
+            if bad is not None:
+                out.append(bad.alias(unreadable(key)))
     return out
 
 
-def _number(column: str, kind: pl.DataType, told: Number, source: Source) -> tuple[pl.Expr, pl.Expr | None]:
-    bad = None
-    if kind == pl.String:
-        text = source.text(column)
-        text = text.str.replace(",", ".", literal=True) if source.decimal_comma else text
-        value = text.cast(pl.Float64, strict=False)
-        bad = text.is_not_null() & value.is_null()
-    else:
-        value = pl.col(column).cast(pl.Float64, strict=False)
-    value = value.fill_nan(None)
+def _number(frame: pl.DataFrame, column: str, source: Source) -> pl.Series:
+    """Float64; null where there is nothing or no number."""
+    value = pl.col(column)
+    if frame.schema[column] == pl.String:
+        value = value.str.strip_chars()
+        value = value.str.replace(",", ".", literal=True) if source.decimal_comma else value
+    return frame.select(value.cast(pl.Float64, strict=False)).to_series()
+
+
+def _unreadable(frame: pl.DataFrame, column: str, value: pl.Series, source: Source) -> pl.Series | None:
+    """Where a text is there and is no number; None, at no cost, where that is nowhere so."""
+    if frame.schema[column] != pl.String or value.null_count() == frame[column].null_count():
+        return None
+    bad = frame.select(source.text(column)).to_series().is_not_null() & value.is_null()
+    return bad if bad.any() else None
+
+
+def _converted(frame: pl.DataFrame, value: pl.Series, told: Number, source: Source) -> pl.Series:
+    """In our unit, null where it stands for "not available"."""
+    number = pl.col("v").fill_nan(None)
     if told.nulls:
-        value = pl.when(~value.is_in(list(told.nulls))).then(value)
+        number = pl.when(~number.is_in(list(told.nulls))).then(number)
     if told.wrap is not None:
-        value = pl.when(value < 0).then(value + told.wrap).otherwise(value)
+        number = pl.when(number < 0).then(number + told.wrap).otherwise(number)
     if told.ais_rot:
-        value = value.sign() * (value / 4.733) ** 2  # ITU-R M.1371-5, table 48
-    return value, bad
+        number = number.sign() * (number / 4.733) ** 2  # ITU-R M.1371-5, table 48
+    for other in (told.plus, told.hypot):
+        if other is not None:
+            second = pl.lit(_number(frame, source.names[beside(other)], source)).fill_nan(None)
+            number = number + second if other == told.plus else (number**2 + second**2).sqrt()
+    if told.scale != 1.0:
+        number = number * told.scale
+    return value.to_frame("v").select(number.alias("v")).to_series()
 
 
 def not_available(frame: pl.DataFrame) -> list[pl.Expr]:

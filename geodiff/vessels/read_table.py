@@ -151,17 +151,9 @@ class TableReader:
 
     def _parse(self, raw: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
         source, layout = self._source, self._layout
-        key_columns = [source.names["time"], *(source.names[name] for name in layout.place)]
-        lazy = raw.lazy().select(
-            RAW_ROW,
-            pl.all_horizontal(source.absent(name, raw.schema[name]) for name in key_columns).alias("__blank"),
-            source.absent(key_columns[0], raw.schema[key_columns[0]]).alias("__no_time"),
-            *(self._apart(n) for n in range(len(layout.apart))),
-            *number_columns(raw, source),
-            *text_columns(source),
-        )
-        frame = lazy.collect()
-        frame = frame.with_columns(self._times(raw, progress), *code_columns(raw, source))
+        frame = raw.select(RAW_ROW, *(self._apart(n) for n in range(len(layout.apart))), *text_columns(source))
+        frame = frame.with_columns(self._times(raw, progress), *number_columns(raw, source), *code_columns(raw, source))
+        frame = frame.with_columns(self._absent(raw, frame["time"]))
         frame = frame.with_columns(identity_columns(raw, source))
         if "__spelt" in frame.columns:
             frame = frame.with_columns(spelt_names(frame))
@@ -170,6 +162,14 @@ class TableReader:
         if layout.place != ("lon_deg", "lat_deg") and self._options.sensor is not None:
             frame = place_plots(frame, self._options.sensor)
         return self._fill_static(frame, progress) if layout.static_rows else frame
+
+    def _absent(self, raw: pl.DataFrame, time: pl.Series) -> list[pl.Expr]:
+        """Marks of rows without a time, and of those without a place too: separators of a file."""
+        if not time.null_count():
+            return [pl.lit(False).alias("__no_time"), pl.lit(False).alias("__blank")]
+        names = [self._source.names[key] for key in ("time", *self._layout.place)]
+        no_time, *no_place = (raw.select(self._source.text(name).is_null()).to_series() for name in names)
+        return [pl.lit(no_time).alias("__no_time"), pl.lit(no_time & no_place[0] & no_place[1]).alias("__blank")]
 
     def _apart(self, number: int) -> pl.Expr:
         apart = self._layout.apart[number]

@@ -106,8 +106,10 @@ class TextTable:
         frame.columns = [self.columns[place] for place in order]
         frame = frame.select(wanted)
         if quoted:
-            text = pl.all().str.strip_chars().str.replace(r'^"((?s:.*))"$', "${1}").str.replace_all('""', '"')
-            frame = frame.with_columns(text.str.replace_all("\x1f", self.delimiter, literal=True))
+            touched = frame.select(pl.all().str.contains('"', literal=True).any()).row(0)
+            bare = pl.col([name for name, is_touched in zip(wanted, touched, strict=True) if is_touched])
+            bare = bare.str.strip_chars().str.replace(r'^"((?s:.*))"$', "${1}").str.replace_all('""', '"')
+            frame = frame.with_columns(bare.str.replace_all("\x1f", self.delimiter, literal=True))
         return frame
 
     def _count_bad(self, data: Bytes, starts: Ints, lengths: Ints, bad: Bools, line: int, counts: ReadCounts) -> None:
@@ -174,24 +176,25 @@ def _settle(block: bytes, delimiter: int, cuts: int) -> tuple[Bytes, Ints, Bools
     """Bytes with quoted delimiters hidden, where lines start, and which lines have ``cuts`` delimiters."""
     data = np.frombuffer(block, np.uint8)
     starts = np.append(0, np.flatnonzero(data == _NEWLINE)[:-1] + 1)
-    marks = data == delimiter
+    edges = np.append(starts, len(data))
+    marks = np.flatnonzero(data == delimiter)
+    found = np.diff(np.searchsorted(marks, edges))
     if b'"' in block:
-        inside = _inside_quotes(data, starts) & marks
-        data = np.where(inside, np.uint8(_HIDDEN), data)
-        marks &= ~inside
-    found = np.add.reduceat(marks, starts, dtype=np.int64)
+        line = np.repeat(np.arange(len(starts)), found)
+        inside = _inside_quotes(data, edges, marks, line)
+        data = data.copy()
+        data[marks[inside]] = _HIDDEN
+        found = found - np.bincount(line[inside], minlength=len(starts))
     return data, starts, found == cuts
 
 
-def _inside_quotes(data: Bytes, starts: Ints) -> Bools:
-    """Which bytes lie between quotes of their line; none of a line whose quotes do not pair."""
-    quotes = data == _QUOTE
-    lengths = np.diff(np.append(starts, len(data)))
-    so_far = np.cumsum(quotes, dtype=np.int32)
-    before = so_far[starts] - quotes[starts]
-    odd = np.add.reduceat(quotes, starts, dtype=np.int64) % 2 == 1
-    inside: Bools = ((so_far - np.repeat(before, lengths)) & 1).astype(bool)
-    inside &= ~np.repeat(odd, lengths)
+def _inside_quotes(data: Bytes, edges: Ints, marks: Ints, line: Ints) -> Bools:
+    """Which of the delimiters ``marks`` lie between quotes of their line; none of a line whose quotes do not pair."""
+    quotes = np.flatnonzero(data == _QUOTE)
+    bounds = np.searchsorted(quotes, edges)
+    paired = np.diff(bounds) % 2 == 0
+    before = np.searchsorted(quotes, marks) - bounds[line]
+    inside: Bools = (before % 2 == 1) & paired[line]
     return inside
 
 
