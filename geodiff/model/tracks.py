@@ -44,7 +44,7 @@ class TrackConfig:
     width: int = 64
     heads: int = 4
     layers: int = 3
-    payload_scale: tuple[float, float, float] = (1.0, 0.8, 1.2)
+    payload_scale: tuple[float, float, float] = (1.6, 1.4, 1.6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

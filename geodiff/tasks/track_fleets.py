@@ -90,6 +90,11 @@ def group_scenes(scene: Rows) -> list[Rows]:
     return out + [_padded(some, cells) for cells, some in sorted(parts.items())]
 
 
+def pad_scenes(scene: Rows, cells: int) -> Rows:
+    """Rows (batch, cells) of windows whose scenes have at most ``cells`` vessels, -1 where there is none."""
+    return _padded([np.flatnonzero(scene == number) for number in np.unique(scene)], cells)
+
+
 def _padded(parts: Sequence[Rows], cells: int) -> Rows:
     out = np.full((len(parts), cells), -1, np.int64)
     for row, part in enumerate(parts):

@@ -26,7 +26,7 @@ from geodiff.model.track_objectives import draw, track_denoising_loss, track_ens
 from geodiff.model.tracks import Fleet, TrackConfig, TrackDenoiser
 from geodiff.rng import generator
 from geodiff.tasks.track_data import TrackData
-from geodiff.tasks.track_fleets import fleet_of
+from geodiff.tasks.track_fleets import fleet_of, pad_scenes
 from geodiff.tasks.train import first_step
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
@@ -48,6 +48,7 @@ class TrackTrainConfig(Settings):
     Attributes (those that do not speak for themselves):
         ensemble_share: part of the training that scores ensembles.
         history_share: share of the windows that are shown what historic tracks say.
+        scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
         shortest_s, longest_s: range of the durations that are hidden.
     """
@@ -67,6 +68,8 @@ class TrackTrainConfig(Settings):
     pure_noise: float = Field(0.4, ge=0, le=1)
     lowest_level: float = Field(0.1, ge=0, lt=1)
     history_share: float = Field(0.6, ge=0, le=1)
+    scene_share: float = Field(0.1, ge=0, le=1)
+    scene_vessels: int = Field(4, ge=2, le=64)
     group_share: float = Field(0.85, ge=0, le=1)
     shortest_s: float = Field(300.0, gt=0, allow_inf_nan=False)
     longest_s: float = Field(14 * 3600.0, gt=0, allow_inf_nan=False)
@@ -88,14 +91,23 @@ class TrackTrainConfig(Settings):
 def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig, *key: str | int) -> Batch:
     """A batch whose numbers depend on the key alone."""
     rng = generator(config.seed, "tracks", *key)
-    drawn = pool.draw(config.batch, rng, config.drawn)
+    together = rng.random() < config.scene_share
+    if together:
+        drawn = pool.draw_scenes(config.batch // config.scene_vessels, config.scene_vessels, rng, config.drawn)
+    else:
+        drawn = pool.draw(config.batch, rng, config.drawn)
     windows = build_windows(drawn.queries, history)
-    fleet = fleet_of(windows, behaviour=drawn.behaviour)
-    departure = torch.from_numpy(windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32))[:, None]
-    told = torch.from_numpy(rng.random(config.batch) < config.history_share)[:, None, None, None]
-    named = torch.from_numpy(rng.random(config.batch) < config.group_share)[:, None]
+    rows = np.arange(len(windows))[:, None]
+    if together:
+        rows = pad_scenes(np.array([query.scene for query in drawn.queries]), config.scene_vessels)
+    fleet = fleet_of(windows, behaviour=drawn.behaviour, scenes=rows)
+    truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
+    told = torch.from_numpy(rng.random(len(rows)) < config.history_share)[:, None, None, None]
+    named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
     fleet = fleet.replaced(history=fleet.history * told, group=fleet.group * named)
-    return _mirrored(fleet, departure, torch.from_numpy(rng.random(config.batch) < 0.5))
+    # Each vessel has a frame of its own: a mirror would have to turn their places about, so scenes stay as they are.
+    mirrored = torch.from_numpy(rng.random(len(rows)) < (0.0 if together else 0.5))
+    return _mirrored(fleet, torch.from_numpy(truth[rows]), mirrored)
 
 
 def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:

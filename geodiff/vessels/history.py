@@ -22,7 +22,7 @@ from geodiff.tracks import COG, LAT, LON, OBSERVED, SOG, STATE, TIME, TRACK_ID, 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-NEIGHBOURS = 8
+NEIGHBOURS = 24
 """Historic tracks that answer a query."""
 
 TURN_KM = (1.5, 6.0, 24.0, 96.0)
@@ -178,7 +178,7 @@ class TrackHistory:
         out, far = np.full((len(features), NEIGHBOURS), -1, np.int64), np.full((len(features), NEIGHBOURS), np.inf)
         if not len(kept):
             return out, far
-        count = min(6 * NEIGHBOURS, len(kept))
+        count = min(4 * NEIGHBOURS, len(kept))
         distance, found = tree.query(features, k=count, distance_upper_bound=3.0 * TURN_KM[scale])
         distance, found = distance.reshape(len(features), count), found.reshape(len(features), count)
         index = kept[np.minimum(found, len(kept) - 1)]

@@ -101,6 +101,11 @@ class Windows:
         """Some of the windows."""
         return Windows(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
+    @classmethod
+    def joined(cls, parts: Sequence[Windows]) -> Windows:
+        """Windows one after another."""
+        return cls(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)})
+
     def to_payload(self, lon_deg: Floats, lat_deg: Floats) -> Floats:
         """What the model would have had to say for these positions (..., n, ASKED) -> (..., n, ASKED, 2)."""
         east, north = to_local_km(lon_deg, lat_deg, self.frame[:, None, 0], self.frame[:, None, 1])

@@ -7,7 +7,7 @@ that minute data teach hourly questions too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,9 @@ MOST_FIXES = 200
 """Fixes kept on each side of a stretch, of which a window shows a few."""
 
 MOVING_KN = 1.0
+
+NEAR_S, NEAR_KM = 180.0, 10.0
+"""How near in time and place the vessels of a scene begin."""
 
 BEHAVIOURS = ("any", "transit", "manoeuvring", "loitering", "slow", "still")
 """How a track moves as a whole; the condition of generation."""
@@ -69,6 +72,14 @@ class Draws:
     behaviour: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is hidden: ``kind`` is one of "gap", "forecast", "before", "start"; for ``duration_s``."""
+
+    kind: str
+    duration_s: float
+
+
 class TrackPool:
     """Tracks to draw from: fixes (n,) sorted by track and time, at least four in each track."""
 
@@ -88,6 +99,8 @@ class TrackPool:
         self._end = np.append(self._first[1:], len(number))
         self._track = number
         self._moving = np.flatnonzero(np.nan_to_num(self.sog_kn, nan=5.0) > MOVING_KN)
+        self._moving_by_time = self._moving[np.argsort(self.time_s[self._moving], kind="stable")]
+        self._moving_s = self.time_s[self._moving_by_time]
         # Long tracks would fill the batches: a track counts like the root of its fixes.
         weight = 1.0 / np.sqrt((self._end - self._first)[number])
         self._cumulated = {True: np.cumsum(weight[self._moving]), False: np.cumsum(weight)}
@@ -106,22 +119,53 @@ class TrackPool:
         )
 
     def draw(self, count: int, rng: np.random.Generator, settings: DrawSettings = DrawSettings()) -> Draws:
-        """Draw ``count`` windows."""
-        queries: list[TrackQuery] = []
-        lon, lat = np.zeros((count, ASKED)), np.zeros((count, ASKED))
-        behaviour = np.zeros(count, np.int64)
+        """Draw ``count`` windows, each of one vessel alone."""
+        found = []
         for _ in range(1000 * count):
-            found = self._one(rng, settings)
-            if found is None:
-                continue
-            query, picked, label = found
-            row = len(queries)
-            picked = np.append(picked, np.full(ASKED - len(picked), picked[-1]))
-            lon[row], lat[row], behaviour[row] = self.lon_deg[picked], self.lat_deg[picked], label
-            queries.append(query)
-            if len(queries) == count:
-                return Draws(queries, lon, lat, behaviour)
+            one = self._one(self._anchor(rng, settings), _plan(rng, settings), rng, settings)
+            if one is not None:
+                found.append(one)
+            if len(found) == count:
+                return self._draws(found)
         raise GeodiffError("the tracks are too short or too sparse for the durations asked for")
+
+    def draw_scenes(
+        self, count: int, vessels: int, rng: np.random.Generator, settings: DrawSettings = DrawSettings()
+    ) -> Draws:
+        """Draw ``count`` scenes of up to ``vessels`` vessels that move near each other at one time.
+
+        Windows of a scene share what is hidden of them, and the number of their scene, from 1.
+        """
+        found: list[tuple[TrackQuery, Ints, int]] = []
+        for scene in range(1, count + 1):
+            some: list[tuple[TrackQuery, Ints, int]] = []
+            for _ in range(1000):
+                anchor, plan = self._anchor(rng, settings), _plan(rng, settings)
+                drawn = [self._one(each, plan, rng, settings) for each in self._company(anchor, vessels)]
+                some = [each for each in drawn if each is not None]
+                if some:
+                    break
+            found += [(replace(query, scene=scene), picked, label) for query, picked, label in some]
+        if not found:
+            raise GeodiffError("the tracks are too short or too sparse for the durations asked for")
+        return self._draws(found)
+
+    def _draws(self, found: list[tuple[TrackQuery, Ints, int]]) -> Draws:
+        index = np.stack([np.append(picked, np.full(ASKED - len(picked), picked[-1])) for _, picked, _ in found])
+        label = np.array([label for _, _, label in found], np.int64)
+        return Draws([query for query, _, _ in found], self.lon_deg[index], self.lat_deg[index], label)
+
+    def _company(self, anchor: int, vessels: int) -> list[int]:
+        """The anchor and the nearest fixes of other tracks that moved within ``NEAR_KM`` of it at that time."""
+        time = self.time_s[anchor]
+        low, high = np.searchsorted(self._moving_s, [time - NEAR_S, time + NEAR_S])
+        index = self._moving_by_time[low:high]
+        far = distance_km(self.lon_deg[anchor], self.lat_deg[anchor], self.lon_deg[index], self.lat_deg[index])
+        index = index[np.argsort(far, kind="stable")][: int((far < NEAR_KM).sum())]
+        _, first = np.unique(self._track[index], return_index=True)
+        nearest = index[np.sort(first)]
+        others = nearest[self._track[nearest] != self._track[anchor]]
+        return [anchor, *others[: vessels - 1].tolist()]
 
     def _anchor(self, rng: np.random.Generator, settings: DrawSettings) -> int:
         moving = len(self._moving) > 0 and rng.random() < settings.moving
@@ -129,37 +173,28 @@ class TrackPool:
         place = min(int(np.searchsorted(mass, rng.random() * mass[-1])), len(mass) - 1)
         return int(self._moving[place]) if moving else place
 
-    def _one(self, rng: np.random.Generator, settings: DrawSettings) -> tuple[TrackQuery, Ints, int] | None:
-        """One window, or None where the draw does not fit its track."""
-        anchor = self._anchor(rng, settings)
+    def _one(
+        self, anchor: int, plan: _Plan, rng: np.random.Generator, settings: DrawSettings
+    ) -> tuple[TrackQuery, Ints, int] | None:
+        """One window: the question, the fixes that answer it, the behaviour told; None where a draw does not fit."""
         first, end = int(self._first[self._track[anchor]]), int(self._end[self._track[anchor]])
-        duration = float(np.exp(rng.uniform(np.log(settings.shortest_s), np.log(settings.longest_s))))
         index = np.arange(max(first, anchor - 6 * MOST_FIXES), min(end, anchor + 6 * MOST_FIXES))
-        index = self._thinned(index, anchor, duration, rng, settings)
+        index = self._thinned(index, anchor, plan.duration_s, rng, settings)
         at = int(np.searchsorted(index, anchor))
-        time = self.time_s[index]
-        stop = int(np.searchsorted(time, time[at] + duration, side="right"))
-        hidden = np.arange(at + 1, stop)
-        kind = rng.random()
-        if len(hidden) == 0:
+        stop = int(np.searchsorted(self.time_s[index], self.time_s[anchor] + plan.duration_s, side="right"))
+        hidden, after = index[at + 1 : stop], index[stop:]
+        if not len(hidden) or (plan.kind in ("gap", "before") and not len(after)):
             return None
-        if kind < settings.gap:
-            if stop >= len(index):
-                return None
-            left, right = index[: at + 1], index[stop:]
-        elif kind < settings.gap + settings.forecast:
-            left, right = index[: at + 1], index[:0]
-        elif kind < settings.gap + settings.forecast + settings.before:
-            left, right = index[:0], index[stop:]
-            if len(right) == 0:
-                return None
-        else:
-            left, right = index[at : at + 1], index[:0]
-        start = kind >= settings.gap + settings.forecast + settings.before
-        asked = self._asked(index[hidden], rng)
-        known = np.concatenate([left[-MOST_FIXES:], right[:MOST_FIXES]])
+        known = {
+            "gap": np.concatenate([index[: at + 1][-MOST_FIXES:], after[:MOST_FIXES]]),
+            "forecast": index[: at + 1][-MOST_FIXES:],
+            "before": after[:MOST_FIXES],
+            "start": index[at : at + 1],
+        }[plan.kind]
+        start = plan.kind == "start"
+        asked = self._asked(hidden, rng)
         mute = rng.random() < (0.7 if start else settings.mute)
-        label = self._behaviour(np.append(left[-1:], index[hidden])) if start and rng.random() < 0.8 else 0
+        label = self._behaviour(np.append(anchor, hidden)) if start and rng.random() < 0.8 else 0
         return self._query(known, asked, mute=mute), asked, label
 
     def _thinned(
@@ -198,6 +233,13 @@ class TrackPool:
 
     def _behaviour(self, index: Ints) -> int:
         return behaviour_of(self.time_s[index], self.lon_deg[index], self.lat_deg[index])
+
+
+def _plan(rng: np.random.Generator, settings: DrawSettings) -> _Plan:
+    """What to hide, and for how long."""
+    shares = np.cumsum([settings.gap, settings.forecast, settings.before])
+    kind = ("gap", "forecast", "before", "start")[int(np.searchsorted(shares, rng.random(), side="right"))]
+    return _Plan(kind, float(np.exp(rng.uniform(np.log(settings.shortest_s), np.log(settings.longest_s)))))
 
 
 def behaviour_of(time_s: Floats, lon_deg: Floats, lat_deg: Floats) -> int:

@@ -1,0 +1,111 @@
+"""Trained models of motion by name or path, and how they are trained, calibrated and catalogued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from geodiff.config import catalogs_dir
+from geodiff.rng import generator
+from geodiff.schema import GeodiffError
+from geodiff.tasks.track_calibration import fit_calibration
+from geodiff.tasks.track_data import TrackData, split_tracks
+from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.read import read_fixes
+from geodiff.vessels.windows import Windows
+from geodiff.vessels.windows_draw import DrawSettings
+
+MODELS = "tracks"
+"""Folder of the catalogue with the weights of models of motion."""
+
+CALIBRATION_MEMBERS = 16
+CALIBRATION_WINDOWS = 6000
+
+
+def track_models() -> dict[str, Path]:
+    """Names and weights of the models of motion that come with the package."""
+    folder = catalogs_dir() / MODELS
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_denoiser(name_or_path: str) -> DenoiserMotion:
+    """Load a trained model of motion.
+
+    Raises:
+        GeodiffError: missing, corrupt, or of another kind.
+    """
+    shipped = track_models()
+    if name_or_path in shipped:
+        return DenoiserMotion.load(shipped[name_or_path], name=name_or_path)
+    return DenoiserMotion.load(Path(name_or_path))
+
+
+def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None = None) -> TrackData:
+    """Read and clean files of fixes and split them for a training.
+
+    Args:
+        files: each is one source; names of files stand in the card.
+        tell: is given a line for each file.
+
+    Raises:
+        GeodiffError: a file that cannot be read, or nothing to learn from.
+    """
+    tables: dict[str, pl.DataFrame] = {}
+    for path in files:
+        fixes, counts = read_fixes([path])
+        tables[path.stem] = clean_fixes(fixes)
+        if tell:
+            kept = tables[path.stem].filter(pl.col("state") == "observed").height
+            tell(f"{path.name}: {counts.read} rows read, {counts.kept} fixes, {kept} of them kept by cleaning")
+    return split_tracks(tables)
+
+
+def calibrate_tracks(
+    weights: Path, data: TrackData, *, drawn: DrawSettings, seed: int = 0, windows: int = CALIBRATION_WINDOWS
+) -> dict[str, Any]:
+    """Find the spread of members and the reach of ellipses on vessels set aside, and write them into the card.
+
+    Args:
+        weights: of a training, with their card, which is rewritten.
+        data: of the training; ``data.held`` has the vessels set aside.
+        drawn: what is asked of them.
+        seed: of the draw and of the noise.
+        windows: questions asked.
+
+    Returns:
+        The calibration as it stands in the card.
+
+    Raises:
+        GeodiffError: too few tracks to calibrate on.
+    """
+    model = DenoiserMotion.load(weights).with_history(data.history)
+    rng = generator(seed, "track calibration")
+    parts: list[tuple[Windows, Any, Any]] = []
+    for begin in range(0, windows, BATCH):
+        draws = data.held.draw(min(BATCH, windows - begin), rng, drawn)
+        told = model if (begin // BATCH) % 2 == 0 else model.with_history(None)
+        found = told.sample(draws.queries, members=CALIBRATION_MEMBERS, seed=seed)
+        parts.append((found.windows, found.members, found.windows.to_payload(draws.lon_deg, draws.lat_deg)))
+    joined = Windows.joined([part[0] for part in parts])
+    members, truth = np.concatenate([part[1] for part in parts], 1), np.concatenate([part[2] for part in parts])
+    calibration = fit_calibration(members, truth, joined).to_json()
+    _amend(weights, {"track_calibration": calibration})
+    return calibration
+
+
+def _amend(weights: Path, changes: Mapping[str, Any]) -> None:
+    """Add to the card beside the weights."""
+    path = weights.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise GeodiffError(f"model card {path} cannot be read: {error}") from None
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({**card, **changes}, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
