@@ -1,0 +1,125 @@
+"""Fixes as plain arrays, and which steps between neighbours no vessel can make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.sphere import KM_PER_DEG, KM_PER_NMI, distance_km
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
+
+KM_PER_S_PER_KN = KM_PER_NMI / 3600.0
+STAMP_S = 1.0
+"""Whole seconds: a time may be off by this."""
+
+MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fixes:
+    """Fixes sorted by vessel and time; arrays are (n,) and run together.
+
+    Attributes:
+        vessel: any number; equal numbers stand together.
+        time_us: microseconds since 1970-01-01 UTC, not falling within a vessel.
+        lon_deg, lat_deg: finite.
+        sog_kn, cog_deg: NaN where unknown.
+        limit_kn: speed limit: of each row by itself, or the highest of the vessel (``in_context``).
+        stamp_s: how far off a time may be: ``STAMP_S``, or as its vessel's times tell (``in_context``).
+    """
+
+    vessel: Ints
+    time_us: Ints
+    lon_deg: Floats
+    lat_deg: Floats
+    sog_kn: Floats
+    cog_deg: Floats
+    limit_kn: Floats
+    stamp_s: Floats
+
+    def __len__(self) -> int:
+        return len(self.vessel)
+
+    def take(self, index: Index | Bools) -> Fixes:
+        """Some of the fixes, in the order of ``index``."""
+        return Fixes(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def distance_km(self, start: Index, end: Index) -> Floats:
+        """Great-circle distances between pairs."""
+        return distance_km(self.lon_deg[start], self.lat_deg[start], self.lon_deg[end], self.lat_deg[end])
+
+    def wait_s(self, start: Index, end: Index) -> Floats:
+        """Seconds from each start to its end."""
+        return np.asarray((self.time_us[end] - self.time_us[start]) * 1e-6, np.float64)
+
+    def reach_km(self, start: Index, end: Index, slack_km: float) -> Floats:
+        """How far a vessel can have come between two fixes at its limit of speed, errors allowed for."""
+        seconds = np.abs(self.wait_s(start, end)) + self.stamp_s[start]
+        reach: Floats = slack_km + self.limit_kn[start] * KM_PER_S_PER_KN * seconds
+        return reach
+
+
+def first_of_each(values: npt.NDArray[np.generic]) -> Index:
+    """Where a new value begins in an array whose equal values stand together."""
+    if not len(values):
+        return np.empty(0, np.intp)
+    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.intp)
+
+
+def in_context(fixes: Fixes) -> Fixes:
+    """The same with what a vessel's rows tell together: the highest of its limits, and how its times are rounded.
+
+    Where all times of a vessel are whole minutes each may be off by a minute.
+    """
+    if not len(fixes):
+        return fixes
+    starts = first_of_each(fixes.vessel)
+    lengths = np.diff(np.append(starts, len(fixes)))
+    limit = np.maximum.reduceat(fixes.limit_kn, starts)
+    coarse = np.logical_and.reduceat(fixes.time_us % MINUTE_US == 0, starts)
+    stamp = np.where(coarse, MINUTE_US * 1e-6, STAMP_S)
+    return replace(fixes, limit_kn=np.repeat(limit, lengths), stamp_s=np.repeat(stamp, lengths))
+
+
+def far_at_most(lon1: Floats, lat1: Floats, lon2: Floats, lat2: Floats) -> Floats:
+    """Kilometres that no great-circle distance exceeds, without trigonometry: along the equator, then the meridian."""
+    east = np.abs(lon2 - lon1)
+    np.minimum(east, 360.0 - east, out=east)
+    east += np.abs(lat2 - lat1)
+    east *= KM_PER_DEG
+    return east
+
+
+def screen(fixes: Fixes, slack_km: float) -> Bools:
+    """(n,) True at fixes whose vessel needs a close look.
+
+    True where the step from the fix before is beyond ``reach_km``, and where both steps of a fix are beyond what the
+    reported speeds explain. Cheap: distances are bounded first and computed where the bound does not settle it.
+    Limits and stamps of rows are no wider than those of their vessel, so that nothing is missed.
+    """
+    suspect = np.zeros(len(fixes), np.bool_)
+    if len(fixes) < 2:
+        return suspect
+    far = far_at_most(fixes.lon_deg[:-1], fixes.lat_deg[:-1], fixes.lon_deg[1:], fixes.lat_deg[1:])
+    seconds = (fixes.time_us[1:] - fixes.time_us[:-1]) * 1e-6 + STAMP_S
+    same = fixes.vessel[1:] == fixes.vessel[:-1]
+    slow = np.fmin(told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1])), fixes.limit_kn[1:])
+    look = np.flatnonzero((far > slack_km + slow * KM_PER_S_PER_KN * seconds) & same)
+    exact = fixes.distance_km(look, look + 1)
+    beyond = exact > slack_km + fixes.limit_kn[look] * KM_PER_S_PER_KN * seconds[look]
+    suspect[look[beyond] + 1] = True
+    odd = np.zeros(len(fixes), np.bool_)
+    odd[look[exact > slack_km + slow[look] * KM_PER_S_PER_KN * seconds[look]] + 1] = True
+    suspect[1:-1] |= odd[1:-1] & odd[2:]
+    return suspect
+
+
+def told_kn(sog_kn: Floats) -> Floats:
+    """The speed between two fixes that their reported speed can explain, in knots: half as much again, and 10."""
+    return 1.5 * sog_kn + 10.0

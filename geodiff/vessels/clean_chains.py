@@ -1,0 +1,201 @@
+"""Fixes of one identity sorted into chains: what one vessel can have sent.
+
+Where a step between neighbours is not easy the series is cut into runs. Runs are linked across the intruders between
+them: each end looks ahead for the first run that it can easily have reached, each start looks back, and where both
+agree they are linked; what is left over is linked where it is possible at all. An outlier so becomes a chain of its
+own, and two vessels under one identity become two long chains, whichever way they interleave. All of it is vectorised
+over vessels; the rounds are bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geodiff.sphere import distance_km, move
+from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, first_of_each
+
+WINDOW = 16
+"""Runs that an end looks ahead."""
+
+ROUNDS = 12
+"""Rounds of linking at most: a run that finds no partner among its neighbours may find one when those are linked."""
+
+EASY = 0.25
+EASY_UNTOLD = 0.5
+"""A step is easy where a vessel that stays, or keeps its reported speed and course, errs by at most this part of its
+limit (the second: where it reports neither)."""
+
+PATIENCE_S = 900.0
+"""And by no more than after this time: a meeting after a long silence says little."""
+
+
+LONG_RUN = 5
+PLAUSIBLE_S = 3600.0
+"""Between runs of so many fixes a step within this time is easy too if a reported speed explains it on any course."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chains:
+    """Which fixes belong together.
+
+    Attributes:
+        of_fix: (n,) number of the chain of each fix; chains are numbered by vessel, then by first fix.
+        vessel: (chain,) vessel.
+        support: (chain,) fixes, less one for each link that was hard.
+        company: (n,) how many fixes hang together with each by easy steps alone, itself included.
+    """
+
+    of_fix: Index
+    vessel: Index
+    support: Index
+    company: Index
+
+
+def chains_of(fixes: Fixes, slack_km: float) -> Chains:
+    """Sort the fixes of each vessel into chains.
+
+    Args:
+        fixes: any number of vessels.
+        slack_km: error of a position.
+    """
+    here = np.arange(1, len(fixes))
+    cut = ~_possible(fixes, here - 1, here, True, slack_km) | (fixes.vessel[1:] != fixes.vessel[:-1])
+    first = np.concatenate([[0], np.flatnonzero(cut) + 1])
+    last = np.concatenate([first[1:], [len(fixes)]]) - 1
+    ahead, hard = _linked(fixes, first, last, slack_km)
+    length = last - first + 1
+    chain_first, of_run = np.unique(_heads(ahead), return_inverse=True)
+    support = np.bincount(of_run, weights=length - hard).astype(np.intp)
+    easy = _heads(np.where((ahead >= 0) & ~hard[ahead], ahead, -1))
+    company = np.bincount(easy, weights=length, minlength=len(first)).astype(np.intp)[easy]
+    return Chains(np.repeat(of_run, length), fixes.vessel[first[chain_first]], support, np.repeat(company, length))
+
+
+def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[Index, Bools]:
+    """(run,) the run that follows each, -1 for none, and whether the link to the run before it was hard."""
+    ahead, behind = np.full(len(first), -1, np.intp), np.full(len(first), -1, np.intp)
+    hard = np.zeros(len(first), np.bool_)
+    easy = True
+    for _ in range(ROUNDS):
+        which = np.flatnonzero((ahead < 0) | (behind < 0))
+        free = ahead[which] < 0, behind[which] < 0
+        start, end = _agreed(fixes, (first, last), free, which, (easy, slack_km))
+        ahead[start], behind[end] = end, start
+        hard[end] = not easy
+        if not len(start):
+            if not easy:
+                break
+            easy = False
+    return ahead, hard
+
+
+def _agreed(
+    fixes: Fixes, runs: tuple[Index, Index], free: tuple[Bools, Bools], which: Index, how: tuple[bool, float]
+) -> tuple[Index, Index]:
+    """Pairs of runs (start, end) of which each is the other's nearest possible partner, among the runs ``which``."""
+    (first, last), (free_end, free_start), count = runs, free, len(which)
+    length = last - first + 1
+    to_next, to_previous = np.zeros(count, np.intp), np.zeros(count, np.intp)
+    for step in range(1, min(WINDOW, count - 1) + 1):
+        start = np.flatnonzero(free_end[:-step] & free_start[step:])
+        start = start[(to_next[start] == 0) | (to_previous[start + step] == 0)]
+        i, j = last[which[start]], first[which[start + step]]
+        start = start[(fixes.vessel[i] == fixes.vessel[j])]
+        i, j = last[which[start]], first[which[start + step]]
+        fits = _possible(fixes, i, j, *how)
+        if how[0]:
+            both = np.minimum(length[which[start]], length[which[start + step]]) >= LONG_RUN
+            fits |= both & _plausible(fixes, i, j, how[1])
+        found = start[fits]
+        to_next[found] = np.where(to_next[found] == 0, step, to_next[found])
+        to_previous[found + step] = np.where(to_previous[found + step] == 0, step, to_previous[found + step])
+    start = np.flatnonzero(to_next)
+    start = start[to_previous[start + to_next[start]] == to_next[start]]
+    return which[start], which[start + to_next[start]]
+
+
+def _possible(fixes: Fixes, i: Index, j: Index, easy: bool, slack_km: float) -> Bools:
+    """Whether a vessel can have come from fix ``i`` to fix ``j``; easily: by keeping on as it reported, nearly."""
+    gap = fixes.distance_km(i, j)
+    within: Bools = gap <= fixes.reach_km(i, j, slack_km)
+    if not easy:
+        return within
+    missed = _missed_km(fixes, i, j)
+    share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
+    seconds = np.minimum(fixes.wait_s(i, j), PATIENCE_S) + fixes.stamp_s[i]
+    allowed = slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
+    return within & (np.fmin(gap, missed) <= allowed)
+
+
+def easily_reached(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
+    """Whether a vessel can easily have come from fix ``i`` to the later fix ``j``: see ``EASY``."""
+    return _possible(fixes, i, j, True, slack_km)
+
+
+def _plausible(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
+    """Whether the higher of two reported speeds explains the way from fix ``i`` to fix ``j``, within an hour."""
+    seconds = fixes.wait_s(i, j)
+    told = 1.2 * np.fmax(fixes.sog_kn[i], fixes.sog_kn[j]) * KM_PER_S_PER_KN * (seconds + fixes.stamp_s[i])
+    found: Bools = (fixes.distance_km(i, j) <= slack_km + told) & (seconds <= PLAUSIBLE_S)
+    return found
+
+
+def _missed_km(fixes: Fixes, i: Index, j: Index) -> Floats:
+    """Distance between fix ``j`` and where fix ``i`` would be by dead reckoning; NaN where it tells no motion."""
+    reach = fixes.sog_kn[i] * KM_PER_S_PER_KN * fixes.wait_s(i, j)
+    lon, lat = move(fixes.lon_deg[i], fixes.lat_deg[i], np.nan_to_num(fixes.cog_deg[i]), np.nan_to_num(reach))
+    missed = distance_km(lon, lat, fixes.lon_deg[j], fixes.lat_deg[j])
+    return np.where(np.isnan(reach + fixes.cog_deg[i]), np.nan, missed)
+
+
+def _heads(ahead: Index) -> Index:
+    """(run,) the first run of each run's chain, by doubling."""
+    behind = np.arange(len(ahead))
+    linked = np.flatnonzero(ahead >= 0)
+    behind[ahead[linked]] = linked
+    while True:
+        further = behind[behind]
+        if np.array_equal(further, behind):
+            return behind
+        behind = further
+
+
+def spikes(fixes: Fixes, of_chain: Index, slack_km: float) -> Bools:
+    """(n,) fixes off their track by less than the limit tells, but not explained by any speed that was reported.
+
+    A spike lies far from the fix before and the fix after for all three reported speeds, while those two agree with
+    each other and with their own speeds. Needs all three speeds: where they are not reported nothing is a spike.
+
+    Args:
+        fixes: sorted by chain and time.
+        of_chain: (n,) chain of each fix.
+        slack_km: error of a position.
+    """
+    found = np.zeros(len(fixes), np.bool_)
+    middle = np.arange(1, len(fixes) - 1)
+    middle = middle[(of_chain[middle - 1] == of_chain[middle]) & (of_chain[middle + 1] == of_chain[middle])]
+    sog = np.stack([fixes.sog_kn[middle + step] for step in (-1, 0, 1)])
+    stamp_km = fixes.stamp_s[middle] * KM_PER_S_PER_KN
+    told = 1.5 * sog.max(axis=0) + 10.0
+
+    def beyond(i: Index, j: Index) -> Bools:
+        return np.asarray(fixes.distance_km(i, j) > slack_km + told * (fixes.wait_s(i, j) * KM_PER_S_PER_KN + stamp_km))
+
+    direct = fixes.distance_km(middle - 1, middle + 1)
+    mean = (sog[0] + sog[2]) / 2
+    run = mean * KM_PER_S_PER_KN * fixes.wait_s(middle - 1, middle + 1)
+    agree = np.abs(direct - run) <= slack_km + 0.3 * run + mean * stamp_km
+    found[middle] = beyond(middle - 1, middle) & beyond(middle, middle + 1) & agree
+    # Of two neighbours that both look wrong neither is known to be.
+    both = found[1:] & found[:-1]
+    found[1:] &= ~both
+    found[:-1] &= ~both
+    return found
+
+
+def chain_starts(of_fix: Index) -> tuple[Index, Index]:
+    """The stable order that puts the fixes of each chain together, and where each chain begins in it."""
+    order = np.argsort(of_fix, kind="stable")
+    return order, first_of_each(of_fix[order])

@@ -1,0 +1,146 @@
+"""Which fixes of suspect vessels are wrong, and which vessels share an identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_context, screen
+from geodiff.vessels.clean_chains import Chains, chain_starts, chains_of, spikes
+from geodiff.vessels.clean_clock import lone_blocks, shifted_blocks
+from geodiff.vessels.clean_rules import CLOCK_JUMP, CODES, CONFLICT, JUMP, SAME_INSTANT, CleanRules
+from geodiff.vessels.clean_tears import drifts
+
+Codes = npt.NDArray[np.uint8]
+
+ROUNDS = 20
+"""Rounds of judging at most. Each judges what the one before left; the last rejects nothing: clean fixes stay."""
+
+
+FEW = 0.05
+"""A second vessel has at least this part of the fixes that the best chain has in the same time."""
+
+COMPANY = 3
+"""Where two vessels share an identity, fixes hang together in groups of at least so many."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What was found about the fixes of some vessels.
+
+    Attributes:
+        codes: (n,) of ``CODES``; 0: kept.
+        track: (n,) number of the vessel that sent a kept fix among those that share its identity, from 0 by their first
+            fix.
+    """
+
+    codes: Codes
+    track: Index
+
+
+def suspects(fixes: Fixes, slack_km: float) -> Index:
+    """All fixes (index) of the vessels that need a close look; those of the others are one vessel's and sound.
+
+    Args:
+        fixes: sorted by vessel and time.
+        slack_km: error of a position.
+    """
+    if not len(fixes):
+        return np.empty(0, np.intp)
+    seen = screen(fixes, slack_km)
+    seen[1:] |= (fixes.time_us[1:] == fixes.time_us[:-1]) & (fixes.vessel[1:] == fixes.vessel[:-1])
+    seen[lone_blocks(fixes)] = True
+    starts = first_of_each(fixes.vessel)
+    lengths = np.diff(np.append(starts, len(fixes)))
+    return np.flatnonzero(np.repeat(np.logical_or.reduceat(seen, starts), lengths))
+
+
+def judge(fixes: Fixes, rules: CleanRules) -> Verdict:
+    """Judge the fixes of vessels, each vessel by itself.
+
+    Args:
+        fixes: sorted by vessel and time.
+        rules: see there.
+    """
+    codes = np.zeros(len(fixes), np.uint8)
+    track = np.zeros(len(fixes), np.intp)
+    left = np.arange(len(fixes))
+    for _ in range(ROUNDS):
+        track[left] = 0
+        left = left[suspects(fixes.take(left), rules.slack_km)]
+        if not len(left):
+            break
+        part = in_context(fixes.take(left))
+        codes[left], of_fix = _judge_once(part, rules)
+        track[left] = _tracks(part, of_fix)
+        # Vessels without a rejection are done; the others are judged again without what was rejected.
+        wrong = codes[left] > 0
+        left = left[~wrong & np.isin(part.vessel, part.vessel[wrong])]
+    return Verdict(codes, track)
+
+
+def _tracks(fixes: Fixes, of_fix: Index) -> Index:
+    """(n,) number of each fix's chain within its vessel; chains are numbered by vessel and first fix."""
+    starts = first_of_each(fixes.vessel)
+    lengths = np.diff(np.append(starts, len(fixes)))
+    return of_fix - np.repeat(of_fix[starts], lengths)
+
+
+def _judge_once(fixes: Fixes, rules: CleanRules) -> tuple[Codes, Index]:
+    chains = chains_of(fixes, rules.slack_km)
+    codes = np.zeros(len(fixes), np.uint8)
+    is_track = _vessels_among(fixes, chains, rules)
+    shifted = shifted_blocks(fixes, chains, is_track, rules)
+    # Where an identity is shared, a stray fix can be linked to the vessel that was silent then: it knows nobody.
+    starts = first_of_each(chains.vessel)
+    tracks = np.repeat(np.add.reduceat(is_track.astype(np.intp), starts), np.diff(np.append(starts, len(is_track))))
+    known = (tracks == 1)[chains.of_fix] | (chains.company >= COMPANY)
+    kept = is_track[chains.of_fix] & known & ~shifted & ~drifts(fixes, chains, is_track, rules.slack_km)
+    codes[~kept] = CODES[JUMP]
+    codes[~kept & _instant_is_kept(fixes, kept)] = CODES[CONFLICT]
+    codes[shifted] = CODES[CLOCK_JUMP]
+    order = np.flatnonzero(kept)[chain_starts(chains.of_fix[kept])[0]]
+    codes[order] = _within_chains(fixes.take(order), chains.of_fix[order], rules)
+    return codes, chains.of_fix
+
+
+def _within_chains(fixes: Fixes, of_chain: Index, rules: CleanRules) -> Codes:
+    """Rejections within chains, of fixes sorted by chain and time: one row for an instant; spikes."""
+    codes = np.zeros(len(fixes), np.uint8)
+    repeated = np.flatnonzero((fixes.time_us[1:] == fixes.time_us[:-1]) & (of_chain[1:] == of_chain[:-1])) + 1
+    codes[repeated] = CODES[SAME_INSTANT]
+    first = np.flatnonzero(codes == 0)
+    codes[first[spikes(fixes.take(first), of_chain[first], rules.slack_km)]] = CODES[JUMP]
+    return codes
+
+
+def _vessels_among(fixes: Fixes, chains: Chains, rules: CleanRules) -> Bools:
+    """(chain,) True for the best supported chain of each vessel, and for any other that is a vessel of its own.
+
+    Of equal support the earlier chain wins. An excursion, a chain that lies within one short silence of the best chain,
+    is none; nor are errors that happen to fit together, few among the many fixes that the best chain has meanwhile.
+    """
+    by_support = np.lexsort((np.arange(len(chains.vessel)), -chains.support, chains.vessel))
+    best = by_support[first_of_each(chains.vessel[by_support])]
+    main = np.repeat(best, np.diff(np.append(first_of_each(chains.vessel), len(chains.vessel))))
+    order, starts = chain_starts(chains.of_fix)
+    first, last = order[starts], order[np.append(starts[1:], len(order)) - 1]
+    in_main = np.concatenate([[0], np.cumsum(chains.of_fix == main[chains.of_fix])])
+    pause = in_main[last + 1] == in_main[first]
+    lasts = fixes.wait_s(first, last)
+    between = (first > first[main]) & (last < last[main])
+    excursion = pause & between & (lasts <= rules.gap_s / 2)
+    meanwhile = in_main[last + 1] - in_main[first]
+    found: Bools = (chains.support >= np.maximum(rules.track_fixes, FEW * meanwhile)) & ~excursion
+    found[best] = True
+    return found
+
+
+def _instant_is_kept(fixes: Fixes, kept: Bools) -> Bools:
+    """(n,) True where some fix of the same vessel and instant is kept."""
+    new = (fixes.time_us[1:] != fixes.time_us[:-1]) | (fixes.vessel[1:] != fixes.vessel[:-1])
+    group = np.concatenate([[0], np.cumsum(new)])
+    found: Bools = np.bincount(group, weights=kept)[group] > 0
+    return found

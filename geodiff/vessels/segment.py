@@ -1,0 +1,57 @@
+"""Tracks: the fixes of one vessel between silences, and their names."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from geodiff.tracks import TRACK_ID
+from geodiff.vessels.clean_arrays import Fixes, Index
+
+
+def track_ids(fixes: Fixes, vessel_number: Index, gap_s: float) -> pl.Series:
+    """Name the track of each fix: ``<vessel_id>/<UTC of its first fix, yyyymmddThhmmss>`` and a letter.
+
+    Args:
+        fixes: sorted by vessel and time.
+        vessel_number: (n,) which of the vessels that share the identity sent it, from 0; they become the letters a,
+        b, …
+        gap_s: a longer silence (seconds) begins a new track.
+
+    Returns:
+        (n,) text.
+    """
+    if not len(fixes):
+        return pl.Series(TRACK_ID, [], pl.String)
+    shared = bool(vessel_number.any())
+    order = np.lexsort((vessel_number, fixes.vessel)) if shared else np.arange(len(fixes))
+    vessel, number, time_us = fixes.vessel, vessel_number, fixes.time_us
+    if shared:
+        vessel, number, time_us = vessel[order], number[order], time_us[order]
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (vessel[1:] != vessel[:-1]) | (number[1:] != number[:-1]) | (time_us[1:] - time_us[:-1] > gap_s * 1e6)
+    first = np.flatnonzero(new)
+    names = _names(vessel[first], time_us[first], number[first])
+    segment = np.empty(len(order), np.uint32)
+    segment[order] = np.cumsum(new) - 1
+    return names.gather(segment)
+
+
+def _names(vessel: Index, time_us: Index, number: Index) -> pl.Series:
+    table = pl.DataFrame({"vessel": vessel, "time": time_us, "number": number}).with_columns(
+        pl.col("time").cast(pl.Datetime("us", "UTC")).dt.strftime("%Y%m%dT%H%M%S"),
+        (pl.col("number").max().over("vessel") > 0).alias("shared"),
+    )
+    letters = pl.Series([_letters(n) for n in range(int(number.max()) + 1)])
+    letter = pl.when("shared").then(pl.lit(letters.gather(number))).otherwise(pl.lit(""))
+    return table.select(pl.format("{}/{}{}", "vessel", "time", letter).alias(TRACK_ID)).to_series()
+
+
+def _letters(number: int) -> str:
+    """0 -> a, 25 -> z, 26 -> aa."""
+    text = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text
