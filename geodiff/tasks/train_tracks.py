@@ -46,6 +46,7 @@ class TrackTrainConfig(Settings):
     part of it tunes the student that samples in few ``passes``, by the score of its ensembles.
 
     Attributes (those that do not speak for themselves):
+        regression_share: first part of the training, which learns the mean alone: most of the way at half the cost.
         ensemble_share: part of the training that scores ensembles.
         history_share: share of the windows that are shown what historic tracks say.
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
@@ -55,13 +56,14 @@ class TrackTrainConfig(Settings):
 
     steps: int = Field(20_000, ge=1)
     minutes: float | None = Field(None, ge=0, allow_inf_nan=False)
-    batch: int = Field(256, ge=1)
-    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    batch: int = Field(128, ge=1)
+    learning_rate: float = Field(1.5e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(200, ge=1)
     width: int = Field(64, ge=8, le=4096, multiple_of=8)
     heads: int = Field(4, ge=1, le=64)
     layers: int = Field(3, ge=1, le=64)
     ema: float = Field(0.998, ge=0, lt=1)
+    regression_share: float = Field(0.35, ge=0, le=1)
     ensemble_share: float = Field(0.4, ge=0, le=1)
     passes: int = Field(2, ge=2, le=16)
     members: int = Field(4, ge=2, le=16)
@@ -202,9 +204,8 @@ class TrackTraining(L.LightningModule):
         if self.progress >= 1.0 - config.ensemble_share:
             loss = track_ensemble_loss(self.net, *batch, passes=config.passes, members=config.members, generator=chance)
         else:
-            loss = track_denoising_loss(
-                self.net, *batch, pure=config.pure_noise, lowest=config.lowest_level, generator=chance
-            )
+            pure = 1.0 if self.progress < config.regression_share else config.pure_noise
+            loss = track_denoising_loss(self.net, *batch, pure=pure, lowest=config.lowest_level, generator=chance)
         self.log("loss", loss, batch_size=len(batch[1]))
         return loss
 
