@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.metrics.anomaly import auroc, average_precision, threshold_curve
+from geodiff.vessels.scoring_tails import TAILS, cauchy_combination, fit_tails
+
+cases = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60)
+
+
+@given(cases)
+def test_auroc_is_the_chance_that_an_anomaly_scores_higher(rows: list[tuple[int, bool]]) -> None:
+    score, truth = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows])
+    pairs = np.sign(score[truth][:, None] - score[~truth][None, :])
+    found = auroc(score, truth)
+    if not pairs.size:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(np.mean((pairs + 1) / 2))
+
+
+@given(cases)
+def test_average_precision_is_the_mean_precision_at_the_anomalies(rows: list[tuple[int, bool]]) -> None:
+    score, truth = np.array([r[0] for r in rows], float), np.array([r[1] for r in rows])
+    if not truth.any():
+        assert np.isnan(average_precision(score, truth))
+        return
+    at_least = score[:, None] >= score[truth][None, :]
+    precision = (at_least & truth[:, None]).sum(0) / at_least.sum(0)
+    assert average_precision(score, truth) == pytest.approx(precision.mean())
+
+
+def test_perfect_and_useless_scores() -> None:
+    truth = np.arange(1000) < 30
+    assert auroc(truth * 1.0, truth) == 1.0
+    assert average_precision(truth * 1.0, truth) == 1.0
+    assert auroc(np.zeros(1000), truth) == 0.5
+    assert average_precision(np.zeros(1000), truth) == pytest.approx(0.03)
+
+
+def test_curves_end_with_everything_found() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(5000) < 0.1
+    curve = threshold_curve(rng.normal(size=5000) + truth, truth)
+    assert curve.found[-1] == curve.anomalies == truth.sum()
+    for kind in ("roc", "pr"):
+        points = curve.points(kind)
+        assert len(points) <= 210
+        assert points[-1][kind != "pr" or 0] == 1.0
+
+
+def test_a_score_that_is_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        auroc([np.nan, 1.0], [True, False])
+    with pytest.raises(ValueError, match="one label"):
+        auroc([1.0], [True, False])
+
+
+@pytest.mark.parametrize("draw", ["normal", "ties", "heavy"])
+def test_p_values_of_new_clean_values_are_at_most_as_small_as_stated(draw: str) -> None:
+    rng = np.random.default_rng(1)
+
+    def sample(size: int) -> np.ndarray:
+        if draw == "ties":
+            return rng.integers(0, 5, size).astype(float)
+        return rng.normal(size=size) if draw == "normal" else rng.standard_cauchy(size).clip(-1e5, 1e5)
+
+    zero = np.zeros(4000, np.int64)
+    table = fit_tails(sample(4000), np.arange(4000), [zero])
+    p = table.p_value(sample(4000), [zero])
+    for alpha in (0.3, 0.1, 0.03, 0.01):
+        assert np.mean(p <= alpha) <= 1.35 * alpha + 0.002
+        if draw != "ties":
+            assert np.mean(p <= alpha) >= 0.6 * alpha
+
+
+@given(st.lists(st.floats(-50, 50), min_size=3, max_size=80), st.lists(st.floats(-60, 60), min_size=2, max_size=20))
+def test_stranger_values_never_have_larger_p_values(clean: list[float], asked: list[float]) -> None:
+    zeros = [np.zeros(len(clean), np.int64)]
+    table = fit_tails(np.array(clean), np.arange(len(clean)), zeros)
+    value = np.sort(np.array(asked))
+    one = [np.zeros(len(value), np.int64)]
+    p, score = table.p_value(value, one), table.log_tail(value, one)
+    assert (np.diff(p) <= 1e-12).all()
+    assert (np.diff(score) >= -1e-12).all()
+    assert (p >= 1 / (len(clean) + 1)).all()
+    assert (p <= 1).all()
+
+
+def test_small_classes_fall_back_to_wider_ones_and_absent_evidence_stays_absent() -> None:
+    rng = np.random.default_rng(2)
+    value = np.concatenate([rng.normal(0, 1, 500), rng.normal(5, 1, 20), rng.normal(9, 1, 500)])
+    fine = np.concatenate([np.zeros(500), np.ones(20), np.full(500, 2)]).astype(np.int64)
+    table = fit_tails(value, np.arange(len(value)), [fine, np.zeros_like(fine)])
+    assert set(table.tails) == {"0:0", "0:2", "1:0"}
+    asked, classes = np.array([4.0, 4.0, 4.0, np.nan]), np.array([0, 1, 2, 0])
+    p = table.p_value(asked, [classes, np.zeros_like(classes)])
+    assert p[0] < 0.01
+    assert 0.4 < p[1] < 0.6
+    assert p[2] > 0.9
+    assert np.isnan(p[3])
+
+
+def test_vessels_not_fixes_decide_how_small_a_p_value_can_be() -> None:
+    value, vessel = np.random.default_rng(3).normal(size=10_000), np.arange(10_000) % 50
+    zero = np.zeros(10_000, np.int64)
+    assert fit_tails(value, vessel, [zero]).p_value(np.array([99.0]), [zero[:1]])[0] == pytest.approx(1 / 51)
+
+
+def test_combination_keeps_a_single_strong_evidence_and_ignores_absent_ones() -> None:
+    nan = np.nan
+    found = cauchy_combination(
+        np.array([[6.0, 0.1, nan], [0.1, 0.1, nan], [nan, nan, nan], [6.0, nan, nan], [0, 6, 0]])
+    )
+    assert found[0] > 5
+    assert found[1] < 1
+    assert found[2] == 0
+    assert found[3] == pytest.approx(6.0, abs=1e-6)
+    assert found[4] > 5
+    assert len(TAILS) == 41

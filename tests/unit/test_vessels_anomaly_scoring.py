@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+
+from geodiff.metrics.anomaly import auroc
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import move
+from geodiff.tracks import OBSERVED, REJECTED, TrackAnswer, TrackQuery
+from geodiff.vessels.baselines import Hermite
+from geodiff.vessels.scoring import Calibration, ask, calibrate, judge
+from geodiff.vessels.scoring_blocks import predict_hidden
+from geodiff.vessels.scoring_embed import KinematicEmbedder, embed_stretches, fit_cloud, stretches
+from geodiff.vessels.scoring_evidence import KINDS, report_evidence, shared_km
+from geodiff.vessels.scoring_fixes import Fixes
+from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, score_tracks
+from geodiff.vessels.scoring_traffic import FLOOR_KM, Traffic
+
+START = 1_577_836_800.0
+
+
+def sail(
+    vessel: int,
+    *,
+    place: tuple[float, float] = (10.0, 55.0),
+    course: float = 90.0,
+    knots: float = 12.0,
+    fixes: int = 80,
+    step_s: float = 60.0,
+    begin_s: float = 0.0,
+    ship_type: int = 70,
+) -> pl.DataFrame:
+    """A straight track at constant speed, with the noise of GNSS and of reports."""
+    rng = np.random.default_rng(vessel)
+    seconds = begin_s + step_s * np.arange(fixes) + rng.integers(-5, 6, fixes)
+    lon, lat = move(*place, course, knots * 1.852 / 3600 * (seconds - begin_s))
+    return frame(
+        vessel,
+        seconds,
+        lon + rng.normal(0, 4e-5, fixes),
+        lat + rng.normal(0, 2e-5, fixes),
+        np.maximum(knots + rng.normal(0, 0.1, fixes), 0),
+        (course + rng.normal(0, 1, fixes)) % 360,
+        ship_type,
+    )
+
+
+def frame(
+    vessel: int, seconds: np.ndarray, lon: np.ndarray, lat: np.ndarray, sog: np.ndarray, cog: np.ndarray, ship_type: int
+) -> pl.DataFrame:
+    micro = ((START + seconds) * 1e6).astype(np.int64)
+    return pl.DataFrame(
+        {
+            "vessel_id": pl.Series([vessel] * len(seconds), dtype=pl.Int64),
+            "time": pl.Series(micro).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+            "lon_deg": lon,
+            "lat_deg": lat,
+            "sog_kn": pl.Series(sog, dtype=pl.Float32),
+            "cog_deg": pl.Series(cog, dtype=pl.Float32),
+            "ship_type": pl.Series([ship_type] * len(seconds), dtype=pl.Int16),
+            "track_id": f"{vessel}/{int(seconds[0]):08d}",
+            "state": OBSERVED,
+            "reason": pl.Series([None] * len(seconds), dtype=pl.String),
+        }
+    )
+
+
+def fleet(count: int, first: int = 1000, *, spread: float = 4.0) -> pl.DataFrame:
+    """Clean vessels of all courses, speeds and starts, far apart."""
+    rng = np.random.default_rng(first)
+    parts = [
+        sail(
+            first + k,
+            place=(float(rng.uniform(0, spread)), float(rng.uniform(50, 50 + spread))),
+            course=float(rng.uniform(0, 360)),
+            knots=float(rng.uniform(6, 18)),
+            begin_s=float(rng.uniform(0, 3600)),
+            fixes=int(rng.integers(40, 100)),
+        )
+        for k in range(count)
+    ]
+    return pl.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return calibrate(Fixes.from_table(fleet(330)), Hermite(), lengths=(1, 6))
+
+
+class Remembering:
+    """A model that answers zero and keeps what it was asked."""
+
+    name = "remembering"
+    levels = ()
+
+    def __init__(self) -> None:
+        self.asked: list[TrackQuery] = []
+
+    def predict(self, queries: Sequence[TrackQuery], *, members: int, seed: int) -> list[TrackAnswer]:
+        self.asked.extend(queries)
+        return [TrackAnswer(np.zeros(len(q.ask_s)), np.zeros(len(q.ask_s))) for q in queries]
+
+
+@pytest.mark.parametrize("length", [1, 6, 24])
+@pytest.mark.parametrize("count", [4, 47, 80, 301])
+def test_every_fix_is_hidden_once_for_each_length_and_never_shown_then(length: int, count: int) -> None:
+    fixes = Fixes.from_table(sail(1, fixes=count))
+    model = Remembering()
+    misses = predict_hidden(model, fixes, length, members=0, seed=0)
+    if count < max(3 * length, 4):
+        assert not len(misses.fix)
+        return
+    assert sorted(misses.fix.tolist()) == list(range(count))
+    for query in model.asked:
+        assert not set(query.ask_s) & set(query.time_s)
+        assert len(query.time_s) >= 3
+        # A hidden block is hidden whole: nothing known lies inside it.
+        inside = np.searchsorted(query.time_s, query.ask_s)
+        runs = np.diff(np.flatnonzero(np.diff(inside, prepend=-1, append=-1)))
+        assert runs.max() <= length
+
+
+def test_a_lone_outlier_is_flagged_for_its_position_and_by_how_much(calibration: Calibration) -> None:
+    clean = sail(5, fixes=80)
+    lat = clean["lat_deg"].to_numpy().copy()
+    lat[40] += 0.02
+    scored = score_tracks(clean.with_columns(pl.Series("lat_deg", lat)), Hermite(), calibration, alpha=0.02)
+    flagged = scored.fixes.filter(pl.col("reason").is_not_null())
+    assert scored.fixes["score"].arg_max() in (39, 40, 41)
+    assert "position: 2.2 km off" in " ".join(flagged["reason"])
+    assert scored.tracks["anomalous"].to_list() == [True]
+    assert scored.tracks["p_value"][0] <= 0.02
+
+
+def test_clean_vessels_that_calibration_never_saw_are_flagged_at_the_stated_rate(calibration: Calibration) -> None:
+    fixes = Fixes.from_table(fleet(300, first=50_000))
+    judged = judge(fixes, ask(fixes, Hermite(), lengths=(1, 6)), calibration)
+    for alpha in (0.1, 0.05):
+        assert alpha / 2 <= np.mean(judged.p_value <= alpha) <= 2 * alpha
+        assert alpha / 2.5 <= np.mean(judged.track_p_value <= alpha) <= 2.5 * alpha
+
+
+def test_scores_do_not_depend_on_the_order_of_rows_or_on_other_vessels(calibration: Calibration) -> None:
+    one, many = sail(9), pl.concat([fleet(20, first=70_000, spread=2.0), sail(9)])
+    alone = score_tracks(one, Hermite(), calibration, alpha=0.05).fixes
+    mixed = score_tracks(many.sample(fraction=1, shuffle=True, seed=1), Hermite(), calibration, alpha=0.05).fixes
+    mine = mixed.filter(pl.col("vessel_id") == 9).sort("time")
+    np.testing.assert_allclose(alone["score"], mine["score"])
+
+
+def test_rejected_rows_keep_their_reason_and_get_no_score(calibration: Calibration) -> None:
+    table = (
+        sail(3)
+        .with_row_index()
+        .with_columns(
+            pl.when(pl.col("index") == 7).then(pl.lit(REJECTED)).otherwise("state").alias("state"),
+            pl.when(pl.col("index") == 7).then(pl.lit("too fast")).otherwise(None).alias("reason"),
+        )
+    )
+    scored = score_tracks(table.drop("index"), Hermite(), calibration, alpha=0.02).fixes
+    assert len(scored) == len(table)
+    assert scored["score"][7] is None
+    assert scored["p_value"].null_count() == 1
+    assert scored["reason"][7] == "too fast"
+
+
+def test_an_empty_table_and_one_fix_are_scored(calibration: Calibration) -> None:
+    empty = score_tracks(sail(1).clear(), Hermite(), calibration, alpha=0.05)
+    assert len(empty.fixes) == 0
+    assert empty.tracks.schema == TRACK_SCHEMA
+    single = score_tracks(sail(1, fixes=1), Hermite(), calibration, alpha=0.05)
+    assert single.tracks["fixes"].to_list() == [1]
+
+
+def test_uncleaned_tables_are_refused_by_row(calibration: Calibration) -> None:
+    twice = pl.concat([sail(1), sail(1)[5]])
+    with pytest.raises(GeodiffError, match=r"row 81: track 1/.* two fixes"):
+        score_tracks(twice, Hermite(), calibration, alpha=0.05)
+    with pytest.raises(UsageError, match="no column track_id: clean it first"):
+        score_tracks(sail(1).drop("track_id"), Hermite(), calibration, alpha=0.05)
+
+
+def test_a_calibration_survives_json_and_is_checked(calibration: Calibration) -> None:
+    plain = json.loads(calibration.to_json())
+    again = Calibration.parse(plain)
+    table = sail(11)
+    assert score_tracks(table, Hermite(), again, alpha=0.05).fixes.equals(
+        score_tracks(table, Hermite(), calibration, alpha=0.05).fixes
+    )
+    spoiled = json.loads(calibration.to_json().replace('"vessels": ', '"vessels": -', 1))
+    with pytest.raises(UsageError):
+        Calibration.parse(spoiled)
+    plain["tracks"]["tails"]["3:0"]["values"] = [2.0, 1.0]
+    with pytest.raises(UsageError, match="rise"):
+        Calibration.parse(plain)
+    with pytest.raises(UsageError, match="calibration is of hermite"):
+        score_tracks(table, Remembering(), calibration)
+
+
+def test_a_rate_that_so_few_vessels_cannot_tell_is_refused(calibration: Calibration) -> None:
+    with pytest.raises(UsageError, match="calibrate with more vessels"):
+        score_tracks(sail(1), Hermite(), calibration, alpha=1e-4)
+    with pytest.raises(UsageError, match="needs 30 vessels or more, these are 12"):
+        calibrate(Fixes.from_table(fleet(12)), Hermite())
+
+
+def test_reported_speed_and_course_are_held_against_the_displacement() -> None:
+    table = sail(1, fixes=60)
+    sog, cog = (table[name].to_numpy().copy() for name in ("sog_kn", "cog_deg"))
+    sog[20], cog[40] = 3.0, 200.0
+    spoiled = table.with_columns(pl.Series("sog_kn", sog), pl.Series("cog_deg", cog))
+    found = {each.kind: each for each in report_evidence(Fixes.from_table(spoiled))}
+    assert abs(int(np.nanargmax(found["speed"].value)) - 20) <= 1
+    assert abs(int(np.nanargmax(found["course"].value)) - 40) <= 1
+
+
+def test_silence_counts_over_the_tracks_of_a_vessel() -> None:
+    table = pl.concat([sail(1, fixes=30), sail(1, fixes=30, begin_s=7200.0)])
+    gap = next(each for each in report_evidence(Fixes.from_table(table)) if each.kind == "gap")
+    assert set(np.argsort(gap.value)[-2:]) == {29, 30}
+    assert gap.facts["silent_s"][29] == pytest.approx(7200 - 29 * 60, abs=15)
+    assert gap.facts["usual_s"][29] == pytest.approx(60, abs=5)
+
+
+def test_one_identity_in_two_places_at_once_is_told_with_the_distance() -> None:
+    here, there = sail(1, fixes=60), sail(1, fixes=60, place=(11.0, 55.0), begin_s=600.0)
+    apart = shared_km(Fixes.from_table(pl.concat([here, there])))
+    assert np.isnan(apart[:8]).all()
+    assert np.nanmin(apart) == pytest.approx(60.0, abs=5.0)
+    assert np.isnan(shared_km(Fixes.from_table(pl.concat([here, sail(2, fixes=60)])))).all()
+
+
+def test_the_closest_point_of_approach_is_found_before_it_happens() -> None:
+    # Two vessels on opposite courses, 200 m apart sideways, that meet after half an hour.
+    west = sail(1, place=(10.0, 55.0), course=90.0, knots=12)
+    east = sail(2, place=(10.3702, 55.0018), course=270.0, knots=12)
+    fixes = Fixes.from_table(pl.concat([west, east]))
+    met = Traffic.of(fixes).around(fixes)
+    closest = np.exp(-met.value[:80]) - FLOOR_KM
+    meeting = int(np.nanargmax(met.value[:80]))
+    assert np.nanmin(closest) == pytest.approx(0.2, abs=0.1)
+    assert 25 <= meeting <= 36
+    assert set(met.facts["other"][:80][np.isfinite(met.value[:80])]) == {2.0}
+    assert np.isnan(met.value[:15]).all()
+    lone = Traffic.of(Fixes.from_table(west))
+    assert np.isnan(lone.around(Fixes.from_table(west)).value).all()
+
+
+def test_moored_vessels_are_not_asked_of_the_model() -> None:
+    moored = sail(1, knots=0.1, fixes=200)
+    fixes = Fixes.from_table(moored)
+    assert fixes.moored.all()
+    assert not len(predict_hidden(Hermite(), fixes, 1, members=0, seed=0).fix)
+
+
+def test_an_ensemble_that_says_it_is_unsure_makes_a_miss_less_surprising() -> None:
+    class Unsure(Hermite):
+        """Knows when it errs: its members spread as its misses do."""
+
+        name = "unsure"
+
+        def predict(self, queries: Sequence[TrackQuery], *, members: int = 0, seed: int = 0) -> list[TrackAnswer]:
+            answers = []
+            for query, plain in zip(queries, super().predict(queries), strict=True):
+                rng = np.random.default_rng(int(query.ask_s[0]) % 2**31)
+                wide = np.where(rng.random(len(query.ask_s)) < 0.5, 0.05, 0.001)
+                away = rng.normal(0, 1, (members, len(wide), 2)) * wide[:, None]
+                miss = rng.normal(0, 1, (len(wide), 2)) * wide[:, None]
+                lon, lat = plain.lon_deg + miss[:, 0], plain.lat_deg + miss[:, 1]
+                answers.append(TrackAnswer(lon, lat, lon + away[..., 0], lat + away[..., 1]))
+            return answers
+
+    from geodiff.vessels.scoring_scale import fit_scale
+
+    fixes = Fixes.from_table(fleet(30))
+    misses = predict_hidden(Unsure(), fixes, 1, members=16, seed=0)
+    scale = fit_scale(misses, 1)
+    assert scale.inner.along[-1] > 0.5
+    wide = misses.spread_km[:, 0] > 1.0
+    surprise, usual = scale.surprise(misses)
+    assert np.median(usual[wide]) > 10 * np.median(usual[~wide])
+    assert np.median(surprise[wide]) == pytest.approx(np.median(surprise[~wide]), rel=0.6)
+
+
+def test_a_circling_vessel_lies_far_from_a_cloud_of_straight_ones() -> None:
+    embedder = KinematicEmbedder()
+    clean = Fixes.from_table(fleet(60))
+    begin, end = stretches(clean)
+    cloud = fit_cloud(embed_stretches(embedder, clean, begin, end), np.full(len(begin), 9))
+    angle = np.linspace(0, 4 * np.pi, 64)
+    circle = frame(
+        1, 60.0 * np.arange(64), 10 + 0.02 * np.sin(angle), 55 + 0.011 * np.cos(angle), np.full(64, 8.0),
+        np.degrees(angle + np.pi / 2) % 360, 70,
+    )  # fmt: skip
+    other = Fixes.from_table(pl.concat([circle, *(sail(k) for k in range(2, 12))]))
+    begin, end = stretches(other)
+    far, unlike = cloud.distances(embed_stretches(embedder, other, begin, end), np.full(len(begin), 9))
+    assert auroc(far, other.track[begin] == 0) == 1.0
+    assert np.isnan(unlike).all()
+
+
+def test_a_vessel_that_moves_like_another_type_is_told_by_how_much() -> None:
+    embedder, rng = KinematicEmbedder(), np.random.default_rng(0)
+    slow = [sail(k, knots=float(rng.uniform(3, 5)), ship_type=30) for k in range(40)]
+    fast = [sail(100 + k, knots=float(rng.uniform(17, 20)), ship_type=70) for k in range(40)]
+    clean = Fixes.from_table(pl.concat([*slow, *fast]))
+    begin, end = stretches(clean)
+    cloud = fit_cloud(embed_stretches(embedder, clean, begin, end), clean.group[clean.track[begin]])
+    liar = Fixes.from_table(sail(999, knots=18.5, ship_type=30))
+    begin, end = stretches(liar)
+    vectors = embed_stretches(embedder, liar, begin, end)
+    _, unlike = cloud.distances(vectors, liar.group[liar.track[begin]])
+    _, honest = cloud.distances(vectors, np.full(len(begin), 9))
+    assert (unlike > 0.3).all()
+    assert (honest < -0.3).all()
+
+
+def test_kinds_of_evidence_are_all_given(calibration: Calibration) -> None:
+    fixes = Fixes.from_table(pl.concat([sail(1), sail(2, place=(10.001, 55.001))]))
+    judged = judge(fixes, ask(fixes, Hermite(), lengths=(1, 6)), calibration)
+    assert set(judged.evidence) == set(KINDS)
+    told = np.isfinite(judged.tails).any(0)
+    assert dict(zip(KINDS, told.tolist(), strict=True))["approach"]
+    assert dict(zip(KINDS, told.tolist(), strict=True))["behaviour"]
