@@ -1,0 +1,75 @@
+"""Tracks that the denoiser makes: where they begin, what is told of them, and that they go on from what is given."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.schema import UsageError
+from geodiff.sphere import distance_km, move
+from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_generate import FASTEST_KN, GenerateSettings, generate_tracks
+from geodiff.tracks import GENERATED, TrackQuery
+from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
+    return DenoiserMotion(net.eval(), {}, None, "test")
+
+
+def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
+    settings = GenerateSettings(count=5, ship_type=70, hours=8.0, step_s=600.0, guidance=2.0, behaviour="transit")
+    made = generate_tracks(model, settings, start=(5.0, 50.0, 6.0, 51.0))
+    assert made.schema.items() >= FIX_SCHEMA.items()
+    assert made["state"].unique().to_list() == [GENERATED]
+    firsts = made.group_by("track_id").agg(pl.first("lon_deg"), pl.first("lat_deg"), pl.len(), pl.max("sog_kn"))
+    assert firsts.height == 5
+    assert firsts["len"].to_list() == [49] * 5
+    assert firsts["lon_deg"].is_between(5.0, 6.0).all()
+    assert firsts["lat_deg"].is_between(50.0, 51.0).all()
+    assert (firsts["sog_kn"] <= FASTEST_KN).all()
+    steps = made.group_by("track_id").agg(pl.col("time").sort().diff().dt.total_seconds().drop_nulls().unique())
+    assert steps["time"].explode().unique().to_list() == [600]
+
+
+def test_the_same_seed_makes_the_same_tracks_and_fewer_are_the_first_of_more(model):
+    few, more = (
+        generate_tracks(model, GenerateSettings(count=count, hours=2.0), start=(5.0, 50.0)) for count in (2, 4)
+    )
+    again = generate_tracks(model, GenerateSettings(count=2, hours=2.0), start=(5.0, 50.0))
+    assert few.equals(again)
+    some = more.filter(pl.col("vessel_id") <= 2)
+    np.testing.assert_allclose(some["lon_deg"], few["lon_deg"], atol=1e-6)
+    other = generate_tracks(model, GenerateSettings(count=2, hours=2.0, seed=1), start=(5.0, 50.0))
+    assert not np.allclose(other["lon_deg"], few["lon_deg"], atol=1e-6)
+
+
+def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):
+    time = 1.6e9 + 300.0 * np.arange(10)
+    lon, lat = move(20.0, -30.0, 90.0, 10 * 1.852 * (time - time[0]) / 3600)
+    given = TrackQuery(time, lon, lat, np.full(10, 10.0), np.full(10, 90.0), np.empty(0), 80, 99)
+    made = generate_tracks(model, GenerateSettings(count=3, hours=1.0), partial=[given])
+    assert made["track_id"].n_unique() == 3
+    for track in made.partition_by("track_id"):
+        assert distance_km(track["lon_deg"][0], track["lat_deg"][0], lon[-1], lat[-1]) < 1e-6
+        assert track["time"][0].timestamp() == time[-1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"behaviour": "flying"}, {"count": 0}, {"hours": 1000.0}, {"step_s": 1.0}, {"ship_type": 300}]
+)
+def test_settings_without_sense_are_refused(wrong):
+    with pytest.raises(UsageError, match=str(next(iter(wrong.values())))):
+        GenerateSettings(**wrong)
+
+
+def test_a_start_or_a_partial_track_is_needed(model):
+    with pytest.raises(UsageError, match="start"):
+        generate_tracks(model, GenerateSettings())
