@@ -13,7 +13,7 @@ from geodiff.cli.catalogs import build, search
 from geodiff.cli.demo import demo
 from geodiff.cli.errors import TeachingGroup
 from geodiff.cli.evaluate import evaluate_app
-from geodiff.cli.models import list_models, publish, train
+from geodiff.cli.models import list_models, publish, train, train_tracks
 from geodiff.cli.restore import superres
 from geodiff.cli.worldstrat import worldstrat_app
 from geodiff.version import __version__
@@ -49,6 +49,7 @@ app.command()(demo)
 app.command("models")(list_models)
 catalog_app.command()(build)
 train_app.command("superres")(train)
+train_app.command("tracks")(train_tracks)
 train_app.command()(publish)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(train_app, name="train")

@@ -1,4 +1,4 @@
-"""``geodiff models`` and ``geodiff train superres``."""
+"""``geodiff models`` and ``geodiff train``."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def train(
         from geodiff.tasks.train_data import TrainConfig
         from geodiff.tasks.train_start import start_training
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
-            raise
-        raise GeodiffError("training needs the package lightning: pip install 'geodiff[train]'") from None
+        raise _needs_lightning(error) from None
     chosen = {"minutes": minutes, "steps": steps}
     values = (read_yaml(_settings_file(config)) if config else {}) | {
         key: value for key, value in chosen.items() if value is not None
@@ -70,6 +68,44 @@ def train(
         tell=lambda line: typer.echo(line, err=True),
     )
     typer.echo(str(weights))
+
+
+def train_tracks(
+    *,
+    data: Annotated[list[Path], typer.Option("--data", help="File of fixes, any AIS layout; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, card and the state to resume from.")],
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with training settings, or the name of one that comes with geodiff.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
+) -> None:
+    """Train the denoiser on vessel tracks and calibrate it; a killed training resumes.
+
+    A tenth of the vessels, by the hash of their identity, is left out for tests.
+    """
+    from geodiff.config import read_yaml
+
+    try:
+        from geodiff.tasks.track_models import start_track_training
+        from geodiff.tasks.train_tracks import TrackTrainConfig
+    except ModuleNotFoundError as error:
+        raise _needs_lightning(error) from None
+    chosen = {"minutes": minutes, "steps": steps}
+    values = (read_yaml(_settings_file(config)) if config else {}) | {
+        key: value for key, value in chosen.items() if value is not None
+    }
+    settings = TrackTrainConfig.parse(values, where=str(config or "options"))
+    weights = start_track_training(data, out, settings, resume=resume, tell=lambda line: typer.echo(line, err=True))
+    typer.echo(str(weights))
+
+
+def _needs_lightning(error: ModuleNotFoundError) -> Exception:
+    """What to say of a package that training needs; another missing package is an error of its own."""
+    if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
+        return error
+    return GeodiffError("training needs the package lightning: pip install 'geodiff[train]'")
 
 
 def _settings_file(path: Path) -> Path:

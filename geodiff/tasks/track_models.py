@@ -16,6 +16,7 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import fit_calibration
 from geodiff.tasks.track_data import TrackData, split_tracks
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
+from geodiff.tasks.train_tracks import TrackTrainConfig, train_tracks
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import read_fixes
 from geodiff.vessels.windows import Windows
@@ -44,6 +45,32 @@ def load_denoiser(name_or_path: str) -> DenoiserMotion:
     if name_or_path in shipped:
         return DenoiserMotion.load(shipped[name_or_path], name=name_or_path)
     return DenoiserMotion.load(Path(name_or_path))
+
+
+def start_track_training(
+    files: Sequence[Path],
+    out: Path,
+    config: TrackTrainConfig,
+    *,
+    resume: bool = True,
+    tell: Callable[[str], None] | None = None,
+) -> Path:
+    """Train the denoiser on files of fixes and calibrate it; returns the path of the weights.
+
+    Args:
+        files: of fixes, in any layout.
+        out: folder for weights, card and the state to resume from.
+        config: of the training.
+        resume: go on from where an earlier training in ``out`` stopped.
+        tell: is given lines on the data.
+
+    Raises:
+        GeodiffError: data that cannot be read, or a resumed training with other settings.
+    """
+    data = load_track_data(files, tell=tell)
+    weights = train_tracks(data, out, config, resume=resume)
+    calibrate_tracks(weights, data, drawn=config.drawn, seed=config.seed)
+    return weights
 
 
 def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None = None) -> TrackData:

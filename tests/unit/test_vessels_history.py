@@ -1,0 +1,151 @@
+"""What historic tracks say, and what is drawn from tracks to train on."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from geodiff.schema import GeodiffError
+from geodiff.sphere import distance_km, from_local_km, move
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.windows import ASKED, build_windows
+from geodiff.vessels.windows_draw import BEHAVIOURS, DrawSettings, TrackPool, behaviour_of
+
+
+def bent(vessel, *, speed=12.0, hours=4.0, shift_km=0.0, every=120.0, start=0.0):
+    """A lane that runs east for two hours, then north: columns of a cleaned table."""
+    time = np.arange(0.0, hours * 3600, every)
+    way = speed * 1.852 * time / 3600
+    corner = 2 * 12 * 1.852
+    east, north = np.minimum(way, corner), np.maximum(way - corner, 0.0)
+    lon, lat = from_local_km(east, north + shift_km, 5.0, 55.0)
+    course = np.where(way < corner, 90.0, 0.0)
+    return pl.DataFrame(
+        {
+            "vessel_id": np.full(len(time), vessel),
+            "time": pl.Series(((1.6e9 + start + time) * 1e6).astype(np.int64)).cast(pl.Datetime("us", "UTC")),
+            "lon_deg": lon,
+            "lat_deg": lat,
+            "sog_kn": np.full(len(time), speed, np.float32),
+            "cog_deg": course.astype(np.float32),
+            "ship_type": np.full(len(time), 70, np.int16),
+            "track_id": [f"{vessel}/x"] * len(time),
+            "state": ["observed"] * len(time),
+        }
+    )
+
+
+def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0):
+    """From half-way along the first leg, eastward."""
+    lon, lat = move(5.0, 55.0, 90.0, 12 * 1.852)
+    answer = history.ask(
+        lon_deg=np.array([float(lon)]),
+        lat_deg=np.array([float(lat)]),
+        east_km_s=np.array([speed * 1.852 / 3600]),
+        north_km_s=np.array([0.0]),
+        vessel_id=np.array([vessel]),
+        after_s=3600.0 * np.array([hours]),
+        reach_km=np.array([reach]),
+    )
+    best = answer.weight[0].sum(1).argmax()
+    return answer, answer.east_km[0, best], answer.north_km[0, best]
+
+
+def test_a_vessel_on_the_lane_is_led_round_the_bend_at_its_own_speed():
+    history = TrackHistory.from_table(bent(1, shift_km=0.5))
+    _, east, north = ask(history, hours=(0.5, 2.0))
+    np.testing.assert_allclose(east, [6 * 1.852, 12 * 1.852], atol=0.7)
+    np.testing.assert_allclose(north, [0, 12 * 1.852], atol=0.7)
+    _, _, slow = ask(history, speed=8.0, hours=(0.5, 2.0))
+    np.testing.assert_allclose(slow[1], 4 * 1.852, atol=0.7)
+
+
+def test_its_own_track_never_answers_and_neither_does_one_that_has_ended():
+    own = TrackHistory.from_table(bent(99))
+    assert ask(own)[0].weight.max() == 0
+    ended = TrackHistory.from_table(bent(1, hours=1.6))
+    weight = ask(ended, hours=(0.2, 3.0))[0].weight[0].max(0)
+    assert weight[0] > 0
+    assert weight[1] == 0
+
+
+def test_a_vessel_that_goes_the_other_way_says_less_than_one_that_goes_along():
+    back = bent(2).with_columns(pl.col("cog_deg") + 180.0)
+    both = TrackHistory.from_table(pl.concat([bent(1), back]))
+    answer, east, _ = ask(both, hours=(0.5, 1.0))
+    assert east[1] > 0
+    alone = TrackHistory.from_table(back)
+    assert ask(alone, hours=(0.5, 1.0))[0].weight.max() < 0.5 * answer.weight.max()
+
+
+def test_answers_do_not_depend_on_the_order_of_tracks():
+    tables = [bent(i, shift_km=0.3 * i) for i in range(1, 6)]
+    _, east, north = ask(TrackHistory.from_table(pl.concat(tables)))
+    _, east2, north2 = ask(TrackHistory.from_table(pl.concat(tables[::-1])))
+    np.testing.assert_allclose([east, north], [east2, north2])
+
+
+def test_without_history_nothing_is_said():
+    assert ask(TrackHistory.from_table(bent(1).head(0)))[0].weight.max() == 0
+
+
+def test_history_enters_the_window_of_a_gap_as_a_path_that_meets_both_ends():
+    table = bent(7)
+    pool = TrackPool(pl.concat([table, bent(8, shift_km=0.2)]))
+    history = TrackHistory.from_table(bent(1, shift_km=-0.4))
+    rng = np.random.default_rng(0)
+    draws = pool.draw(64, rng, DrawSettings(gap=1.0, forecast=0, before=0, shortest_s=2400, longest_s=7200))
+    told = build_windows(draws.queries, history)
+    truth = told.to_payload(draws.lon_deg, draws.lat_deg)
+    said = told.history[..., :2]
+    shown = told.asked_valid & (told.history[..., 8] > 0)
+    assert shown.mean() > 0.5
+    error, silent = (np.abs(value)[shown].mean() for value in (truth - said, truth))
+    assert error < 0.5 * silent
+
+
+def test_draws_answer_their_own_questions():
+    pool = TrackPool(pl.concat([bent(i, start=60.0 * i) for i in range(1, 5)]))
+    draws = pool.draw(200, np.random.default_rng(1), DrawSettings(shortest_s=600, longest_s=5400))
+    kinds = set()
+    for row, query in enumerate(draws.queries):
+        assert not np.isin(query.ask_s, query.time_s).any()
+        assert (np.diff(query.ask_s) > 0).all()
+        assert 1 <= len(query.ask_s) <= ASKED
+        way = 12 * 1.852 * (query.ask_s - 1.6e9 - 60.0 * query.vessel_id) / 3600
+        corner = 2 * 12 * 1.852
+        lon, lat = from_local_km(np.minimum(way, corner), np.maximum(way - corner, 0), 5.0, 55.0)
+        far = distance_km(draws.lon_deg[row, : len(lon)], draws.lat_deg[row, : len(lon)], lon, lat)
+        assert far.max() < 1e-3
+        kinds.add((query.time_s < query.ask_s[0]).any() + 2 * (query.time_s > query.ask_s[0]).any())
+    assert kinds == {1, 2, 3}
+
+
+def test_vessels_of_a_scene_are_near_each_other_and_asked_for_the_same_stretch():
+    near, far = [bent(i, shift_km=0.5 * i) for i in range(1, 4)], bent(9, shift_km=300.0)
+    pool = TrackPool(pl.concat([*near, far]))
+    draws = pool.draw_scenes(20, 4, np.random.default_rng(2), DrawSettings(shortest_s=1200, longest_s=3600))
+    scenes = {}
+    for query in draws.queries:
+        scenes.setdefault(query.scene, set()).add(query.vessel_id)
+    assert any(len(vessels) == 3 for vessels in scenes.values())
+    assert all(vessels == {9} or 9 not in vessels for vessels in scenes.values())
+
+
+@pytest.mark.parametrize(("name", "step"), [("still", 0.0), ("slow", 2.0), ("transit", 10.0)])
+def test_behaviour_is_named_by_speed_and_straightness(name, step):
+    time = np.arange(0.0, 7200, 600)
+    lon, lat = move(0.0, 0.0, 45.0, step * 1.852 * time / 3600)
+    assert BEHAVIOURS[behaviour_of(time, lon, lat)] == name
+
+
+def test_circling_is_loitering():
+    angle = np.linspace(0, 6 * np.pi, 60)
+    lon, lat = from_local_km(3 * np.cos(angle), 3 * np.sin(angle), 0.0, 0.0)
+    assert BEHAVIOURS[behaviour_of(180.0 * np.arange(60), lon, lat)] == "loitering"
+
+
+def test_no_track_is_no_pool():
+    with pytest.raises(GeodiffError, match="nothing to learn"):
+        TrackPool(bent(1).head(2))
