@@ -22,7 +22,7 @@ from geodiff.vessels.nmea_stamps import NO_TIME, SECOND_US
 from geodiff.vessels.nmea_static import join_static
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
 
-HELD_ROWS = 1_000_000
+HELD_ROWS = 500_000
 """Fixes kept in memory; more go to temporary files until the static data of the whole recording are known."""
 
 AHEAD = 2
