@@ -136,7 +136,7 @@ def check_zone(zone: str) -> None:
     """
     try:
         ZoneInfo(zone)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise UsageError(f"no time zone {zone!r}: give a name such as Europe/Oslo or UTC") from None
 
 

@@ -45,7 +45,8 @@ def read_autoferry(path: Path, *, sensor: Literal["radar", "lidar"] = "radar") -
         for number, scan in enumerate(_load(path), 1):
             if scan["sensorID"] == wanted:
                 north, east = (float(value) for value in scan["ownshipPosition"])
-                rows += [(scan["time"], north + n, east + e, None, number) for n, e in _points(scan["measurement"])]
+                time = float(scan["time"])
+                rows += [(time, north + n, east + e, None, number) for n, e in _points(scan["measurement"])]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise GeodiffError(f"{path}: not detections of an Autoferry scenario ({_reason(error)})") from None
     return _fixes(rows, path).with_columns(pl.lit(sensor).alias("source"))
@@ -65,7 +66,7 @@ def read_autoferry_truth(path: Path) -> pl.DataFrame:
         for number, scan in enumerate(_load(path), 1):
             for target in scan:
                 north, east = (float(value) for value in target["position"][:2])
-                rows.append((target["time"], north, east, int(target["targetID"]), number))
+                rows.append((float(target["time"]), north, east, int(target["targetID"]), number))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise GeodiffError(f"{path}: not the truth of an Autoferry scenario ({_reason(error)})") from None
     fixes = _fixes(rows, path).with_columns(pl.lit("gps").alias("source"))

@@ -15,6 +15,7 @@ _MIN_STEPS = 20
 _MIN_SPEED_KN = 3.0
 _MAX_STEP_S = 900.0
 _COURSE_DEG = 20.0
+_AGREEING = 0.7
 
 
 def check_swapped(frame: pl.DataFrame, *, where: str, columns: tuple[str, str]) -> None:
@@ -61,7 +62,7 @@ def _by_motion(frame: pl.DataFrame) -> str | None:
     if steps.height < _MIN_STEPS:
         return None
     straight, swapped = _agree(steps, "lon_deg", "lat_deg"), _agree(steps, "lat_deg", "lon_deg")
-    if straight > 0.2 or swapped < 0.7:
+    if swapped < _AGREEING or straight > swapped / 2:
         return None
     return (
         f"of {steps.height:,} steps between fixes {swapped:.0%} agree with the reported course and speed when swapped, "

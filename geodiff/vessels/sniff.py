@@ -17,6 +17,7 @@ import pyarrow as pa
 from geodiff.schema import GeodiffError, UsageError
 
 HEAD_BYTES = 1 << 16
+STEP_BYTES = 1 << 14
 MAX_MEMBERS = 10_000
 """Files in one zip."""
 
@@ -155,7 +156,9 @@ def _sniff_zip(path: Path) -> list[Sniffed]:
 def _sniff_plain(file: Sniffed) -> Sniffed:
     """The kind of a file by its first plain bytes."""
     with open_plain(file) as stream:
-        head = read_fully(stream, HEAD_BYTES)
+        head, damage = read_up_to(stream, HEAD_BYTES)
+    if damage is not None and not head:
+        raise damage
     if not head.strip():
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
     if _SENTENCE.search(head):
@@ -173,13 +176,17 @@ def _sniff_plain(file: Sniffed) -> Sniffed:
     return file
 
 
-def read_fully(stream: Readable, size: int) -> bytes:
-    """Up to ``size`` bytes; fewer only at the end."""
+def read_up_to(stream: Readable, size: int) -> tuple[bytes, DamagedError | None]:
+    """Up to ``size`` bytes, fewer only at the end or before damage, and the damage."""
     parts, missing = [], size
-    while missing > 0 and (part := stream.read(missing)):
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
+    try:
+        # In small steps: what a step could not read to its end is lost.
+        while missing > 0 and (part := stream.read(min(missing, STEP_BYTES))):
+            parts.append(part)
+            missing -= len(part)
+    except DamagedError as error:
+        return b"".join(parts), error
+    return b"".join(parts), None
 
 
 def sniff_delimiter(line: str) -> str:

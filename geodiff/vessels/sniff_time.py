@@ -72,8 +72,9 @@ class TimeRule:
             # Beyond 2**53 a float no longer tells microseconds apart, and beyond 2**63 the cast has no meaning.
             return ticks.cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         if self.style == "typed":
-            typed = value.cast(pl.Datetime("us"))
-            return typed if self.offset else self._in_utc(typed)
+            if self.offset:
+                return value.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+            return self._in_utc(value.cast(pl.Datetime("us")))
         text = value.cast(pl.String).str.strip_chars()
         text = text.str.replace(self.cut, "") if self.cut else text
         if self.offset:

@@ -16,7 +16,7 @@ import polars as pl
 
 from geodiff.schema import GeodiffError
 from geodiff.vessels.reading import ReadCounts
-from geodiff.vessels.sniff import DamagedError, Readable, Sniffed, open_plain, read_fully, sniff_delimiter
+from geodiff.vessels.sniff import DamagedError, Readable, Sniffed, open_plain, read_up_to, sniff_delimiter
 from geodiff.vessels.tables import RAW_ROW
 
 BLOCK_BYTES = 16 << 20
@@ -133,7 +133,7 @@ def open_text(file: Sniffed, *, delimiter: str | None = None) -> TextTable:
         GeodiffError: no text, or a damaged file.
     """
     with open_plain(file) as stream:
-        lines = read_fully(stream, MAX_LINE_BYTES).decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+        lines = read_up_to(stream, MAX_LINE_BYTES)[0].decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     number, header = next(((n, text) for n, text in enumerate(lines, 1) if text.strip()), (0, ""))
     if not header:
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
@@ -160,14 +160,19 @@ class _LongLineError(GeodiffError):
 
 def _blocks(stream: Readable, size: int) -> Iterator[bytes]:
     """Whole lines, about ``size`` bytes at a time; the last line gets its line end."""
-    rest = b""
-    while part := stream.read(size):
+    rest, damage = b"", None
+    while damage is None:
+        part, damage = read_up_to(stream, size)
         cut = part.rfind(b"\n") + 1
         if cut:
             yield rest + part[:cut]
         rest = part[cut:] if cut else rest + part
         if len(rest) > MAX_LINE_BYTES:
             raise _LongLineError(f"a line of more than {MAX_LINE_BYTES} bytes, so no text table,")
+        if not part:
+            break
+    if damage is not None:
+        raise damage
     if rest:
         yield rest + b"\n"
 

@@ -1,0 +1,574 @@
+"""Readers of tables: every form of file gives the fixes that were written into it, and bad input a clear message."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import zstandard
+
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.tracks import STATIC_TYPES
+from geodiff.vessels.codes import HASHED_FROM
+from geodiff.vessels.read import open_fixes, read_fixes
+from geodiff.vessels.reading import FIX_SCHEMA
+
+NOW = datetime(2021, 6, 1, tzinfo=UTC)
+START = datetime(2021, 1, 25, 23, 58, tzinfo=UTC)
+HEAD = "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName"
+
+
+def noaa(count: int = 5, change: Callable[[int], dict[str, Any]] = lambda n: {}) -> str:
+    """A table in the layout of NOAA; ``change`` alters the fields of row ``n``."""
+    lines = [HEAD]
+    for n in range(count):
+        row: dict[str, Any] = {
+            "MMSI": 219000001 + n % 2,
+            "BaseDateTime": (START + timedelta(minutes=n)).strftime("%Y-%m-%dT%H:%M:%S"),
+            "LAT": f"{55 + n * 1e-3:.5f}",
+            "LON": f"{10 + n * 1e-3:.5f}",
+            "SOG": "10.1",
+            "COG": "80.0",
+            "Heading": "81.0",
+            "VesselName": "TESTER",
+        }
+        lines.append(",".join(str(value) for value in (row | change(n)).values()))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+Put = Callable[[str, str | bytes], Path]
+
+
+def zipped(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(f"{name}.csv", text)
+    return buffer.getvalue()
+
+
+def as_parquet(text: str) -> bytes:
+    buffer = io.BytesIO()
+    pl.read_csv(io.StringIO(text)).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+PACKINGS: dict[str, Callable[[str], bytes]] = {
+    "plain": str.encode,
+    "crlf": lambda text: text.replace("\n", "\r\n").encode(),
+    "byte order mark": lambda text: ("\ufeff" + text).encode(),
+    "semicolons": lambda text: text.replace(",", ";").encode(),
+    "tabs": lambda text: text.replace(",", "\t").encode(),
+    "all quoted": lambda text: "\n".join(
+        ",".join(f'"{value}"' for value in line.split(",")) for line in text.splitlines()
+    ).encode(),
+    "trailing delimiter": lambda text: text.replace("\n", ",\n").replace(HEAD + ",", HEAD).encode(),
+    "gzip": lambda text: gzip.compress(text.encode()),
+    "two gzip members": lambda text: gzip.compress(text.encode()[:200]) + gzip.compress(text.encode()[200:]),
+    "zstd": lambda text: zstandard.compress(text.encode()),
+    "zip": lambda text: zipped(a=text),
+}
+
+
+@pytest.mark.parametrize("pack", PACKINGS.values(), ids=PACKINGS)
+def test_a_table_reads_the_same_however_it_is_packed(put: Put, pack: Callable[[str], bytes]) -> None:
+    fixes, counts = read_fixes(put("a.dat", pack(noaa())), now=NOW)
+    assert fixes.schema == pl.Schema({**FIX_SCHEMA, "name": pl.String()})
+    assert (counts.read, counts.kept, counts.refused) == (5, 5, {})
+    assert fixes["row"].to_list() == [2, 3, 4, 5, 6]  # lines; the header is the first
+    assert fixes["time"].to_list() == [START + timedelta(minutes=n) for n in range(5)]
+    assert fixes["lon_deg"].to_list() == pytest.approx([10 + n * 1e-3 for n in range(5)])
+    assert fixes["vessel_id"].to_list() == [219000001, 219000002] * 2 + [219000001]
+    assert fixes["source"].unique().to_list() == ["noaa"]
+
+
+def test_parquet_counts_rows_from_one(put: Put) -> None:
+    fixes, _ = read_fixes(put("a", as_parquet(noaa())), now=NOW)
+    assert fixes["row"].to_list() == [1, 2, 3, 4, 5]
+    assert fixes["lat_deg"].to_list() == pytest.approx([55 + n * 1e-3 for n in range(5)])
+
+
+def test_the_name_of_a_file_says_nothing(put: Put) -> None:
+    assert open_fixes(put("a.parquet", noaa())).layout == "noaa"
+    assert open_fixes(put("b.csv", as_parquet(noaa()))).layout == "noaa"
+
+
+def test_folders_globs_and_zips_are_many_files(put: Put, tmp_path: Path) -> None:
+    put("a.csv", noaa(3))
+    put("b.zip", zipped(x=noaa(4), y=noaa(2)))
+    put(".hidden", b"\x00")
+    assert read_fixes(tmp_path, now=NOW)[0].height == 9
+    assert read_fixes(tmp_path / "*.csv", now=NOW)[0].height == 3
+    reader = open_fixes(tmp_path / "b.zip", now=NOW)
+    assert [batch["row"].to_list() for batch in reader.batches()] == [[2, 3, 4, 5], [2, 3]]
+    assert (reader.layout, reader.counts.read, reader.counts.kept) == ("noaa", 6, 6)
+
+
+def test_not_available_is_null_and_is_not_counted(put: Put) -> None:
+    codes = [
+        {"SOG": "102.3", "COG": "360.0", "Heading": "511"},
+        {"SOG": "51.2", "COG": "", "Heading": "None"},
+        {"SOG": "63.0", "COG": "nan", "Heading": "NULL", "VesselName": "@@@"},
+        {"SOG": "-0.1", "COG": "-151.3"},  # counters with a sign, in files of 2015-2017
+    ]
+    fixes, counts = read_fixes(put("a", noaa(4, lambda n: codes[n])), now=NOW)
+    assert fixes["sog_kn"].null_count() == 4
+    assert fixes["cog_deg"].to_list() == [None, None, None, pytest.approx(258.3, abs=1e-4)]
+    assert fixes["heading_deg"].null_count() == 3
+    assert fixes["name"].to_list() == ["TESTER", "TESTER", None, "TESTER"]
+    assert (counts.refused, counts.blanked) == ({}, {})
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"MMSI": ""}, "no identity"),
+    ({"MMSI": "0"}, "no identity"),
+    ({"MMSI": "ABC"}, "identity is not a number"),
+    ({"MMSI": "12345678901"}, "identity out of range"),
+    ({"MMSI": "-5"}, "identity out of range"),
+    ({"BaseDateTime": ""}, "no time"),
+    ({"BaseDateTime": "2021-13-45T00:00:00"}, "time cannot be read"),
+    ({"BaseDateTime": "1980-01-06T00:00:00"}, "time before 1990"),
+    ({"BaseDateTime": "2038-01-01T00:00:00"}, "time in the future"),
+    ({"LAT": "91.0", "LON": "181.0"}, "position not available"),
+    ({"LAT": ""}, "position not available"),
+    ({"LAT": "x"}, "latitude is not a number"),
+    ({"LAT": "1000000000"}, "latitude out of range"),
+    ({"LON": "-180.1"}, "longitude out of range"),
+    ({"LON": "inf"}, "longitude out of range"),
+    ({"LAT": "0.0", "LON": "0.0"}, "null island (position 0, 0)"),
+    ({"SOG": "1000000000"}, "speed out of range"),
+    ({"SOG": "102.4"}, "speed out of range"),
+    ({"COG": "410"}, "course out of range"),
+    ({"Heading": "512"}, "heading out of range"),
+    ({"Heading": "north"}, "heading is not a number"),
+    ({"VesselName": "A,B"}, "other number of fields than the header"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), REFUSED, ids=[f"{reason} {fields}" for fields, reason in REFUSED])
+def test_a_row_that_is_no_fix_is_refused_and_named(put: Put, fields: dict[str, Any], reason: str) -> None:
+    fixes, counts = read_fixes(put("a", noaa(5, lambda n: fields if n == 2 else {})), now=NOW)
+    assert counts.refused == {reason: 1}
+    assert counts.examples[reason] == [4]
+    assert fixes["row"].to_list() == [2, 3, 5, 6]
+    assert counts.read == 5
+
+
+def test_undefined_values_are_blanked_and_counted(put: Put) -> None:
+    fixes, counts = read_fixes(put("a", noaa(3, lambda n: {"Heading": "480", "COG": "400"} if n else {})), now=NOW)
+    assert fixes["heading_deg"].to_list() == [81, None, None]
+    assert counts.blanked == {"heading undefined": 2, "course undefined": 2}
+    assert counts.examples["heading undefined"] == [3, 4]
+
+
+def test_the_edges_of_the_earth_are_on_it(put: Put) -> None:
+    edges = [("90", "10"), ("-90", "10"), ("10", "180"), ("10", "-180"), ("0", "10")]
+    text = noaa(5, lambda n: dict(zip(("LAT", "LON"), edges[n], strict=True)))
+    assert read_fixes(put("a", text), now=NOW)[0].height == 5
+
+
+def test_a_stray_quote_spoils_no_other_line(put: Put) -> None:
+    names = ['SMITH "JOE', '"A, B"', 'X"Y"Z', '"say ""hi"""', "plain"]
+    fixes, counts = read_fixes(put("a", noaa(5, lambda n: {"VesselName": names[n]})), now=NOW)
+    assert fixes["name"].to_list() == ['SMITH "JOE', "A, B", 'X"Y"Z', 'say "hi"', "plain"]
+    assert counts.refused == {}
+
+
+def test_lines_are_numbered_through_blank_and_broken_ones(put: Put) -> None:
+    lines = noaa(3).splitlines()
+    text = "\n\n".join([lines[0], lines[1], "219,x,y", lines[2]]) + "\n" + lines[3][:20]
+    fixes, counts = read_fixes(put("a", text), now=NOW)
+    assert fixes["row"].to_list() == [3, 7]
+    assert counts.refused == {"blank line": 3, "other number of fields than the header": 2}
+    assert counts.examples["other number of fields than the header"] == [5, 8]
+
+
+def test_a_latin_name_costs_no_row(put: Put) -> None:
+    text = noaa(2, lambda n: {"VesselName": "MÆRSK"}).encode("latin-1")
+    assert read_fixes(put("a", text), now=NOW)[0].height == 2
+
+
+# -- what a whole file is refused for ---------------------------------------------------------------------------------
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", r"empty file \(0 bytes\)"),
+    "blank": (b"\n \n", "empty file"),
+    "only a header": (HEAD.encode(), "no rows below the header"),
+    "another schema": (b"id,name,price\n1,a,2\n", "no known layout has the columns id, name, price"),
+    "no header": ("\n".join(noaa().splitlines()[1:]).encode(), "needs a header"),
+    "binary": (bytes(range(256)) * 20, "binary data"),
+    "utf-16": (noaa().encode("utf-16"), "UTF-16"),
+    "cut zip": (zipped(a=noaa())[:-30], "damaged zip"),
+    "zip of nothing": (zipped(), "a zip of 0 files"),
+    "cut parquet": (as_parquet(noaa())[:-20], "damaged Parquet"),
+    "one long line": (HEAD.encode() + b"\n" + b"1" * (3 << 20), "a line of more than"),
+    "zone by letters": (
+        noaa(change=lambda n: {"BaseDateTime": f"2021-02-03 10:00:0{n} CEST"}).encode(),
+        "name their zone by 'CEST'",
+    ),
+    "day or month": (
+        noaa(change=lambda n: {"BaseDateTime": f"03/04/2021 10:00:0{n}"}).encode(),
+        "may be day first or month first",
+    ),
+    "no time": (
+        noaa(change=lambda n: {"BaseDateTime": "yesterday"}).encode(),
+        "no known form of time fits 'yesterday'",
+    ),
+    "swapped by range": (
+        noaa(30, lambda n: {"LAT": f"{-120 + n / 100}", "LON": f"{35 + n / 100}"}).encode(),
+        "longitude and latitude are swapped: 30 of 30 latitudes are beyond 90",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_cannot_be_read_says_why(put: Put, content: bytes, message: str) -> None:
+    path = put("bad.csv", content)
+    with pytest.raises(GeodiffError, match=message) as caught:
+        list(open_fixes(path, now=NOW).batches())
+    assert "bad.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_all_refused_counts_reasons_with_rows(put: Put) -> None:
+    path = put("a", noaa(9, lambda n: {"LAT": "91"} if n % 2 else {"BaseDateTime": "1970-01-01T00:00:00"}))
+    with pytest.raises(GeodiffError) as caught:
+        read_fixes(path, now=NOW)
+    assert str(caught.value).endswith(
+        "no fix among 9 rows: time before 1990 5 (rows 2, 4, 6, 8, 10); position not available 4 (rows 3, 5, 7, 9)"
+    )
+
+
+def test_one_fix_is_a_table(put: Put) -> None:
+    assert read_fixes(put("a", noaa(1)), now=NOW)[0].height == 1
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+def test_a_truncated_stream_names_the_last_whole_line(put: Put, packing: str) -> None:
+    text = noaa(8000, lambda n: {"LAT": f"{50 + math.sin(n * n):.6f}"})
+    whole = PACKINGS[packing](text)
+    reader = open_fixes(put("a", whole[: len(whole) // 2]), now=NOW)
+    with pytest.raises(GeodiffError, match=rf"damaged {packing}.*after line (\d+)") as caught:
+        list(reader.batches())
+    line = int(str(caught.value).rsplit(" ", 1)[1])
+    assert 1000 < line < 7000
+    assert reader.counts.kept == line - 1
+
+
+def test_swapped_places_that_are_in_range_are_told_by_motion(put: Put) -> None:
+    step = 10.1 / 60 / 60  # degrees of latitude that 10.1 knots make in a minute
+
+    def moved(n: int) -> dict[str, Any]:
+        north, east = 55 + n * step * 0.174, 10 + n * step * 0.985 / math.cos(math.radians(55))
+        return {"MMSI": 219000001, "LAT": f"{east:.6f}", "LON": f"{north:.6f}"}
+
+    with pytest.raises(GeodiffError, match=r"swapped: of 49 steps .* 100% agree .* `lon_deg: LAT, lat_deg: LON`"):
+        read_fixes(put("a", noaa(50, moved)), now=NOW)
+
+
+# -- times ------------------------------------------------------------------------------------------------------------
+
+FORMS = {
+    "blank between": "%Y-%m-%d %H:%M:%S",
+    "fractions": "%Y-%m-%dT%H:%M:%S.000",
+    "zulu": "%Y-%m-%dT%H:%M:%SZ",
+    "utc": "%Y-%m-%d %H:%M:%S UTC",
+    "offset": "%Y-%m-%dT%H:%M:%S+00:00",
+    "slashes": "%Y/%m/%d %H:%M:%S",
+    "compact": "%Y%m%d_%H%M%S",
+    "digits": "%Y%m%d%H%M%S",
+    "day first": "%d/%m/%Y %H:%M:%S",
+    "month first": "%m/%d/%Y %H:%M:%S",
+    "dots": "%d.%m.%Y %H:%M:%S",
+    "twelve hours": "%m/%d/%Y %I:%M:%S %p",
+    "month in letters": "%d-%b-%Y %H:%M:%S",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_forms_of_time_are_told_by_samples(put: Put, form: str) -> None:
+    text = noaa(5, lambda n: {"BaseDateTime": (START + timedelta(minutes=n)).strftime(form)})
+    fixes, _ = read_fixes(put("a", text), now=NOW)
+    assert fixes["time"].to_list() == [START + timedelta(minutes=n) for n in range(5)]
+
+
+@pytest.mark.parametrize("factor", [1, 1000, 1_000_000])
+def test_numbers_since_1970_are_told_by_their_size(put: Put, factor: int) -> None:
+    text = noaa(2, lambda n: {"BaseDateTime": int((START.timestamp() + 60 * n) * factor)})
+    assert read_fixes(put("a", text), now=NOW)[0]["time"].to_list() == [START, START + timedelta(minutes=1)]
+    assert read_fixes(put("b", as_parquet(text)), now=NOW)[0]["time"][0] == START
+
+
+def test_an_offset_is_turned_to_utc(put: Put) -> None:
+    text = noaa(2, lambda n: {"BaseDateTime": f"2021-01-26T01:5{8 + n}:00+02:00"})
+    assert read_fixes(put("a", text), now=NOW)[0]["time"].to_list() == [START, START + timedelta(minutes=1)]
+
+
+def test_a_zone_is_applied_and_the_changed_hour_refused(put: Put) -> None:
+    times = ["2020-10-25 01:30:00", "2020-10-25 02:30:00", "2020-10-25 03:30:00"]
+    path = put("a", noaa(3, lambda n: {"BaseDateTime": times[n]}))
+    fixes, counts = read_fixes(path, timezone="Europe/Oslo", now=NOW)
+    assert [time.hour for time in fixes["time"]] == [23, 2]
+    assert counts.refused == {"time cannot be read": 1}
+
+
+def test_a_layout_of_local_times_needs_a_zone(put: Put) -> None:
+    chart = put("map.yaml", "columns: {time: {column: BaseDateTime, timezone: local}, lon_deg: LON, lat_deg: LAT}")
+    path = put("a", noaa())
+    with pytest.raises(UsageError, match="times are local: name their zone"):
+        open_fixes(path, layout=chart)
+    fixes, _ = read_fixes(path, layout=chart, timezone="Europe/Oslo", now=NOW)
+    assert fixes["time"][0] == START - timedelta(hours=1)
+    assert fixes["vessel_id"].null_count() == 5
+    with pytest.raises(UsageError, match="no time zone 'Mars'"):
+        open_fixes(path, layout=chart, timezone="Mars")
+
+
+def test_a_zone_by_letters_is_read_when_the_zone_is_given(put: Put) -> None:
+    path = put("a", noaa(2, lambda n: {"BaseDateTime": f"2021-01-26 00:5{8 + n}:00 CET"}))
+    assert read_fixes(path, timezone="Europe/Oslo", now=NOW)[0]["time"][0] == START
+
+
+def test_times_of_day_need_a_date_and_pass_midnight(put: Put) -> None:
+    rows = [("23:59:50", 1001), ("23:59:59", 1002), ("00:00:03", 1001), ("00:01:00", 1002)]
+    text = "OBJECT_ID,VID,SEQUENCE_DTTM,LAT,LON,SPEED_OVER_GROUND,COURSE_OVER_GROUND\n"
+    text += "".join(f"{n},{vid},{time},36.9,-76.1,35,792\n" for n, (time, vid) in enumerate(rows, 1))
+    path = put("a", text)
+    with pytest.raises(UsageError, match="times hold no date: give date"):
+        open_fixes(path)
+    for rows_at_once in (1, 100):
+        batches = list(open_fixes(path, date="2021-01-25", now=NOW).batches(rows=rows_at_once))
+        fixes = pl.concat(batches)
+        assert [time.isoformat()[8:19] for time in fixes["time"]] == [
+            "25T23:59:50",
+            "25T23:59:59",
+            "26T00:00:03",
+            "26T00:01:00",
+        ]
+    assert fixes["vessel_id"].null_count() == 4  # the identity is the truth of a benchmark
+    assert fixes["sog_kn"].to_list() == pytest.approx([3.5] * 4)
+    assert fixes["cog_deg"].to_list() == pytest.approx([79.2] * 4)
+    truth, _ = read_fixes(path, date="2021-01-25", truth=True, now=NOW)
+    assert truth["vessel_id"].to_list() == [1001, 1002, 1001, 1002]
+    with pytest.raises(UsageError, match="2020-01-31"):
+        open_fixes(path, date="25.1.2021")
+
+
+def test_truth_that_is_not_there_cannot_be_asked_for(put: Put) -> None:
+    with pytest.raises(UsageError, match="holds no truth"):
+        open_fixes(put("a", noaa()), truth=True)
+
+
+# -- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_danish_files_hold_words_and_stations(put: Put) -> None:
+    head = (
+        "# Timestamp,Type of mobile,MMSI,Latitude,Longitude,Navigational status,ROT,SOG,COG,Heading,IMO,Name,Ship type"
+    )
+    rows = [
+        '01/02/2021 00:00:00,Class A,219000001,55.1,10.1,Moored,-3.5,0.1,12.0,13,9951824,"A, B",Cargo',
+        "01/02/2021 00:00:01,Base Station,2190068,55.2,10.2,,,,,,Unknown,Unknown,Undefined",
+        "01/02/2021 00:00:02,AtoN,992190001,55.3,10.3,Unknown value,,,,,Unknown,Unknown,Undefined",
+        "01/02/2021 00:00:03,Class B,219000002,55.4,10.4,Unknown value,,5.0,90.0,,Unknown,Unknown,Zeppelin",
+    ]
+    fixes, counts = read_fixes(put("a", "\n".join([head, *rows])), now=NOW)
+    assert counts.refused == {"base station": 1, "aid to navigation": 1}
+    assert counts.blanked == {"ship type undefined": 1}
+    assert fixes["time"][0] == datetime(2021, 2, 1, tzinfo=UTC)  # the layout says day first
+    assert fixes["nav_status"].to_list() == [5, None]
+    assert fixes["ship_type"].to_list() == [70, None]
+    assert fixes["name"].to_list() == ["A, B", None]
+    assert fixes["imo"].to_list() == [9951824, None]
+    assert fixes["rot_deg_min"].to_list() == [-3.5, None]
+
+
+def test_static_messages_join_the_later_fixes_of_their_vessel(put: Put) -> None:
+    head = "MMSI,Message_ID,Time,Millisecond,Longitude,Latitude,SOG,Vessel_Name,Ship_Type,Dimension_to_Bow,"
+    head += "Dimension_to_stern,Draught"
+    rows = [
+        "219000001,1,20210125_000001,250,10.1,55.1,5.0,None,None,None,None,None",
+        "219000001,5,20210125_000002,0,None,None,None,SHIP ONE   ,70,90,10,63",
+        "219000002,1,20210125_000003,0,10.2,55.2,5.0,None,None,None,None,None",
+        "219000001,1,20210125_000004,0,10.1,55.1,5.0,None,None,None,None,None",
+        "2190068,4,20210125_000005,0,10.1,55.1,None,None,None,None,None,None",
+    ]
+    path = put("a", "\n".join([head, *rows]))
+    for rows_at_once in (1, 2, 100):
+        reader = open_fixes(path, now=NOW)
+        fixes = pl.concat(reader.batches(rows=rows_at_once))
+        assert fixes["row"].to_list() == [2, 4, 5]
+        assert fixes["name"].to_list() == [None, None, "SHIP ONE"]
+        assert fixes["ship_type"].to_list() == [None, None, 70]
+        assert fixes["length_m"].to_list() == [None, None, 100.0]
+        assert fixes["draught_m"].to_list() == [None, None, pytest.approx(6.3)]
+    assert fixes["time"][0] == datetime(2021, 1, 25, 0, 0, 1, 250_000, tzinfo=UTC)
+    assert reader.counts.refused["base station"] == 1
+    assert reader.counts.refused["no position: static data, joined to the fixes after it"] == 1
+
+
+def test_marinetraffic_speaks_in_tenths(put: Put) -> None:
+    text = "MMSI,SHIP_ID,STATUS,SPEED_KNOTSx10,LON,LAT,COURSE,HEADING,TIMESTAMP_UTC,VESSEL_TYPE,DRAUGHT_METERSx10\n"
+    text += "305575000,1,99,171,-6.0,35.9,269,511,2016-06-01 04:43:50,Container Ship,72\n"
+    text += "305575001,2,95,0,-6.0,35.9,0,511,2016-06-01 04:43:50,Manned VTS,\n"
+    fixes, counts = read_fixes(put("a", text), now=NOW)
+    assert counts.refused == {"base station": 1}
+    row = fixes.row(0, named=True)
+    assert (row["sog_kn"], row["draught_m"]) == (pytest.approx(17.1), pytest.approx(7.2))
+    assert (row["nav_status"], row["heading_deg"], row["ship_type"]) == (None, None, 70)
+
+
+def test_norwegian_files_may_write_commas(put: Put) -> None:
+    text = "mmsi;date_time_utc;lon;lat;sog;cog;true_heading;nav_status\n"
+    text += "219000001;2021-01-25 23:58:00;10,5;59,25;7,5;80,5;81;-99\n"
+    row = read_fixes(put("a", text), now=NOW)[0].row(0, named=True)
+    assert (row["lon_deg"], row["lat_deg"], row["sog_kn"], row["nav_status"]) == (10.5, 59.25, 7.5, None)
+
+
+def test_separators_between_tracks_are_blank_rows(put: Put) -> None:
+    text = "CRAFT_ID,LON,LAT,COURSE,SPEED,TIMESTAMP,Track_ID,SHIP_TYPE\n"
+    text += "2111929706,115.8,-34.8,301.0,13.0,2018-04-07 11:48:51,T1,Cargo\nEND,,,,,,,Cargo\n"
+    text += "1.2238e+10,115.8,-34.8,301.0,13.0,2018-04-07 11:48:51,T2,Passenger\n"
+    fixes, counts = read_fixes(put("a", text), now=NOW)
+    assert counts.refused == {"blank row": 1}
+    assert fixes["vessel_id"][0] == 2111929706
+    assert fixes["vessel_id"][1] >= HASHED_FROM
+    assert fixes["name"].to_list() == [None, "1.2238e+10"]  # the text is kept where there is no name
+    assert fixes["ship_type"].to_list() == [70, 60]
+
+
+def test_old_codes_of_ships_become_those_of_the_standard(put: Put) -> None:
+    text = "MMSI,BaseDateTime,LAT,LON,VesselType\n"
+    text += "".join(
+        f"219000001,2017-01-01T00:00:0{n},20,-80,{code}\n" for n, code in enumerate((1004, 1024, 1001, 70.0))
+    )
+    assert read_fixes(put("a", text), now=NOW)[0]["ship_type"].to_list() == [70, 80, 30, 70]
+
+
+def test_our_own_table_reads_back(put: Put, tmp_path: Path) -> None:
+    fixes, _ = read_fixes(put("a", noaa()), now=NOW)
+    fixes.write_parquet(tmp_path / "b")
+    again, counts = read_fixes(tmp_path / "b", now=NOW)
+    assert again.select(fixes.columns).equals(fixes)
+    assert counts.kept == fixes.height
+
+
+def test_a_column_map_scales_adds_and_names(put: Put) -> None:
+    chart = put(
+        "map.yaml",
+        """
+        name: harbour
+        columns:
+          vessel_id: {column: craft, kind: text, join: [port]}
+          time: when
+          lon_deg: [easting, x]
+          lat_deg: y
+          sog_kn: {column: v, scale: 1.943844, nulls: [-1]}
+          rot_deg_min: {column: turn, ais_rot: true}
+          ship_type: {column: kind, values: {coaster: 71, 5: 80}}
+          length_m: {column: bow, plus: stern}
+        apart:
+          - {column: kind, values: [buoy], reason: a buoy}
+        """,
+    )
+    text = "craft|port|when|x|y|v|turn|kind|bow|stern\n"
+    text += "7|OSL|2021-01-25 00:00|10|59|5|-47|Coaster|30|12\n"
+    text += "8|OSL|2021-01-25 00:00|10|59|-1|-128|5|0|0\n"
+    text += "9|OSL|2021-01-25 00:00|10|59|1|0|buoy|0|0\n"
+    fixes, counts = read_fixes(put("a", text), layout=chart, now=NOW)
+    assert counts.refused == {"a buoy": 1}
+    assert fixes["source"].unique().to_list() == ["harbour"]
+    assert fixes["name"].to_list() == ["7/OSL", "8/OSL"]
+    assert fixes["sog_kn"].to_list() == [pytest.approx(9.71922), None]
+    assert fixes["rot_deg_min"].to_list() == [pytest.approx(-((47 / 4.733) ** 2)), None]
+    assert fixes["ship_type"].to_list() == [71, 80]
+    assert fixes["length_m"].to_list() == [42.0, None]
+
+
+def test_a_named_layout_must_fit(put: Put) -> None:
+    with pytest.raises(GeodiffError, match=r"layout 'dma' needs # Timestamp/Timestamp, .* among the columns: MMSI"):
+        open_fixes(put("a", noaa()), layout="dma")
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        open_fixes(tmp_path / "none.csv")
+    with pytest.raises(UsageError, match="no file matches"):
+        open_fixes(tmp_path / "*.csv")
+    with pytest.raises(UsageError, match="no files in this folder"):
+        open_fixes(tmp_path)
+
+
+# -- real files -------------------------------------------------------------------------------------------------------
+
+SAMPLES = [
+    ("formats/noaa_2022-12-08_17columns.parquet", "noaa", 19_408, {"course is not a number": 1}),
+    ("formats/noaa_2023-01-01_1000rows.parquet", "noaa", 1_000, {}),
+    ("formats/dma_vessel_day_2025-01-25.parquet", "dma", 6_710, {}),
+    (
+        "formats/exactearth_2021-07-01.parquet",
+        "exactearth",
+        2_498,
+        {
+            "base station": 19,
+            "aid to navigation": 13,
+            "no position: static data, joined to the fixes after it": 64,
+            "no identity": 1,
+            "position not available": 40,
+        },
+    ),
+    (
+        "formats/decoded_traffic_Gibraltar_Straight_all_ships_2016A_micro_20k_sample_ais_data.parquet",
+        "marinetraffic",
+        19_999,
+        {"base station": 171, "aid to navigation": 94},
+    ),
+    (
+        "formats/decoded_reports_baltic_all_ships_april_2018_micro_20k_sample_ais_data.parquet",
+        "baltic",
+        19_999,
+        {},
+    ),
+    ("norway_encounters.parquet", "norway", 32_392, {}),
+]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "layout", "rows", "refused"), SAMPLES, ids=[name[:30] for name, *_ in SAMPLES])
+def test_real_samples_are_recognised_and_accounted_for(
+    geodiff_data: Path, name: str, layout: str, rows: int, refused: dict[str, int]
+) -> None:
+    reader = open_fixes(geodiff_data / "ais" / name)
+    kept = sum(batch.height for batch in reader.batches())
+    assert reader.layout == layout
+    assert reader.counts.read == rows
+    assert reader.counts.refused == refused
+    assert kept == reader.counts.kept == rows - sum(refused.values())
+
+
+@pytest.mark.data
+def test_the_baltic_clock_agrees_with_its_own_text(geodiff_data: Path) -> None:
+    path = geodiff_data / "ais" / SAMPLES[5][0]
+    fixes, _ = read_fixes(path)
+    told = pl.read_parquet(path)["timestamp_pretty"].str.to_datetime("%d/%m/%Y %H:%M:%S").dt.replace_time_zone("UTC")
+    assert (fixes["time"] == told).all()
+    assert set(STATIC_TYPES) - set(fixes.columns) == {"destination"}
