@@ -189,8 +189,12 @@ class Denoiser(nn.Module):
 
     def denoise(self, noisy: Tokens, context: Context) -> Tensor:
         """Run noisy tokens against the context; (batch, times, cells, width)."""
-        x, condition = noisy.payload, F.silu(self.level(noisy.level))
-        for block, keys, values in zip(self.blocks, context.keys, context.values, strict=True):
-            x, _, _ = block(x, condition, noisy, (keys, values, context.valid))
-        out: Tensor = self.norm(x)
+        out: Tensor = self.norm(self.hidden(noisy, context, len(self.blocks)))
         return out
+
+    def hidden(self, noisy: Tokens, context: Context, layers: int) -> Tensor:
+        """The noisy tokens after the first ``layers`` blocks; (batch, times, cells, width)."""
+        x, condition = noisy.payload, F.silu(self.level(noisy.level))
+        for block, keys, values in list(zip(self.blocks, context.keys, context.values, strict=True))[:layers]:
+            x, _, _ = block(x, condition, noisy, (keys, values, context.valid))
+        return x

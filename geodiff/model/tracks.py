@@ -188,9 +188,26 @@ class TrackDenoiser(nn.Module):
             x0_hat, like ``noised``.
         """
         skip, out = (part[:, None, None, None] for part in precondition(level))
+        tokens = self._noisy(noised, level, context)
+        estimate = self.out(self.trunk.denoise(tokens, context.trunk)).transpose(1, 2)
+        result: Tensor = skip * noised + out * estimate
+        return result
+
+    def embed(self, noised: Tensor, level: Tensor, context: FleetContext) -> Tensor:
+        """The tokens in the middle of the trunk, averaged over the asked times: (batch, cells, width).
+
+        Arguments are those of ``forward``.
+        """
+        tokens = self._noisy(noised, level, context)
+        inner = self.trunk.hidden(tokens, context.trunk, (self.config.layers + 1) // 2)
+        counts = tokens.valid[..., None].to(inner.dtype)
+        pooled: Tensor = (inner * counts).sum(1) / counts.sum(1).clamp_min(1)
+        return pooled
+
+    def _noisy(self, noised: Tensor, level: Tensor, context: FleetContext) -> Tokens:
         shown = self.payload(noised * (1 - level)[:, None, None, None]).transpose(1, 2)
         held = context.tokens
-        tokens = Tokens(
+        return Tokens(
             payload=context.asked + shown,
             days=held.days,
             place_m=held.place_m,
@@ -199,6 +216,3 @@ class TrackDenoiser(nn.Module):
             neighbours=held.neighbours,
             near=held.near,
         )
-        estimate = self.out(self.trunk.denoise(tokens, context.trunk)).transpose(1, 2)
-        result: Tensor = skip * noised + out * estimate
-        return result

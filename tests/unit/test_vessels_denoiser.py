@@ -14,9 +14,12 @@ from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion, cut
+from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import fleet_of, group_scenes
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.windows import ASKED, ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
+
+NAMES = ("time_s", "lon_deg", "lat_deg", "sog_kn", "cog_deg")
 
 
 def query(
@@ -179,3 +182,16 @@ def test_checkpoint_round_trip_and_refusals(net, tmp_path):
     path.with_suffix(".json").write_text(text.replace('"layers": 2', '"layers": 100000000'))
     with pytest.raises(GeodiffError, match="impossible value for layers"):
         load_track_checkpoint(path)
+
+
+def test_embedding_is_of_each_stretch_alone_and_blind_to_place_and_type(motion):
+    embedder = DenoiserEmbedder(motion)
+    straight, elsewhere, turning = query(gap=(12, 12)), query(gap=(12, 12), lon=-120.0, lat=-33.0), query(gap=(12, 12))
+    angle = np.linspace(0, 4, 12)
+    turning = dataclasses.replace(turning, lon_deg=10 + 0.05 * np.sin(angle), lat_deg=50 + 0.03 * np.cos(angle))
+    tanker = dataclasses.replace(straight, ship_type=80)
+    rows = embedder.embed([straight, turning, elsewhere, tanker])
+    np.testing.assert_allclose(rows[1], embedder.embed([turning])[0], atol=1e-5)
+    np.testing.assert_allclose(rows[0], rows[3], atol=1e-5)
+    assert np.linalg.norm(rows[0] - rows[2]) < 0.05 * np.linalg.norm(rows[0] - rows[1])
+    assert not embedder.embed([dataclasses.replace(straight, **{k: getattr(straight, k)[:3] for k in NAMES})]).any()
