@@ -37,6 +37,26 @@ def track_ids(fixes: Fixes, vessel_number: Index, gap_s: float) -> pl.Series:
     return names.gather(segment)
 
 
+def track_numbers(names: pl.Series) -> tuple[Index, Index | None]:
+    """Number the tracks of a cleaned table.
+
+    Args:
+        names: (n,) ``track_id`` of fixes sorted by vessel and time, none null.
+
+    Returns:
+        (n,) number of the track of each fix, tracks standing together; and the order of the fixes that this takes, None
+        where they stand together as they are: vessels that share an identity interleave.
+    """
+    begins = names.ne_missing(names.shift())
+    track = np.cumsum(begins.to_numpy())
+    first = names.filter(begins)
+    if first.n_unique() == len(first):
+        return track, None
+    numbers = first.rank("dense").to_numpy().astype(np.intp)[track - 1]
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], order
+
+
 def _names(vessel: Index, time_us: Index, number: Index) -> pl.Series:
     table = pl.DataFrame({"vessel": vessel, "time": time_us, "number": number}).with_columns(
         pl.col("time").cast(pl.Datetime("us", "UTC")).dt.strftime("%Y%m%dT%H%M%S"),
