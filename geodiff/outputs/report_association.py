@@ -29,7 +29,7 @@ MEANINGS: Mapping[str, tuple[str, int, str]] = {
     "vessels": ("vessels", 0, "True vessels among the plots."),
     "tracks": ("tracks", 0, "Tracks found, of those compared."),
     "switches": ("switches ↓", 0, "Next plots of a vessel that lie in another track than the last."),
-    "fragments": ("fragments ↓", 0, "Tracks beyond the first of each vessel that owns any."),
+    "fragments": ("fragments ↓", 0, "Tracks beyond the first in which each vessel has plots."),
     "missed": ("missed ↓", 0, "Plots of vessels that were rejected; for GOSPA the cost per scan, m^p."),
     "false": ("false ↓", 0, "Clutter in tracks; for GOSPA the cost per scan, m^p."),
     "pure_tracks": ("pure tracks ↑", 3, "Share of tracks whose plots are all of one vessel."),
@@ -135,7 +135,7 @@ def draw_tracks(maps: Mapping[str, Lines]) -> bytes:
 
     columns = min(len(maps), 2)
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(7.5 * columns, 6.0 * rows), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(7.5 * columns, 5.0 * rows), dpi=_DPI, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax in axes[len(maps) :]:
         ax.set_visible(False)
@@ -162,7 +162,9 @@ def _draw(ax: Any, lines: Lines) -> None:
     loose = track < 0
     ax.plot(*points[loose].T, ".", color="0.75", ms=2, zorder=1)
     kept, number = points[~loose], track[~loose]
-    colours = colormaps["tab20"](number * 7 % 20)
+    # Sixteen of the colours: grey is for clutter, and the last two are hard to tell from it on white.
+    choice = np.array([each for each in range(18) if each not in (14, 15)])
+    colours = colormaps["tab20"](choice[number * 7 % len(choice)])
     joined = np.diff(number) == 0
     segments = np.stack([kept[:-1][joined], kept[1:][joined]], axis=1) if len(kept) > 1 else np.empty((0, 2, 2))
     ax.add_collection(LineCollection(list(segments), colors=colours[1:][joined] if len(kept) > 1 else None, lw=0.8))

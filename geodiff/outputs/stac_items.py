@@ -91,7 +91,7 @@ def build_item(
     Raises:
         GeodiffError: the run id is not fit for a file name.
     """
-    _check_name("run id", run.run_id)
+    check_name("run id", run.run_id)
     times = [_utc(time) for time in run.times]
     item = pystac.Item(
         id=run.run_id,
@@ -112,7 +112,12 @@ def build_item(
     return item
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Refuse what is not fit for a file name.
+
+    Raises:
+        GeodiffError: characters that a file name should not have.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
         raise GeodiffError(f"{what} {name!r} is not fit for a file name: use letters, digits, '.', '_' and '-'")
 
@@ -212,7 +217,7 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
         GeodiffError: a collection that is no file name; a ``catalog.json`` or ``collection.json`` in the way that is
             not STAC; a folder not writable.
     """
-    _check_name("collection", collection)
+    check_name("collection", collection)
     folder = catalog_dir / collection
     with explained(catalog_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -229,8 +234,8 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
     return path
 
 
-def find_item(catalog_dir: Path, run_id: str) -> pystac.Item | None:
-    """The published item of a run, with its cube in place; None when there is none.
+def find_item(catalog_dir: Path, run_id: str, *, asset: str = "zarr") -> pystac.Item | None:
+    """The published item of a run, with its cube (or another asset) in place; None when there is none.
 
     Only what can be reached from ``catalog.json`` counts: an item file that no collection links to is a commit that
     was cut short, and publishing again completes it.
@@ -241,8 +246,8 @@ def find_item(catalog_dir: Path, run_id: str) -> pystac.Item | None:
             if isinstance(document, dict) and document.get("properties", {}).get(_RUN_ID) == run_id:
                 item = pystac.Item.from_dict(document)
                 item.set_self_href(str(path.resolve()))
-                cube = item.assets["zarr"].get_absolute_href() if "zarr" in item.assets else None
-                return item if cube and Path(cube).exists() else None
+                found = item.assets[asset].get_absolute_href() if asset in item.assets else None
+                return item if found and Path(found).exists() else None
     return None
 
 

@@ -9,13 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pystac
 
 from geodiff.outputs.atomic import read_json, write_json
+from geodiff.outputs.track_geometry import span_longitudes
 from geodiff.schema import GeodiffError
 
 MODELS = "models"
 _ROOT = "../catalog.json"
+_CATALOG = "Super-resolved image time series and vessel tracks made by geodiff"
 _DEFAULT = "Super-resolved image time series made by geodiff"
 
 
@@ -130,7 +133,10 @@ def _extent(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
         for item in items
         for key in ("start_datetime", "end_datetime")
     )
-    box = [min(west), min(south), max(east), max(north)]
+    crossing = any(left > right for left, right in zip(west, east, strict=True))
+    # Boxes of tracks may cross 180°; then the shortest arc that holds all of them does too.
+    sides = span_longitudes(np.array(west), np.array(east)) if crossing else (min(west), max(east))
+    box = [sides[0], min(south), sides[1], max(north)]
     return {"spatial": {"bbox": [box]}, "temporal": {"interval": [[times[0], times[-1]]]}}
 
 
@@ -147,7 +153,7 @@ def write_catalog(catalog_dir: Path, collection: str) -> None:
         "id": "geodiff",
         "stac_version": pystac.get_stac_version(),
         "title": "geodiff results",
-        "description": _DEFAULT,
+        "description": _CATALOG,
         **kept,
         "links": [_link("root", "./catalog.json"), *links],
     }

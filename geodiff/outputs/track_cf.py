@@ -1,0 +1,127 @@
+"""What the CF conventions call the columns of tracks, and how their values are stored."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from geodiff.outputs.track_columns import MEMBERS
+from geodiff.tracks import LAT, LON, REASON, STATE, STATES, TIME
+
+_SPEED: Final = {"standard_name": "platform_speed_wrt_ground", "long_name": "speed over ground", "units": "knot"}
+_STATUS: Final = (
+    "under_way_using_engine at_anchor not_under_command restricted_manoeuvrability constrained_by_draught moored "
+    "aground engaged_in_fishing under_way_sailing reserved_9 reserved_10 towing_astern pushing_ahead reserved_13 "
+    "ais_sart"
+)
+_DESCRIPTIONS: Final[dict[str, dict[str, Any]]] = {
+    TIME: {
+        "standard_name": "time",
+        "long_name": "time of the fix (UTC)",
+        "units": "microseconds since 1970-01-01T00:00:00",
+        "calendar": "proleptic_gregorian",
+        "axis": "T",
+    },
+    LON: {"standard_name": "longitude", "long_name": "longitude (WGS 84)", "units": "degrees_east", "axis": "X"},
+    LAT: {"standard_name": "latitude", "long_name": "latitude (WGS 84)", "units": "degrees_north", "axis": "Y"},
+    "sog_kn": _SPEED,
+    "cog_deg": {
+        "standard_name": "platform_course",
+        "long_name": "course over ground, clockwise from true north",
+        "units": "degree",
+    },
+    "heading_deg": {
+        "standard_name": "platform_orientation",
+        "long_name": "true heading, clockwise from true north",
+        "units": "degree",
+    },
+    "rot_deg_min": {"long_name": "rate of turn, positive to starboard", "units": "degree minute-1"},
+    "nav_status": {
+        "long_name": "navigational status (ITU-R M.1371, table 45)",
+        "flag_values": list(range(15)),
+        "flag_meanings": _STATUS,
+    },
+    "ship_type": {"long_name": "type of ship and cargo (ITU-R M.1371, table 53)"},
+    "vessel_id": {"standard_name": "platform_id", "long_name": "MMSI, or the number that the source gives"},
+    "imo": {"long_name": "number of the International Maritime Organization"},
+    "name": {"standard_name": "platform_name", "long_name": "name of the vessel"},
+    "callsign": {"long_name": "call sign"},
+    "length_m": {"long_name": "length of the vessel", "units": "m"},
+    "width_m": {"long_name": "breadth of the vessel", "units": "m"},
+    "draught_m": {"long_name": "draught", "units": "m"},
+    "destination": {"long_name": "destination as sent"},
+    "source": {"long_name": "format or sensor that the fix came from"},
+    "row": {"long_name": "line or row of the input, from 1"},
+    STATE: {
+        "long_name": "provenance of the fix",
+        "flag_values": list(range(len(STATES))),
+        "flag_meanings": " ".join(STATES),
+    },
+    REASON: {"long_name": "why the fix was rejected"},
+    **{
+        name: {"standard_name": standard, "long_name": f"{standard} of the members of the ensemble", "units": units}
+        for name, standard, units in zip(
+            MEMBERS, ("longitude", "latitude"), ("degrees_east", "degrees_north"), strict=True
+        )
+    },
+}
+_QUANTILE: Final = re.compile(r"(lon|lat)_q(\d\d)_deg")
+_ELLIPSE: Final = re.compile(r"ellipse(\d+)_(major_km|minor_km|course_deg)")
+_AXES: Final = {
+    "major_km": ("semi-major axis", "km"),
+    "minor_km": ("semi-minor axis", "km"),
+    "course_deg": ("course of the major axis, clockwise from true north,", "degree"),
+}
+
+
+def attributes_of(name: str) -> dict[str, Any]:
+    """CF attributes of a column; a column that geodiff does not know gets its own name as ``long_name``."""
+    if found := _QUANTILE.fullmatch(name):
+        axis, units = ("longitude", "degrees_east") if found[1] == "lon" else ("latitude", "degrees_north")
+        return {"long_name": f"{int(found[2])} % quantile of {axis} over the members", "units": units}
+    if found := _ELLIPSE.fullmatch(name):
+        axis, units = _AXES[found[2]]
+        return {"long_name": f"{axis} of the ellipse that holds the truth with {found[1]} %", "units": units}
+    return dict(_DESCRIPTIONS.get(name, {"long_name": name}))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a column is stored.
+
+    Attributes:
+        dtype: of the array.
+        fill: what stands for null.
+        attributes: what a reader needs to know of it.
+    """
+
+    dtype: str
+    fill: Any
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def storage_of(name: str, kind: pl.DataType) -> Storage:
+    """How a column of a type (see ``track_columns.is_plain``) is stored."""
+    if name in MEMBERS:
+        lowest = int(np.iinfo(np.int32).min)
+        return Storage("int32", lowest, {"_FillValue": lowest, "scale_factor": 1e-7, "add_offset": 0.0})
+    if name == STATE:
+        return Storage("int8", 0)
+    if kind == pl.String:
+        return Storage("string", "")
+    if kind == pl.Boolean:
+        flags = {"flag_values": [0, 1], "flag_meanings": "false true", "_FillValue": -1}
+        return Storage("int8", -1, flags)
+    if kind.is_float():
+        return Storage("float32" if kind == pl.Float32 else "float64", float("nan"))
+    if name == TIME:
+        return Storage("int64", int(np.iinfo(np.int64).min))
+    dtype = "int64" if kind == pl.Datetime else str(kind).lower()
+    limits = np.iinfo(dtype)
+    fill = int(limits.min if limits.min < 0 else limits.max)
+    units = {"units": "microseconds since 1970-01-01T00:00:00", "calendar": "proleptic_gregorian"}
+    return Storage(dtype, fill, {"_FillValue": fill, **(units if kind == pl.Datetime else {})})

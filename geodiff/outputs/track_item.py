@@ -1,0 +1,199 @@
+"""The STAC item of a run over tracks: where and when, made of what, by which model. It is the commit of the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+import pystac
+
+from geodiff.outputs.stac_items import ZARR, find_item, publish_item
+from geodiff.outputs.track_geometry import covered_ground
+from geodiff.outputs.track_layer import GEOMETRY
+from geodiff.outputs.track_store import TrackCounts, TrackStore, count_tracks
+from geodiff.schema import GeodiffError
+from geodiff.version import __version__
+
+EXTENSIONS: Final = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("table/v1.2.0", "processing/v1.2.0", "file/v2.1.0")
+)
+PARQUET: Final = "application/vnd.apache.parquet"
+FIXES: Final = "fixes"
+"""Key of the asset without which the run is not there."""
+
+DESCRIPTION: Final = "Vessel tracks from AIS and radar made by geodiff"
+_SHA256: Final = "1220"  # multihash: sha2-256, 32 bytes
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class TrackInput:
+    """One input of a run.
+
+    Attributes:
+        href: path or URL as given.
+        sha256: of the file, in hexadecimal digits; None where it was not a file (standard input).
+        counts: rows read, kept, refused and why: plain values.
+    """
+
+    href: str
+    sha256: str | None = None
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """What a catalogue says about a finished run over tracks, beside what its files say.
+
+    Attributes:
+        job: what was done: clean, impute, forecast, generate, score or associate.
+        inputs: in order.
+        model: name of the model; None for a job without one.
+        model_href: where the model's STAC item is; None for a model without one.
+        ensemble: number of members; 0 without an ensemble.
+        configuration: the settings of the run, plain values.
+        properties: further properties, such as figures of the job.
+        created: when the run finished; left out when None.
+    """
+
+    job: str
+    inputs: tuple[TrackInput, ...] = ()
+    model: str | None = None
+    model_href: str | None = None
+    ensemble: int = 0
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    created: datetime | None = None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits, in bounded memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build_track_item(
+    store: TrackStore,
+    record: TrackRecord,
+    *,
+    picture: Path | None = None,
+    page: Path | None = None,
+    summary: Path | None = None,
+) -> pystac.Item:
+    """Describe a final store as a STAC 1.1 item with absolute asset hrefs (publishing makes them relative).
+
+    The geometry is the convex hull of all tracks, cut at 180°; the box has west > east when it crosses 180°
+    (RFC 7946, 5.2); the interval is that of what was not rejected.
+
+    Args:
+        store: final.
+        record: what else to say.
+        picture: the map, PNG.
+        page: the interactive map, HTML.
+        summary: JSON with figures of the run.
+
+    Raises:
+        GeodiffError: the store is not final, or no fix in it is left that has a position.
+    """
+    if not store.is_final():
+        raise GeodiffError(f"{store.stem} is not finished: finalize it before its item is made")
+    counts = count_tracks(store.tracks_path)
+    if counts.start is None or counts.end is None:
+        raise GeodiffError(
+            f"{store.fixes_path} holds no track with a position that was not rejected: nothing to publish"
+        )
+    geometry, box = covered_ground(counts.geometries)
+    item = pystac.Item(
+        id=store.run_id,
+        geometry=geometry,
+        bbox=list(box),
+        datetime=None,
+        start_datetime=_instant(counts.start),
+        end_datetime=_instant(counts.end),
+        properties=_properties(store, record, counts),
+        stac_extensions=list(EXTENSIONS),
+    )
+    for key, asset in _assets(store, picture, page, summary):
+        item.add_asset(key, asset)
+    if record.model_href:
+        item.add_link(pystac.Link("derived_from", record.model_href, "application/geo+json", f"model {record.model}"))
+    return item
+
+
+def publish_tracks(catalog_dir: Path, item: pystac.Item, *, collection: str) -> Path:
+    """Publish the item in the static catalogue of a folder: the commit of the run (see ``stac_items.publish_item``)."""
+    return publish_item(catalog_dir, item, collection=collection, description=DESCRIPTION)
+
+
+def find_tracks(catalog_dir: Path, run_id: str) -> pystac.Item | None:
+    """The published item of a run, with its fixes in place; None when there is none."""
+    return find_item(catalog_dir, run_id, asset=FIXES)
+
+
+def _instant(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> dict[str, Any]:
+    stamp = {"created": record.created.astimezone(UTC).isoformat().replace("+00:00", "Z")} if record.created else {}
+    done = f"{record.job} by {record.model}, ensemble of {record.ensemble}" if record.model else record.job
+    return {
+        **stamp,
+        "processing:software": {"geodiff": __version__},
+        "processing:lineage": done,
+        "geodiff:run_id": store.run_id,
+        "geodiff:job": record.job,
+        "geodiff:model": record.model,
+        "geodiff:ensemble": record.ensemble,
+        "geodiff:inputs": [_input(one) for one in record.inputs],
+        "geodiff:configuration": dict(record.configuration),
+        "geodiff:counts": {
+            "fixes": pq.read_metadata(store.fixes_path).num_rows,
+            "tracks": counts.tracks,
+            "vessels": counts.vessels,
+            "length_km": round(counts.length_km, 3),
+            **counts.states,
+        },
+        **record.properties,
+    }
+
+
+def _input(one: TrackInput) -> dict[str, Any]:
+    checksum = {"file:checksum": _SHA256 + one.sha256} if one.sha256 else {}
+    return {"href": one.href, **checksum, **({"counts": dict(one.counts)} if one.counts else {})}
+
+
+def _assets(
+    store: TrackStore, picture: Path | None, page: Path | None, summary: Path | None
+) -> Iterator[tuple[str, pystac.Asset]]:
+    yield FIXES, _table(store.fixes_path, "all fixes (GeoParquet, points)")
+    yield "tracks", _table(store.tracks_path, "one line for each track (GeoParquet)")
+    if store.zarr:
+        title = "all fixes as a CF contiguous ragged array (Zarr format 3)"
+        yield "zarr", pystac.Asset(str(store.zarr_path.resolve()), title, media_type=ZARR, roles=["data"])
+    further: Sequence[tuple[str, Path | None, str, str, str]] = (
+        ("map", picture, "map of the tracks", "image/png", "overview"),
+        ("page", page, "interactive map of the tracks", "text/html", "overview"),
+        ("summary", summary, "figures of the run", "application/json", "metadata"),
+    )
+    for key, path, title, media, role in further:
+        if path:
+            yield key, pystac.Asset(str(path.resolve()), title, media_type=media, roles=[role])
+
+
+def _table(path: Path, title: str) -> pystac.Asset:
+    schema = pq.read_schema(path)
+    extra = {
+        "table:columns": [{"name": field.name, "type": str(field.type)} for field in schema],
+        "table:primary_geometry": GEOMETRY,
+        "table:row_count": pq.read_metadata(path).num_rows,
+        "file:size": path.stat().st_size,
+        "file:checksum": _SHA256 + file_sha256(path),
+    }
+    return pystac.Asset(str(path.resolve()), title, media_type=PARQUET, roles=["data"], extra_fields=extra)
