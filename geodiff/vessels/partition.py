@@ -7,28 +7,24 @@ written last, says which folders belong together; without it there is nothing to
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date as Date
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from geodiff.config import canonical_json
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tracks import FIX_TYPES, STATIC_TYPES
 from geodiff.vessels.layouts import read_layout
+from geodiff.vessels.partition_files import owned, part_name, part_writers, read_json, write_json
 from geodiff.vessels.radar import RadarSensor
 from geodiff.vessels.read import STDIN, list_files, open_fixes
 from geodiff.vessels.read_columns import OUT_SCHEMA
@@ -75,7 +71,7 @@ class PartitionedFixes:
 
     def scan(self, part: int) -> pl.LazyFrame:
         """The fixes of one part, lazily, in the order of the sources."""
-        paths = [self.folder / source / _part_name(part) for source in self.sources]
+        paths = [self.folder / source / part_name(part) for source in self.sources]
         frames = [pl.scan_parquet(path, glob=False) for path in paths if path.is_file()]
         whole = pl.concat(frames) if frames else pl.LazyFrame(schema=OUT_SCHEMA)
         return whole.select(self.columns)
@@ -83,14 +79,6 @@ class PartitionedFixes:
     def read(self, part: int) -> pl.DataFrame:
         """The fixes of one part, sorted by vessel and time; equal times keep the order of the sources."""
         return self.scan(part).sort("vessel_id", "time", maintain_order=True).collect()
-
-
-def part_of(vessel_id: pl.Series, parts: int) -> pl.Series:
-    """Part of each identity, the same on every machine: Fibonacci hashing (Knuth, TAOCP 3, 6.4); null is in part 0."""
-    numbers = vessel_id.fill_null(0).to_numpy().astype(np.uint64)
-    mixed = (numbers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
-    part = pl.Series("part", mixed % np.uint64(parts)).cast(pl.Int32)
-    return part.zip_with(vessel_id.is_not_null(), pl.Series("part", [0], pl.Int32).new_from_index(0, len(part)))
 
 
 def partition_fixes(
@@ -124,7 +112,7 @@ def partition_fixes(
         raise UsageError(f"parts {parts}: 1 to {MAX_PARTS}")
     given = dict(options or {})
     jobs = _jobs(sources, folder, parts, given)
-    with _owned(folder):
+    with owned(folder):
         for stale in folder.glob(".*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
         if scheduler is None:
@@ -175,14 +163,14 @@ class _Job:
     def run(self, progress: Callable[[ReadCounts], None] | None) -> dict[str, Any]:
         """Write the source, unless it is there; what the manifest says of it."""
         final = self.folder / self.key
-        if (known := _read_json(final / "source.json")) is not None and self._lasting:
+        if (known := read_json(final / "source.json")) is not None and self._lasting:
             return known
         shutil.rmtree(final, ignore_errors=True)
         partial = self.folder / f".{self.key}.{uuid.uuid4().hex}.partial"
         partial.mkdir()
         try:
             told = self._write(partial, progress)
-            _write_json(partial / "source.json", told)
+            write_json(partial / "source.json", told)
             os.rename(partial, final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -196,7 +184,7 @@ class _Job:
         path = self.source
         reader = open_fixes(path, **self.options) if isinstance(path, str | Path) else path
         columns: list[str] = []
-        with _writers(folder) as write:
+        with part_writers(folder) as write:
             for batch in reader.batches(rows=ROWS):
                 columns = batch.columns
                 write(batch, self.parts)
@@ -228,78 +216,5 @@ def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, o
     return list({job.key: job for job in jobs}.values())
 
 
-def _part_name(part: int) -> str:
-    return f"part-{part:03d}.parquet"
-
-
-@contextmanager
-def _writers(folder: Path) -> Iterator[Callable[[pl.DataFrame, int], None]]:
-    """A function that appends a batch to the files of its parts; each batch is one row group of each."""
-    opened: dict[int, pq.ParquetWriter] = {}
-
-    def write(batch: pl.DataFrame, parts: int) -> None:
-        absent = [pl.lit(None, kind).alias(name) for name, kind in OUT_SCHEMA.items() if name not in batch.columns]
-        whole = batch.with_columns(absent).select(list(OUT_SCHEMA))
-        whole = whole.with_columns(part_of(whole["vessel_id"], parts))
-        for (part,), rows in whole.partition_by("part", include_key=False, as_dict=True).items():
-            table: pa.Table = rows.to_arrow()
-            if part not in opened:
-                path = folder / _part_name(int(part))
-                opened[part] = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
-            opened[part].write_table(table)
-
-    try:
-        yield write
-    finally:
-        for writer in opened.values():
-            writer.close()
-    for part in opened:
-        _sync(folder / _part_name(part))
-
-
-@contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Own a folder against other processes of this machine."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise GeodiffError(f"{folder}: cannot be written ({error.strerror})") from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise GeodiffError(f"{folder} is being written by another process: wait for it, or name another") from None
-        yield
-    except OSError as error:
-        raise GeodiffError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    finally:
-        os.close(lock)
-
-
 def _write_manifest(folder: Path, parts: int, done: list[dict[str, Any]]) -> None:
-    _write_json(folder / MANIFEST, {"format": FORMAT, "parts": parts, "sources": done})
-
-
-def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _sync(path: Path) -> None:
-    """Flush a file to the disk before its name counts."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_json(folder / MANIFEST, {"format": FORMAT, "parts": parts, "sources": done})

@@ -7,11 +7,14 @@ from typing import Protocol
 
 import polars as pl
 
+from geodiff.schema import GeodiffError
 from geodiff.vessels.reading import ReadCounts
 from geodiff.vessels.sniff import Sniffed
 
 SAMPLE_ROWS = 20_000
 """Rows by which time formats and decimal commas are told."""
+
+MAX_COLUMNS = 2_000
 
 RAW_ROW = "__row__"
 """Int64: line of a text file (the header is a line) or row of a Parquet file, from 1."""
@@ -51,7 +54,10 @@ def open_table(file: Sniffed, *, delimiter: str | None = None) -> RawTable:
     from geodiff.vessels.tables_parquet import ParquetTable
     from geodiff.vessels.tables_text import open_text
 
-    return ParquetTable(file.path) if file.kind == "parquet" else open_text(file, delimiter=delimiter)
+    table: RawTable = ParquetTable(file.path) if file.kind == "parquet" else open_text(file, delimiter=delimiter)
+    if len(table.columns) > MAX_COLUMNS:
+        raise GeodiffError(f"{table.where}: {len(table.columns):,} columns; {MAX_COLUMNS:,} at most can be read")
+    return table
 
 
 def take_sample(table: RawTable, wanted: Sequence[str]) -> pl.DataFrame:

@@ -217,6 +217,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "binary": (bytes(range(256)) * 20, "binary data"),
     "utf-16": (noaa().encode("utf-16"), "UTF-16"),
     "cut zip": (zipped(a=noaa())[:-30], "damaged zip"),
+    "a header without end": (b"a," * 200_000 + b"\n1,2\n", "200,001 columns"),
     "zip of nothing": (zipped(), "a zip of 0 files"),
     "cut parquet": (as_parquet(noaa())[:-20], "damaged Parquet"),
     "one long line": (HEAD.encode() + b"\n" + b"1" * (3 << 20), "a line of more than"),
@@ -470,6 +471,15 @@ def test_our_own_table_reads_back(put: Put, tmp_path: Path) -> None:
     again, counts = read_fixes(tmp_path / "b", now=NOW)
     assert again.select(fixes.columns).equals(fixes)
     assert counts.kept == fixes.height
+
+
+def test_what_was_rejected_or_made_up_is_not_read_as_observed(put: Put, tmp_path: Path) -> None:
+    fixes, _ = read_fixes(put("a", noaa(4)), now=NOW)
+    states = pl.Series("state", ["observed", "imputed", "rejected", "forecast"])
+    fixes.with_columns(states).write_parquet(tmp_path / "b")
+    again, counts = read_fixes(tmp_path / "b", now=NOW)
+    assert again["row"].to_list() == [2]
+    assert counts.refused == {"rejected when it was cleaned": 1, "imputed or forecast, not observed": 2}
 
 
 def test_a_column_map_scales_adds_and_names(put: Put) -> None:

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.vessels.partition import open_partition, part_of, partition_fixes
+from geodiff.vessels.partition import open_partition, partition_fixes
+from geodiff.vessels.partition_files import part_of
 from geodiff.vessels.read import open_fixes, read_fixes
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
 
