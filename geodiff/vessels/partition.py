@@ -93,7 +93,8 @@ def partition_fixes(
     """Write the fixes of some sources to Parquet, cut by a hash of the identity.
 
     Memory is that of a batch of 500,000 rows and its parts, whatever the size of the sources. A rerun skips source
-    files that are done and have not changed; readers given as such are read again.
+    files that are done and have not changed; readers given as such are read again. What an earlier run wrote of other
+    sources is removed at the end.
 
     Args:
         sources: files, folders, globs, or readers of your own.
@@ -123,6 +124,7 @@ def partition_fixes(
 
             done = list(compute(*(delayed(job.run, pure=False)(None) for job in jobs), scheduler=scheduler))
         _write_manifest(folder, parts, done)
+        _remove_others(folder, {job.key for job in jobs})
     result = open_partition(folder)
     if progress is not None:
         progress(result.counts)
@@ -214,6 +216,13 @@ def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, o
     if not jobs:
         raise UsageError("nothing to read: name at least one file")
     return list({job.key: job for job in jobs}.values())
+
+
+def _remove_others(folder: Path, keys: set[str]) -> None:
+    """Drop what an earlier run wrote of sources that have changed or are no longer wanted."""
+    for marker in folder.glob("*/source.json"):
+        if marker.parent.name not in keys:
+            shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, parts: int, done: list[dict[str, Any]]) -> None:

@@ -148,7 +148,10 @@ def _open_nmea(source: str) -> FixReader:
 
 
 class FilesReader:
-    """Several files as one source of fixes, opened one after the other; see ``reading.FixReader``."""
+    """Several files as one source of fixes, opened one after the other; see ``reading.FixReader``.
+
+    Rows, also those that ``counts`` names, are numbered within their file.
+    """
 
     def __init__(self, files: Sequence[Path | Sniffed], chosen: Layout | None, options: ReadOptions) -> None:
         """Open the first file, to fail early.

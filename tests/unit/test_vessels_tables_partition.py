@@ -74,6 +74,7 @@ def test_a_rerun_reads_only_what_is_new(days: list[Path], tmp_path: Path, monkey
     assert opened == ["2.csv", "3.csv"]
     assert more.counts.kept == 400 + 500 + 400
     assert open_partition(tmp_path / "out") == more
+    assert {path.parent.name for path in (tmp_path / "out").glob("*/source.json")} == set(more.sources)
 
 
 def test_a_damaged_source_leaves_no_partition(days: list[Path], tmp_path: Path) -> None:
