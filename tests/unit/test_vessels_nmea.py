@@ -15,6 +15,7 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.nmea import checksum, message, position, sentence, tagged
 from geodiff.tracks import STATIC_TYPES
 from geodiff.vessels.nmea import NmeaReader, open_nmea
+from geodiff.vessels.nmea_bytes import LineSource
 from geodiff.vessels.reading import FIX_SCHEMA
 
 T0 = 1_700_000_000
@@ -323,6 +324,18 @@ def test_a_part_heard_twice_counts_once() -> None:
     assert accounts(reader)
 
 
+def test_lines_that_belong_together_are_not_cut_apart() -> None:
+    receipt = instrument("PGHP,1,2023,11,14,22,13,20,250,219,,2190047,1,00")
+    stale, whole = voyage(9, "STALE")[1], voyage(1, "WHOLE", sequence=1)
+    raw = "\n".join([stale, receipt, *whole, receipt, position(mmsi=1), receipt, position(mmsi=2)]).encode()
+    for block_bytes in range(20, len(raw), 7):
+        reader = NmeaReader(LineSource(io.BytesIO(raw), block_bytes))
+        fixes = pl.concat(reader.batches())
+        assert names(fixes) == {1: "WHOLE", 2: None}
+        assert fixes["time"].to_list() == [at(0.25), at(0.25)]
+        assert reader.counts.refused == {"message with parts missing": 1}
+
+
 # Static data -------------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +381,13 @@ def test_both_parts_of_type_24_and_type_19() -> None:
     assert (other["name"], other["ship_type"], other["length_m"], other["source"]) == ("LONG", 36, 7, "nmea:19")
     assert (tender["ship_type"], tender["length_m"]) == (37, None)  # there stands the MMSI of her mother ship
     assert accounts(reader)
+
+
+def test_what_is_not_yet_said_comes_from_later() -> None:
+    a = message(msg_type=24, mmsi=5, partno=0, shipname="SMALL ONE")
+    b = message(msg_type=24, mmsi=5, partno=1, callsign="AB1", ship_type=37)
+    fixes, _ = read(stamped(*a, position(mmsi=5), *b))
+    assert fixes.select("name", "callsign", "ship_type").row(0) == ("SMALL ONE", "AB1", 37)
 
 
 def test_static_data_join_by_time_not_by_line() -> None:
