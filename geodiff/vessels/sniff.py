@@ -58,7 +58,7 @@ class Sniffed:
     @property
     def where(self) -> str:
         """How errors name it."""
-        return f"{self.path}!{self.member}" if self.member else str(self.path)
+        return f"{self.path}!{printable(self.member)}" if self.member else str(self.path)
 
 
 class DamagedError(GeodiffError):
@@ -187,6 +187,11 @@ def read_up_to(stream: Readable, size: int) -> tuple[bytes, DamagedError | None]
     except DamagedError as error:
         return b"".join(parts), error
     return b"".join(parts), None
+
+
+def printable(text: str) -> str:
+    """A text of a file as part of a message of one line: at most 60 characters, none that would break it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
 
 
 def sniff_delimiter(line: str) -> str:

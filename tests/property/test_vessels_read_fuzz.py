@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -110,6 +110,7 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path, data: bytes, rows: in
 
 
 @settings(QUIET, max_examples=40)
+@example(data="a\x85b\rc,\u2028d\n1,2\n".encode())  # line ends of other alphabets in a header
 @given(
     data=st.one_of(
         st.binary(max_size=300), st.text(max_size=300).map(str.encode), st.binary(max_size=99).map(gzip.compress)
