@@ -36,8 +36,7 @@ class AssociationScore:
         mota: 1 - (missed + false + switches) / plots of vessels (after Bernardin & Stiefelhagen 2008, "Evaluating
             multiple object tracking performance: the CLEAR MOT metrics", with plots in place of frames).
         switches: consecutive plots of a vessel, among those in tracks, that lie in different tracks.
-        fragments: tracks beyond the first for each vessel that owns any, a track being owned by the vessel with most
-            plots in it.
+        fragments: tracks beyond the first in which each vessel has plots.
         missed: plots of vessels that were rejected.
         false: clutter in tracks.
         pure_tracks: share of tracks whose plots are all of one vessel.
@@ -81,7 +80,6 @@ def association_score(vessel: IntArray, track: IntArray) -> AssociationScore:
     tracks, size = np.unique(track[track != NONE], return_counts=True)
     of_vessels, in_tracks = int((vessel != NONE).sum()), int((track != NONE).sum())
     best_of_track, best_of_vessel = _most(columns, shared), _most(rows, shared)
-    owners = rows[_argmost(columns, shared)]
     missed, false = of_vessels - int(both.sum()), in_tracks - int(both.sum())
     switches = _switches(v, t)
     pure = int((best_of_track == size[np.isin(tracks, np.unique(track[both]))]).sum())
@@ -94,7 +92,7 @@ def association_score(vessel: IntArray, track: IntArray) -> AssociationScore:
         idf1=2 * _matched(rows, columns, shared) / (of_vessels + in_tracks),
         mota=1 - (missed + false + switches) / of_vessels,
         switches=switches,
-        fragments=len(owners) - len(np.unique(owners)),
+        fragments=len(rows) - len(best_of_vessel),
         missed=missed,
         false=false,
         pure_tracks=pure / max(len(tracks), 1),

@@ -78,7 +78,12 @@ class AssociateSettings(Settings):
 
     def prior(self) -> KinematicPrior:
         """The kinematic prior with the noise of this sensor."""
-        return KinematicPrior(position_m=self.position_m, clock_s=self.clock_s, velocity_m_s=self.velocity_m_s)
+        return KinematicPrior(
+            position_m=self.position_m,
+            clock_s=self.clock_s,
+            velocity_m_s=self.velocity_m_s,
+            unknown_m_s=self.fastest_kn * 1852 / 3600 / 3,
+        )
 
     def rules(self) -> Rules:
         """The same for the stream, which knows no settings."""
@@ -99,17 +104,17 @@ class AssociateSettings(Settings):
 
 
 RADAR = AssociateSettings(
-    position_m=3.5,
+    position_m=2.5,
     clock_s=0.2,
     report_s=2.5,
     scan_s=0.75,
     cluster_m=8.0,
     repeat_s=0.0,
     berth_m=0.0,
-    new_share=1.0,
+    new_share=0.3,
     fastest_kn=30.0,
-    levels=((6.0, 4.0), (12.0, 3.0), (20.0, 0.0), (30.0, 0.0)),
-    confirm_hits=7,
+    levels=((4.0, 1.0), (8.0, 1.0), (12.0, 1.0), (30.0, 0.0)),
+    confirm_hits=8,
     confirm_s=20.0,
     lag_s=40.0,
 )

@@ -27,7 +27,6 @@ TURNS = 4
 """Search intervals of time for each factor of ten."""
 PER_CELL = 6
 """Candidates looked at in one cell of the search grid and one interval of time."""
-_UNKNOWN_VAR = 400.0  # m2/s2: above it a velocity counts as unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,8 @@ def candidates(
     Returns:
         (positions in ``last``, positions in ``first``), each pair once.
     """
-    unknown = last.var_vv > _UNKNOWN_VAR
+    # A sixth of the greatest speed: half of what is assumed of a velocity that nobody told.
+    unknown = last.var_vv > (odds.fastest_m_s / 6) ** 2
     edges = np.concatenate([[0.0], np.geomspace(1.0, window_s, max(int(TURNS * np.log10(max(window_s, 10.0))), 2))])
     found: list[tuple[IntArray, IntArray]] = []
     for group, limit in ((~unknown, 0.0), (unknown, odds.fastest_m_s)):

@@ -17,9 +17,6 @@ import numpy as np
 from geodiff.tracks import FloatArray
 from geodiff.vessels.associate_plots import BoolArray, IntArray, Plots
 
-UNKNOWN_M_S = 50.0
-"""Standard deviation of a velocity of which nothing is known."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ends:
@@ -104,6 +101,7 @@ class KinematicPrior:
         position_m: standard deviation of a measured position.
         clock_s: standard deviation of a time stamp; moves a fast vessel along its course.
         velocity_m_s: standard deviation of a velocity from SOG and COG, to which 5 % of the speed are added.
+        unknown_m_s: standard deviation of one component of a velocity of which nothing is known.
         modes: of vessels under way.
         rest_share: share of pieces that lie still, before their speed is looked at.
         rest_m_s: speed of a vessel that lies still, as measured.
@@ -114,6 +112,7 @@ class KinematicPrior:
     position_m: float = 2.5
     clock_s: float = 0.5
     velocity_m_s: float = 0.3
+    unknown_m_s: float = 10.0
     modes: tuple[Mode, ...] = (Mode(0.4, 0.001, 600.0), Mode(0.4, 0.006, 300.0), Mode(0.2, 0.08, 100.0))
     rest_share: float = 0.5
     rest_m_s: float = 0.12
@@ -131,7 +130,7 @@ class KinematicPrior:
             known = index >= 0
             seen = plots.take(np.maximum(index, 0))
             if state is None:
-                state = _State.unknown(seen)
+                state = _State.unknown(seen, self.unknown_m_s)
             state.step(seen, known, self, mode, sign)
         assert state is not None
         berth, var_berth = self._berth(plots, nearest)
@@ -223,14 +222,14 @@ class _State:
 
     __slots__ = ("place", "pp", "pv", "time", "velocity", "vv")
 
-    def __init__(self, time: FloatArray, place: FloatArray, velocity: FloatArray) -> None:
-        self.time, self.place, self.velocity = time, place, velocity
+    def __init__(self, time: FloatArray, place: FloatArray, unknown_m_s: float) -> None:
+        self.time, self.place, self.velocity = time, place, np.zeros_like(place)
         self.pp, self.pv = np.full(len(time), 1e12), np.zeros(len(time))
-        self.vv = np.full(len(time), UNKNOWN_M_S**2)
+        self.vv = np.full(len(time), unknown_m_s**2)
 
     @classmethod
-    def unknown(cls, seen: Plots) -> _State:
-        return cls(seen.time_s.copy(), seen.place_m.copy(), np.zeros_like(seen.place_m))
+    def unknown(cls, seen: Plots, unknown_m_s: float) -> _State:
+        return cls(seen.time_s.copy(), seen.place_m.copy(), unknown_m_s)
 
     def step(self, seen: Plots, known: BoolArray, prior: KinematicPrior, mode: Mode, sign: float) -> None:
         """Predict to the time of each plot that is known and take it in."""

@@ -1,0 +1,267 @@
+"""Association of plots without identity: vessels that cross, overtake, lie moored; clutter; streams."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from geodiff.metrics.association import AssociationScore, association_score
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import course_deg, from_local_km
+from geodiff.testing.tracks import make_fleet
+from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches
+from geodiff.vessels.associate_baselines import gnn, greedy
+
+START_S = datetime(2020, 6, 1, tzinfo=UTC).timestamp()
+M_S_PER_KN = 1852 / 3600
+
+
+def table(vessel, seconds, east_m, north_m, sog_kn=None, cog_deg=None, *, centre=(4.0, 52.0)):
+    """Fixes of a plane in metres about a centre; no speed and course where none are given."""
+    lon, lat = from_local_km(np.asarray(east_m) / 1000, np.asarray(north_m) / 1000, *centre)
+    columns = {VESSEL_ID: vessel, TIME: ((START_S + np.asarray(seconds)) * 1e6).astype("i8"), LON: lon, LAT: lat}
+    if sog_kn is not None:
+        columns |= {SOG: sog_kn, COG: cog_deg}
+    frame = pl.DataFrame(columns).with_columns(
+        pl.col(TIME).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), pl.col(VESSEL_ID).cast(pl.Int64)
+    )
+    return frame.with_columns(pl.when(pl.col(VESSEL_ID) >= 0).then(pl.col(VESSEL_ID)).alias(VESSEL_ID)).sort(TIME)
+
+
+def straight(vessel, start_m, velocity_m_s, times, *, noise_m=2.0, seed=0, ais=True):
+    """A vessel on a straight course; measured positions, and SOG and COG when it is AIS."""
+    rng = np.random.default_rng([seed, vessel])
+    east, north = (start_m[axis] + velocity_m_s[axis] * times + rng.normal(0, noise_m, len(times)) for axis in (0, 1))
+    speed = np.hypot(*velocity_m_s) / M_S_PER_KN
+    course = float(course_deg(0, 0, *(np.array(velocity_m_s) * 1e-6)))
+    told = {"sog_kn": np.full(len(times), speed), "cog_deg": np.full(len(times), course)} if ais else {}
+    return table(np.full(len(times), vessel), times, east, north, **told)
+
+
+def scored(found: pl.DataFrame) -> AssociationScore:
+    found = found.sort(TIME, maintain_order=True)
+    code = [found[name].rank("dense").cast(pl.Int64).fill_null(-1).to_numpy() for name in (VESSEL_ID, TRACK_ID)]
+    return association_score(*code)
+
+
+def irregular(seed, seconds=3600.0, every=20.0):
+    rng = np.random.default_rng(seed)
+    return np.floor(np.cumsum(rng.exponential(every, int(2 * seconds / every)))) % seconds
+
+
+def times_of(seed, **options):
+    return np.unique(irregular(seed, **options))
+
+
+CASES = {
+    "crossing": [((-4000, 0), (4, 0.5)), ((0, -4000), (0.5, 4)), ((4000, 4000), (-3, -3))],
+    "side by side": [((0, 0), (5, 0)), ((0, 60), (5, 0)), ((0, 120), (5, 0))],
+    "overtaking": [((0, 0), (3, 0)), ((-3000, 40), (8, 0))],
+    "meeting head on": [((0, 0), (5, 0)), ((12000, 30), (-5, 0))],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_vessels_under_way_are_told_apart(case):
+    parts = [straight(n, start, speed, times_of(n)) for n, (start, speed) in enumerate(CASES[case])]
+    found = associate(pl.concat(parts).sort(TIME))
+    score = scored(found)
+    assert (score.purity, score.completeness, score.tracks) == (1.0, 1.0, len(parts))
+
+
+def test_silences_are_bridged_by_the_motion():
+    times = times_of(5)
+    heard = times[(times < 1200) | (times > 2100)]
+    parts = [straight(0, (0, 0), (5, 0), heard), straight(1, (0, 500), (5, 0), times)]
+    assert scored(associate(pl.concat(parts))).tracks == 2
+
+
+def moored(vessel, place_m, times, *, values=0):
+    rng = np.random.default_rng([7, vessel])
+    east, north = (place_m[axis] + rng.normal(0, 1.5, len(times)) for axis in (0, 1))
+    # Receivers hold the course for a while: runs that repeat to the digit, then another value; or some values in turn.
+    run = rng.integers(0, values, len(times)) if values else np.cumsum(rng.uniform(size=len(times)) < 0.2)
+    course = rng.uniform(0, 360, len(times)).round(1)[run]
+    return table(np.full(len(times), vessel), times, east, north, rng.choice([0.0, 0.1], len(times)), course)
+
+
+def test_a_moored_vessel_with_a_noisy_course_is_one_track_and_its_neighbour_another():
+    parts = [moored(n, (0, 30 * n), times_of(n, every=15.0), values=5) for n in range(3)]
+    score = scored(associate(pl.concat(parts)))
+    assert score.purity > 0.97
+    assert score.completeness > 0.97
+    assert score.tracks <= 4
+    apart = scored(associate(pl.concat(parts), AssociateSettings(berth_m=0.0)))
+    assert apart.completeness < score.completeness  # what joining at the berth is for
+
+
+def test_a_report_heard_twice_is_one_report():
+    one = straight(0, (0, 0), (9, 0), times_of(3, every=8.0))
+    again = one.with_columns(pl.col(TIME) + pl.duration(seconds=1))
+    found = associate(pl.concat([one, again]))
+    assert found[TRACK_ID].n_unique() == 1
+
+
+def test_identities_change_nothing():
+    fleet = make_fleet(3, 6, 2.0, defects={}).fixes
+    found = associate(fleet)
+    mixed = associate(fleet.with_columns(pl.col(VESSEL_ID).shuffle(seed=1), pl.lit(7).alias("row")))
+    assert found[TRACK_ID].equals(mixed[TRACK_ID])
+    assert found.drop(TRACK_ID, STATE, REASON).equals(fleet)  # rows and their order are kept
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fleet_is_found_again_in_pure_tracks(seed):
+    # A harbour: many vessels on few square kilometres, some of them moored.
+    fleet = make_fleet(seed, 16, 1.5, interval_s=30.0, defects={}, region=(4.0, 52.0, 4.05, 52.03))
+    fixes = fleet.fixes.with_columns(fleet.truth["vessel"].cast(pl.Int64).alias(VESSEL_ID))
+    ours, global_, near = (scored(rule(fixes, AssociateSettings())) for rule in (associate, gnn, greedy))
+    assert ours.purity > 0.97
+    assert ours.completeness > 0.75  # tugs and pilots that stop and start at once come in pieces, but in pure ones
+    assert ours.purity >= max(global_.purity, near.purity)
+
+
+def test_at_a_crowded_quay_the_classical_rules_do_worse():
+    parts = [moored(n, (0, 20 * n), times_of(n, every=60.0)) for n in range(12)]
+    fixes = pl.concat(parts)
+    ours, global_, near = (scored(rule(fixes, AssociateSettings())) for rule in (associate, gnn, greedy))
+    assert ours.purity > 0.95
+    assert ours.idf1 > max(global_.idf1, near.idf1) + 0.1
+
+
+def radar(seed, *, clutter=6, detect=0.9, scans=60):
+    """Three vessels that cross before a radar: extended targets, missed detections, clutter all over; truth -1."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    courses = [((-300, 0), (6, 0.5)), ((0, -300), (0.3, 6)), ((250, 250), (-4, -4))]
+    for scan in range(scans):
+        now = 1.5 * scan
+        for vessel, (start, velocity) in enumerate(courses):
+            if rng.uniform() < detect:
+                for _ in range(rng.integers(1, 4)):
+                    rows.append((vessel, now, *(np.add(start, np.multiply(velocity, now)) + rng.normal(0, 2, 2))))
+        rows += [(-1, now, *rng.uniform(-500, 500, 2)) for _ in range(rng.poisson(clutter))]
+    return table(*np.array(rows).T)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_clutter_is_rejected_with_a_reason_and_crossing_targets_are_kept_apart(seed):
+    found = associate(radar(seed), RADAR)
+    rejected = found.filter(pl.col(STATE) == REJECTED)
+    assert set(rejected[REASON]) == {CLUTTER}
+    assert rejected[TRACK_ID].null_count() == len(rejected)
+    assert rejected[VESSEL_ID].null_count() / len(rejected) > 0.9  # what is rejected is clutter
+    score = scored(found)
+    assert score.purity > 0.95
+    assert score.completeness > 0.75  # a target merges with another while they cross, and may go on as a new track
+    assert score.tracks <= 5
+
+
+def test_clutter_alone_gives_hardly_a_track():
+    found = associate(radar(4, detect=0.0, clutter=10), RADAR)
+    assert (found[STATE] == REJECTED).mean() > 0.95
+
+
+def test_plots_of_one_scan_are_one_target_when_near():
+    lone = table([0] * 40, np.repeat(np.arange(20) * 1.5, 2), np.tile([0.0, 5.0], 20), np.zeros(40))
+    assert associate(lone, RADAR)[TRACK_ID].n_unique() == 1
+    assert associate(lone, RADAR.model_copy(update={"cluster_m": 1.0}))[TRACK_ID].drop_nulls().n_unique() == 2
+
+
+def test_a_stream_gives_each_row_once_and_holds_little_back():
+    fixes = make_fleet(1, 20, 6.0, interval_s=30.0, defects={}).fixes.sort(TIME)
+    settings = AssociateSettings(block_rows=1000, lag_s=600.0)
+    held = given = 0
+    rows = []
+    batches = [fixes[start : start + 500] for start in range(0, len(fixes), 500)]
+
+    def fed():
+        nonlocal held, given
+        for batch in batches:
+            given += len(batch)
+            held = max(held, given - sum(rows))
+            yield batch
+
+    out = []
+    for part in associate_batches(fed(), settings):
+        rows.append(len(part))
+        out.append(part)
+    found = pl.concat(out)
+    assert found["row"].sort().to_list() == sorted(fixes["row"].to_list())
+    assert held <= 2 * settings.block_rows + 500
+    truth = scored(found)
+    whole = scored(associate(fixes, settings.model_copy(update={"block_rows": 10**6})))
+    assert truth.purity > whole.purity - 0.02
+    assert truth.completeness > whole.completeness - 0.05
+
+
+def test_a_batch_that_reaches_back_is_refused():
+    fixes = straight(0, (0, 0), (5, 0), times_of(1))
+    with pytest.raises(GeodiffError, match="sort the stream by time"):
+        list(associate_batches([fixes[20:], fixes[:20]]))
+
+
+def test_rows_that_were_rejected_before_are_passed_through():
+    fixes = straight(0, (0, 0), (5, 0), times_of(1))
+    state = ["rejected" if row == 3 else "observed" for row in range(len(fixes))]
+    fixes = fixes.with_columns(pl.Series(STATE, state), pl.lit("speed").alias(REASON))
+    found = associate(fixes)
+    assert found[STATE].to_list() == state
+    assert found[3, REASON] == "speed"
+    assert found[3, TRACK_ID] is None
+    assert found[4, REASON] is None
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_hardly_any_rows(rows):
+    found = associate(straight(0, (0, 0), (5, 0), times_of(1))[:rows])
+    assert len(found) == rows
+    assert {TRACK_ID, STATE, REASON} <= set(found.columns)
+    assert found[TRACK_ID].to_list() == ["t1/" + found[0, TIME].strftime("%Y%m%dT%H%M%S")] * rows if rows else True
+
+
+@pytest.mark.parametrize("centre", [(180.0, 10.0), (20.0, 89.97), (0.0, -60.0)])
+def test_neither_the_dateline_nor_a_pole_is_a_seam(centre):
+    times = times_of(2)
+    rng = np.random.default_rng(0)
+    parts = []
+    for vessel, (start, speed) in enumerate([((-6000, 0), (4, 0)), ((6000, 300), (-4, 0))]):
+        east, north = (start[a] + speed[a] * times + rng.normal(0, 2, len(times)) for a in (0, 1))
+        # At the pole a course turns with the meridians; position alone must do.
+        parts.append(table(np.full(len(times), vessel), times, east, north, centre=centre))
+    score = scored(
+        associate(pl.concat(parts), AssociateSettings(fastest_kn=20.0, levels=((60, 3), (120, 2), (900, 0))))
+    )
+    assert score.purity == 1.0
+    assert score.completeness > 0.95
+
+
+def test_missing_places_and_columns_are_named():
+    fixes = straight(0, (0, 0), (5, 0), times_of(1))
+    with pytest.raises(GeodiffError, match="row 3 of"):
+        associate(fixes.with_columns(pl.when(pl.int_range(pl.len()) != 2).then(pl.col(LAT)).alias(LAT)))
+    with pytest.raises(GeodiffError, match="needs the column lon_deg"):
+        associate(fixes.drop(LON))
+    with pytest.raises(GeodiffError, match="not a number in its range"):
+        associate(fixes.with_columns(pl.col(LAT) + 90))
+
+
+def test_the_last_level_must_decide():
+    with pytest.raises(UsageError, match="last level"):
+        AssociateSettings.parse({"levels": [[100, 3]]})
+
+
+def test_another_predictor_takes_part():
+    class Stubborn(type(AssociateSettings().prior())):
+        """Finds every continuation impossible."""
+
+        def log_likelihood(self, last, first, pairs):
+            return np.full(len(pairs[0]), -np.inf)
+
+    fixes = straight(0, (0, 0), (5, 0), times_of(1))
+    found = associate(fixes, AssociateSettings(), Stubborn())
+    assert found[TRACK_ID].n_unique() == len(fixes)
