@@ -19,6 +19,7 @@ from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.train_tracks import TrackTrainConfig, train_tracks
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import read_fixes
+from geodiff.vessels.usual_rules import usual_rules
 from geodiff.vessels.windows import Windows
 from geodiff.vessels.windows_draw import DrawSettings
 
@@ -86,7 +87,7 @@ def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None
     tables: dict[str, pl.DataFrame] = {}
     for path in files:
         fixes, counts = read_fixes([path])
-        tables[path.stem] = clean_fixes(fixes)
+        tables[path.stem] = clean_fixes(fixes, usual_rules(fixes))
         if tell:
             kept = tables[path.stem].filter(pl.col("state") == "observed").height
             tell(f"{path.name}: {counts.read} rows read, {counts.kept} fixes, {kept} of them kept by cleaning")
