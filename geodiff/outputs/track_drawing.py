@@ -32,6 +32,7 @@ from geodiff.outputs.track_thinning import (
     fewer_members,
     joined,
     member_lines,
+    one_in,
     run_numbers,
     sheets,
 )
@@ -155,17 +156,17 @@ class TrackPicture:
         self._fixes += state.size
         model = state != _CODE[OBSERVED]
         self._ellipses += ellipse_rows(frame, table, model)
-        self._take_members(member_lines(frame, table, model & (run % self._stride == 0)))
+        self._take_members(member_lines(frame, table, model & one_in(run, self._stride)))
         kept = weight > 0
         self._points.append({name: values[kept] for name, values in (table | {"weight": weight}).items()})
 
     def _take_members(self, table: Table) -> None:
         """Keep every ensemble, then every second one, ...: a bounded number, spread over all tables."""
         self._members.append(table)
-        while sum(part["x"].size for part in self._members) > 4 * self.limits.member_points and self._stride < 2**40:
+        while sum(part["x"].size for part in self._members) > 4 * self.limits.member_points and self._stride < 2**20:
             self._stride *= 2
             self._members = [
-                {name: values[part["run"] % self._stride == 0] for name, values in part.items()}
+                {name: values[one_in(part["run"], self._stride)] for name, values in part.items()}
                 for part in self._members
             ]
 

@@ -148,6 +148,15 @@ def _flattened(
     return {name: values[order] for name, values in out.items()}
 
 
+def one_in(run: Integers, stride: int) -> Mask:
+    """About one run in ``stride`` (a power of two), scattered by Knuth's multiplicative hash.
+
+    Runs alternate between observed and not, so that every second one would be of one kind.
+    """
+    kept: Mask = (run * 2654435761 % 2**32 >> 12) % stride == 0
+    return kept
+
+
 def sheets(points: Table, dots: Table, tracks: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Whole turns to add to the longitudes of each track, and of each dot, so that all lie side by side."""
     centre_of_dots = wrap_longitude(dots["x"])
@@ -208,8 +217,8 @@ def fewer_members(members: Table, most: int) -> tuple[Table, float]:
         return members, 1.0
     single = int((members["member"] == 0).sum())
     keep = members["member"] < max(1, most // max(single, 1))
-    stride = 1
-    while int((keep & (members["run"] % stride == 0)).sum()) > most:
+    stride, ordinal = 1, np.unique(members["run"], return_inverse=True)[1]
+    while int((keep & (ordinal % stride == 0)).sum()) > most and stride <= ordinal[-1]:
         stride *= 2
-    keep &= members["run"] % stride == 0
+    keep &= ordinal % stride == 0
     return {name: values[keep] for name, values in members.items()}, float(keep.sum()) / size

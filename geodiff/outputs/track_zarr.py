@@ -7,6 +7,9 @@ last trajectory, whose id is empty. Members of an ensemble have a second dimensi
 
 from __future__ import annotations
 
+import os
+import shutil
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -196,10 +199,6 @@ def write_track_zarr(fixes: pl.DataFrame, path: Path, *, provenance: Mapping[str
     Raises:
         GeodiffError: something is at ``path``, the table does not fit, or the folder cannot be written.
     """
-    import os
-    import shutil
-    import uuid
-
     frame = standard_frame(fixes)
     if path.exists():
         raise GeodiffError(f"{path} exists: choose another name, or remove it")

@@ -1,0 +1,156 @@
+"""Tables of fixes to and from GeoPandas and MovingPandas, with what analysts have and with what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import shapely
+
+from geodiff.schema import GeodiffError
+from geodiff.testing.tracks import make_fleet
+from geodiff.vessels.convert import from_geodataframe, from_trajectories, to_geodataframe, to_trajectories
+from geodiff.vessels.reading import FIX_SCHEMA
+
+TIMES = pd.to_datetime(["2024-05-01 12:00:00", "2024-05-01 12:01:00.250", "2024-05-01 12:02:00"], format="ISO8601")
+
+
+def frame(crs: str | None = "EPSG:4326", **columns: object) -> gpd.GeoDataFrame:
+    points = shapely.points([10.0, 10.1, 10.2], [50.0, 50.1, 50.2])
+    return gpd.GeoDataFrame(columns, geometry=points, crs=crs, index=None if columns else range(3))
+
+
+def fixes() -> pl.DataFrame:
+    fleet = make_fleet(2, 4, 1.0, defects={}).fixes
+    return fleet.with_columns(
+        pl.format("{}/20220301T000000", "vessel_id").alias("track_id"), state=pl.lit("observed"), imo=pl.lit(9074729)
+    )
+
+
+def test_a_fleet_keeps_its_table() -> None:
+    table = fixes()
+    made = to_geodataframe(table)
+    assert made.crs.to_epsg() == 4326
+    assert "lon_deg" not in made.columns  # the geometry is the place
+    assert made["vessel_id"].dtype == pd.Int64Dtype()
+    assert str(made["time"].dtype) == "datetime64[us, UTC]"
+    back = from_geodataframe(made)
+    assert back.select(table.columns).equals(table)
+    assert pl.Schema(dict(list(back.schema.items())[: len(FIX_SCHEMA)])) == FIX_SCHEMA
+
+
+def test_names_of_others_and_an_index_of_times() -> None:
+    given = frame(MMSI=[366000001.0, np.nan, 366000003.0], SOG=["1.5", None, "3"], note=["a", "b", None]).set_index(
+        TIMES
+    )
+    table = from_geodataframe(given, {"vessel_id": "MMSI", "sog_kn": "SOG"})
+    assert table["vessel_id"].to_list() == [366000001, None, 366000003]
+    assert table["sog_kn"].to_list() == [1.5, None, 3.0]
+    assert table["time"][1] == datetime(2024, 5, 1, 12, 1, 0, 250000, tzinfo=UTC)
+    assert table["note"].to_list() == ["a", "b", None]
+    assert table["row"].to_list() == [1, 2, 3]
+    assert table["source"].to_list() == ["geodataframe"] * 3
+    assert table["heading_deg"].null_count() == 3
+    assert table.columns[-1] == "note"
+    by_name = given.rename_axis("when")
+    assert from_geodataframe(by_name, {"time": "when", "vessel_id": "MMSI"})["time"].equals(table["time"])
+
+
+@pytest.mark.parametrize(
+    ("times", "zone", "first"),
+    [
+        (TIMES, "UTC", 12),
+        (TIMES, "Europe/Oslo", 10),
+        (TIMES.tz_localize("America/New_York"), "UTC", 16),
+        (["2024-05-01T12:00:00Z", "2024-05-01T12:01:00Z", "2024-05-01T12:02:00.5Z"], "Europe/Oslo", 12),
+        (["2024-05-01T12:00:00", "2024-05-01 12:01", "2024-05-01T12:02:00"], "UTC", 12),
+    ],
+)
+def test_times_with_and_without_a_zone_are_utc(times: object, zone: str, first: int) -> None:
+    table = from_geodataframe(frame(when=times), {"time": "when"}, time_zone=zone)
+    assert table["time"].dtype == pl.Datetime("us", "UTC")
+    assert table["time"][0] == datetime(2024, 5, 1, first, tzinfo=UTC)
+
+
+def test_other_crs_and_other_longitudes_come_home() -> None:
+    utm = frame(time=TIMES).to_crs("EPSG:32632")
+    table = from_geodataframe(utm)
+    np.testing.assert_allclose(table["lon_deg"], [10.0, 10.1, 10.2], atol=1e-9)
+    pacific = gpd.GeoDataFrame({"time": TIMES}, geometry=gpd.points_from_xy([179.5, 180.0, 190.0], [0, 1, 2]), crs=4326)
+    assert from_geodataframe(pacific)["lon_deg"].to_list() == [179.5, 180.0, -170.0]
+
+
+def test_missing_and_empty_points_have_no_position() -> None:
+    points = [shapely.Point(1, 2), None, shapely.Point()]
+    table = from_geodataframe(gpd.GeoDataFrame({"time": TIMES}, geometry=points, crs=4326))
+    assert table["lon_deg"].to_list() == [1.0, None, None]
+    assert table["lat_deg"].to_list() == [2.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "columns", "message"),
+    [
+        (frame(time=TIMES, crs=None), {}, "no coordinate reference system"),
+        (frame(when=TIMES), {}, "has no times: name their column"),
+        (frame(time=[1.0, 2.0, 3.0]), {}, "numbers, whose unit is not known"),
+        (frame(time=["noon", "one", "two"]), {}, "times of the GeoDataFrame cannot be read"),
+        (frame(time=TIMES), {"vessel_id": "mmsi"}, "no column 'mmsi'; it has time, geometry"),
+        (frame(time=TIMES, MMSI=["a", "b", "c"]), {"vessel_id": "MMSI"}, "'vessel_id' .* cannot be read as Int64"),
+        (frame(time=TIMES, MMSI=[1.5, 2, 3]), {"vessel_id": "MMSI"}, "not whole numbers"),
+        (frame(time=TIMES, nav_status=[1, 2, 999]), {}, "'nav_status' .* cannot be read as Int8"),
+        (
+            frame(time=TIMES).set_geometry(gpd.GeoSeries([shapely.box(0, 0, 1, 1)] * 3, crs=4326)),
+            {},
+            "row 1 of the GeoDataFrame is a Polygon",
+        ),
+        (frame(time=TIMES).to_crs(3857).set_crs(4326, allow_override=True), {}, "in row 1: is the CRS right"),
+    ],
+)
+def test_what_is_wrong_is_said(given: gpd.GeoDataFrame, columns: dict[str, str], message: str) -> None:
+    with pytest.raises(GeodiffError, match=message):
+        from_geodataframe(given, columns)
+
+
+def test_a_fleet_makes_trajectories_and_comes_back() -> None:
+    pytest.importorskip("movingpandas")
+    table = fixes().sort("track_id", "time")
+    collection = to_trajectories(table)
+    assert sorted(one.id for one in collection.trajectories) == sorted(table["track_id"].unique())
+    first = collection.trajectories[0]
+    assert first.df.index.tz is None
+    assert first.df.index[0] == table["time"][0].replace(tzinfo=None)
+    assert first.get_length() > 0
+    first.add_speed()  # what people want it for
+    collection = to_trajectories(table)
+    assert from_trajectories(collection).select(table.columns).sort("track_id", "time").equals(table)
+
+
+def test_what_movingpandas_cannot_hold_is_said() -> None:
+    pytest.importorskip("movingpandas")
+    table = fixes().sort("track_id", "time")
+    table = table.filter(pl.col("track_id") == table["track_id"][0]).head(6)
+    odd = table.with_columns(
+        state=pl.Series(["observed"] * 5 + ["rejected"]),
+        track_id=pl.Series(["a", "a", "a", "a", "b", "a"]),
+        time=pl.Series([table["time"][0] + timedelta(minutes=m) for m in (0, 0, 1, 2, 3, 4)]),
+    )
+    with pytest.warns(UserWarning, match=r"cannot hold 3 fixes: 1 rejected, .*; 1 at the time .*; 1 alone in their"):
+        collection = to_trajectories(odd)
+    assert len(collection.trajectories[0].df) == 3
+    with pytest.warns(UserWarning, match="cannot hold 2 fixes"):
+        assert len(to_trajectories(odd, rejected=True).trajectories[0].df) == 4
+    with pytest.raises(GeodiffError, match="no track has two fixes"):
+        to_trajectories(odd.head(1))
+    with pytest.raises(GeodiffError, match="no column track_id"):
+        to_trajectories(odd.drop("track_id"))
+
+
+def test_without_movingpandas_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "movingpandas", None)
+    with pytest.raises(GeodiffError, match=r"pip install 'geodiff\[tracks\]'"):
+        to_trajectories(fixes())
