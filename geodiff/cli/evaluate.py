@@ -1,4 +1,4 @@
-"""``geodiff evaluate superres``: models side by side on places that none of them saw."""
+"""``geodiff evaluate``: models side by side on what none of them saw; ``superres`` on places."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from geodiff.cli.evaluate_vessels import evaluate_vessels
 from geodiff.cli.inputs import default_workers, split_words
 from geodiff.cli.show import print_pairs, print_rows, stage_bars
 from geodiff.schema import UsageError
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Score models on data that they never saw.")
+evaluate_app.command("vessels")(evaluate_vessels)
 
 
 @evaluate_app.command("superres")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,9 @@ from geodiff.tasks.evaluate_models import REFERENCE, Contender
 from geodiff.tasks.evaluate_sources import DataDescription
 from geodiff.tasks.evaluate_summary import Bootstrap, breakdowns, differences, model_summary, select
 from geodiff.tasks.leakage import witnesses
-from geodiff.version import __version__
+from geodiff.tasks.versions import versions as versions
 
 REPORT = "report.json"
-LIBRARIES = ("numpy", "scipy", "torch", "xarray", "rasterio", "onnxruntime")
 
 
 def summarise(
@@ -74,17 +71,6 @@ def _described(contender: Contender) -> dict[str, Any]:
         "trained": contender.trained,
         "training_ground_told_by": witnesses(contender.card),
     }
-
-
-def versions() -> dict[str, str]:
-    """What computed the report."""
-    found = {"geodiff": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def write_report(report: dict[str, Any], out: Path) -> Path:

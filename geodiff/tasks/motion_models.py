@@ -1,13 +1,18 @@
-"""Motion models by name: the classical rules."""
+"""Motion models by name or path: the classical rules, and what was trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol, cast, runtime_checkable
 
+from geodiff.config import catalogs_dir
 from geodiff.schema import BoolArray, UsageError
 from geodiff.tracks import MotionModel
 from geodiff.vessels.baselines import ConstantTurn, DeadReckoning, Hermite, Linear
+from geodiff.vessels.historic import NearestHistoric
+from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.kalman import Kalman
 from geodiff.vessels.split import Ids
 
@@ -17,25 +22,81 @@ BASELINES: Final[Mapping[str, Callable[[], MotionModel]]] = {
     "dead_reckoning": DeadReckoning,
     "constant_turn": ConstantTurn,
     "kalman": Kalman,
+    "nearest_historic": NearestHistoric,
 }
 """Models that nothing was trained for."""
+
+SHIPPED: Final = "tracks"
+"""Folder of the catalogue with the weights of trained motion models."""
 
 
 @runtime_checkable
 class Trained(Protocol):
     """A motion model that knows which vessels it was trained on; a card lists ``vessels.split.vessel_digest``."""
 
-    def trained_on(self, vessel_ids: Ids) -> BoolArray:
+    def trained_on(self, vessel_id: Ids) -> BoolArray:
         """(n,) whether each vessel was among those of the training."""
         ...
+
+
+@runtime_checkable
+class Historic(Protocol):
+    """A motion model that can be told what other vessels did before."""
+
+    def with_history(self, history: TrackHistory | None) -> MotionModel:
+        """The same model, told so."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contender:
+    """A motion model that is evaluated.
+
+    Attributes:
+        name: for reports.
+        model: it.
+        digest: of its weights and card; empty for a classical rule.
+    """
+
+    name: str
+    model: MotionModel
+    digest: str = ""
+
+    def seen(self, vessel_id: Ids) -> BoolArray | None:
+        """(n,) whether each vessel was among those of its training; None for a classical rule."""
+        return self.model.trained_on(vessel_id) if isinstance(self.model, Trained) else None
+
+    def told(self, history: TrackHistory | None) -> Contender:
+        """The same one, told what other vessels did, if it can be."""
+        return replace(self, model=self.model.with_history(history)) if isinstance(self.model, Historic) else self
 
 
 def load_motion_model(name_or_path: str) -> MotionModel:
     """Open a model.
 
+    Args:
+        name_or_path: a classical rule, a model that comes with the package, or the path of weights.
+
     Raises:
         UsageError: no such model.
+        GeodiffError: its files are damaged.
     """
+    return load_contender(name_or_path).model
+
+
+def load_contender(name_or_path: str) -> Contender:
+    """Open a model for an evaluation; arguments and errors as of ``load_motion_model``."""
     if name_or_path in BASELINES:
-        return BASELINES[name_or_path]()
-    raise UsageError(f"--model {name_or_path}: no such motion model; known: {', '.join(BASELINES)}")
+        return Contender(name_or_path, BASELINES[name_or_path]())
+    shipped = {path.stem: path for path in sorted((catalogs_dir() / SHIPPED).glob("*.safetensors"))}
+    path = shipped.get(name_or_path, Path(name_or_path).expanduser())
+    if not path.is_file():
+        known = ", ".join([*shipped, *BASELINES])
+        raise UsageError(f"--model {name_or_path}: no such motion model and no such file; known: {known}")
+    # Torch takes seconds to load, which a rule or a mistyped name need not cost.
+    from geodiff.model.checkpoint import digest
+    from geodiff.tasks.track_models import load_denoiser
+
+    card = path.with_suffix(".json")
+    hashes = [digest(each) for each in (path, card) if each.is_file()]
+    return Contender(path.stem, cast(MotionModel, load_denoiser(name_or_path)), "-".join(hashes))

@@ -1,0 +1,224 @@
+"""Files of fixes as cases of an evaluation: read, cleaned, split, and drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from geodiff.schema import BoolArray, GeodiffError
+from geodiff.tasks.evaluate_vessels_settings import VesselSettings
+from geodiff.tasks.motion_models import Contender
+from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.read import in_order, open_fixes
+from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.spans import Span, parse_spans, usual_spans
+from geodiff.vessels.split import is_held_out, period_cut, split_of
+from geodiff.vessels.usual_rules import usual_rules
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cleaned:
+    """Observed fixes of tracks, and an account of what they came from.
+
+    Attributes:
+        table: columns of ``geodiff.tracks``, observed fixes alone.
+        notes: JSON-serialisable: files, rows, refusals, rejections, usual interval, period.
+        cut_s: from which time on a training saw nothing; infinity where a short period is split by vessel alone.
+    """
+
+    table: pl.DataFrame
+    notes: dict[str, Any]
+    cut_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """What is asked.
+
+    Attributes:
+        cases: in order of length, then of the draw.
+        split: (n,) where each belongs, one of ``split.SPLITS``.
+        labels: lengths in rising order, as reports name them.
+        history: past tracks of vessels that are not asked about; None where there are none.
+        notes: JSON-serialisable.
+    """
+
+    cases: tuple[Case, ...]
+    split: tuple[str, ...]
+    labels: tuple[str, ...]
+    history: TrackHistory | None
+    notes: dict[str, Any]
+
+
+def load_cleaned(files: Sequence[Path], *, tell: Callable[[str], None] | None = None) -> Cleaned:
+    """Read and clean files of fixes; tables that ``geodiff vessels clean`` wrote are taken as they are.
+
+    Raises:
+        UsageError, GeodiffError: a file cannot be read, or nothing of a track is left.
+    """
+    tables, notes = [], []
+    for path in files:
+        table, note = _read(path)
+        tables.append(table)
+        notes.append(note)
+        if tell:
+            rejected = sum(note["rejected"].values())
+            tell(
+                f"{path.name}: {note['read']} rows read, {note['fixes']} fixes, {rejected} of them rejected by cleaning"
+            )
+    joined = pl.concat(tables, how="diagonal")
+    if joined.is_empty():
+        raise GeodiffError(f"{', '.join(map(str, files))}: no observed fix of a known vessel is left after cleaning")
+    seconds = joined[TIME].dt.epoch("us").to_numpy() / 1e6
+    cut = period_cut(float(seconds.min()), float(seconds.max()))
+    told = {
+        "files": notes,
+        "fixes": joined.height,
+        "vessels": joined[VESSEL_ID].n_unique(),
+        "tracks": joined[TRACK_ID].n_unique(),
+        "period": [str(joined[TIME].min()), str(joined[TIME].max())],
+        "later_from": str(np.datetime64(int(cut), "s")) if np.isfinite(cut) else None,
+    }
+    return Cleaned(joined, told, cut)
+
+
+def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Observed fixes of tracks of one file, and what became of its rows."""
+    if _is_cleaned(path):
+        table = pl.read_parquet(path)
+        read, refused, rules = table.height, {}, "as cleaned"
+    else:
+        reader = open_fixes(path)
+        fixes = in_order(pl.concat([batch.select(list(FIX_TYPES)) for batch in reader.batches()]))
+        counts: ReadCounts = reader.counts
+        chosen = usual_rules(fixes)
+        table = clean_fixes(fixes, chosen)
+        read, refused = counts.read, dict(counts.refused)
+        rules = f"gaps above {chosen.gap_s:.0f} s end a track{'' if chosen.mmsi else '; identities are not MMSI'}"
+    kept = pl.col(TRACK_ID).is_not_null() & pl.col(VESSEL_ID).is_not_null() & (pl.col(STATE) == OBSERVED)
+    rejected = table.filter(pl.col(STATE) != OBSERVED)[REASON].fill_null("unknown").value_counts()
+    note = {
+        "path": str(path),
+        "read": read,
+        "refused": refused,
+        "fixes": table.height,
+        "rejected": dict(sorted(rejected.rows())),
+        "rules": rules,
+    }
+    return table.filter(kept).select([name for name in table.columns if name in _KEPT]), note
+
+
+_KEPT = (*FIX_TYPES, TRACK_ID, STATE)
+
+
+def _is_cleaned(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PAR1":
+                return False
+        names = pl.read_parquet_schema(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return {TRACK_ID, STATE, REASON, *FIX_TYPES} <= set(names)
+
+
+def draw_cases(
+    data: Cleaned, contenders: Sequence[Contender], settings: VesselSettings, *, past: Cleaned | None = None
+) -> Drawn:
+    """Choose the vessels by the split, and cases among their fixes.
+
+    Args:
+        data: whom to ask about.
+        contenders: models; whom they were trained on decides whom they may be asked about.
+        settings: of the evaluation.
+        past: further tracks for the history, of which those of vessels that are asked about are left out.
+
+    Raises:
+        UsageError: lengths that cannot be read.
+        GeodiffError: no vessel or case is left, or a model was trained on the vessels.
+    """
+    ids = data.table[VESSEL_ID].to_numpy()
+    asked = _asked(ids, contenders, settings)
+    tracks = Tracks.of(data.table.filter(pl.Series(asked)))
+    spans = _spans(tracks, settings)
+    if settings.task == "impute":
+        found = [
+            case
+            for span in spans
+            for case in impute_cases(tracks, span, most=settings.max_cases, draw=settings.draw, seed=settings.seed)
+        ]
+    else:
+        found = list(forecast_cases(tracks, spans, most=settings.max_cases, draw=settings.draw, seed=settings.seed))
+    if not found:
+        raise GeodiffError(
+            f"{len(np.unique(tracks.vessel_id))} vessels, but no track holds {spans[0]} with fixes on the known side: "
+            f"fixes are {tracks.interval_s:.0f} s apart, choose other {_option(settings)}"
+        )
+    rest = _past(data, past, asked) if settings.history else data.table.clear()
+    history = None if rest.is_empty() else TrackHistory.from_table(rest)
+    last = np.array([case.query.ask_s[-1] for case in found])
+    split = split_of([case.query.vessel_id for case in found], last, data.cut_s)
+    notes = {
+        "vessels": len(np.unique(tracks.vessel_id)),
+        "tracks": len(np.unique(tracks.first)),
+        "fixes": len(tracks),
+        "interval_s": tracks.interval_s if np.isfinite(tracks.interval_s) else None,
+        "history_vessels": rest[VESSEL_ID].n_unique(),
+        "held_out": int(is_held_out(np.unique(tracks.vessel_id)).sum()),
+    }
+    return Drawn(tuple(found), tuple(split.tolist()), tuple(map(str, spans)), history, notes)
+
+
+def _asked(
+    ids: np.ndarray[Any, np.dtype[np.int64]], contenders: Sequence[Contender], settings: VesselSettings
+) -> BoolArray:
+    """(n,) which fixes are of vessels that are asked about."""
+    vessels, where = np.unique(ids, return_inverse=True)
+    chosen = is_held_out(vessels) if settings.split == "held-out" else np.ones(len(vessels), bool)
+    for contender in contenders:
+        seen = contender.seen(vessels)
+        if seen is None:
+            continue
+        if settings.split == "unseen":
+            chosen &= ~seen
+        elif (seen & chosen).any():
+            raise GeodiffError(
+                f"{contender.name} was trained on {int((seen & chosen).sum())} of the {int(chosen.sum())} vessels that "
+                "would be asked about: choose --split held-out, or --split unseen to leave them out"
+            )
+    if not chosen.any():
+        raise GeodiffError(
+            f"none of {len(vessels)} vessels is left by --split {settings.split}: with few vessels that no model was "
+            "trained on, choose --split all"
+        )
+    return np.asarray(chosen[where])
+
+
+def _spans(tracks: Tracks, settings: VesselSettings) -> tuple[Span, ...]:
+    if settings.lengths is None:
+        return usual_spans(tracks.interval_s, task=settings.task)
+    return parse_spans(settings.lengths, where=_option(settings))
+
+
+def _option(settings: VesselSettings) -> str:
+    return "--gaps" if settings.task == "impute" else "--horizons"
+
+
+def _past(data: Cleaned, past: Cleaned | None, asked: BoolArray) -> pl.DataFrame:
+    """Tracks of vessels that are not asked about."""
+    known = data.table.filter(pl.Series(asked))[VESSEL_ID].unique()
+    tables = [data.table] if past is None else [data.table, past.table]
+    # A track of one name in two files is one track told twice, or two that must not be mixed.
+    named = [
+        table.with_columns(pl.format("{}|{}", pl.lit(number), TRACK_ID).alias(TRACK_ID))
+        for number, table in enumerate(tables)
+    ]
+    return pl.concat(named, how="diagonal").filter(~pl.col(VESSEL_ID).is_in(known.implode()))

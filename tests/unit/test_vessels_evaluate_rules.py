@@ -1,0 +1,85 @@
+"""Rules read off a table, and the baseline of historic tracks."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from geodiff.sphere import distance_km, move
+from geodiff.tracks import TrackQuery
+from geodiff.vessels.baselines import Hermite
+from geodiff.vessels.historic import NearestHistoric
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.usual_rules import usual_rules
+
+START = datetime(2024, 5, 1, tzinfo=UTC).timestamp()
+
+
+def table(vessel, step_s, count=20):
+    time = pl.from_epoch(pl.Series((START + step_s * np.arange(count)) * 1e6).cast(pl.Int64), "us")
+    return pl.DataFrame({"vessel_id": [vessel] * count, "time": time.dt.replace_time_zone("UTC")})
+
+
+@pytest.mark.parametrize(
+    ("vessel", "step_s", "gap_s", "mmsi"),
+    [(366_000_001, 60, 3600, True), (366_000_001, 3900, 3 * 3900, True), (5_000_000_001, 86_400, 86_400, False)],
+)
+def test_rules_follow_the_interval_and_the_numbers_of_a_source(vessel, step_s, gap_s, mmsi):
+    rules = usual_rules(table(vessel, step_s))
+    assert (rules.gap_s, rules.mmsi) == (gap_s, mmsi)
+
+
+def test_a_few_broken_numbers_do_not_make_a_source_its_own_numbering():
+    rows = pl.concat([table(366_000_000 + n, 60, 3) for n in range(300)] + [table(5_000_000_001, 60)])
+    assert usual_rules(rows).mmsi
+    assert usual_rules(table(1, 60).clear()).gap_s == 3600
+
+
+def lane(seconds):
+    """East at 10 kn for an hour, then north."""
+    reach = np.asarray(seconds, float) * 10 * 1.852 / 3600
+    corner = move(10.0, 50.0, 90.0, 18.52)
+    east, north = move(10.0, 50.0, 90.0, reach), move(*corner, 0.0, reach - 18.52)
+    turned = reach > 18.52
+    return np.where(turned, north[0], east[0]), np.where(turned, north[1], east[1])
+
+
+def history():
+    time = np.arange(0.0, 7200, 60)
+    lon, lat = lane(time)
+    tables = []
+    for vessel in (1, 2, 3):
+        start = pl.from_epoch(pl.Series((START + vessel * 9000 + time) * 1e6).cast(pl.Int64), "us")
+        moved = np.diff(lon, append=lon[-1]), np.diff(lat, append=lat[-1])
+        course = np.where(np.abs(moved[0]) > np.abs(moved[1]), 90.0, 0.0)
+        columns = {"lon_deg": lon + vessel * 1e-4, "lat_deg": lat, "sog_kn": np.full(120, 10.0), "cog_deg": course}
+        ids = {"vessel_id": [vessel] * 120, "track_id": [str(vessel)] * 120, "state": ["observed"] * 120}
+        tables.append(pl.DataFrame({**ids, "time": start.dt.replace_time_zone("UTC"), **columns}))
+    return TrackHistory.from_table(pl.concat(tables))
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_bend_that_others_took_is_taken(gap):
+    seconds = np.arange(0.0, 1801, 60) if not gap else np.r_[np.arange(0.0, 1801, 60), 6600, 6660]
+    asked = np.array([3000.0, 4200.0, 5400.0])
+    lon, lat = lane(seconds)
+    course = np.where(seconds < 3600, 90.0, 0.0)
+    query = TrackQuery(seconds, lon, lat, np.full(len(lon), 10.0), course, asked, vessel_id=99)
+    truth = lane(asked)
+    errors = {}
+    for model in (Hermite(), NearestHistoric(history=history())):
+        answer = model.predict([query])[0]
+        errors[model.name] = distance_km(answer.lon_deg, answer.lat_deg, *truth).max()
+    assert errors["nearest_historic"] < 0.5
+    assert errors["hermite"] > 2
+
+
+def test_without_history_it_is_the_cubic():
+    lon, lat = lane([0, 60, 120, 900])
+    query = TrackQuery(
+        np.array([0.0, 60, 120, 900]), lon, lat, np.full(4, 10.0), np.full(4, 90.0), np.array([500.0, 1800.0])
+    )
+    far = TrackQuery(query.time_s, lon + 100, lat, query.sog_kn, query.cog_deg, query.ask_s)
+    for model, asked in ((NearestHistoric(), query), (NearestHistoric(history=history()), far)):
+        np.testing.assert_array_equal(model.predict([asked])[0].lon_deg, Hermite().predict([asked])[0].lon_deg)
