@@ -19,7 +19,8 @@ from geodiff.cli.inputs import default_workers
 from geodiff.cli.restore import check_name
 from geodiff.config import SuperresConfig, catalogs_dir, read_yaml
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.plan import check_out, find_run, make_plan
+from geodiff.tasks.out_folder import check_out
+from geodiff.tasks.plan import find_run, make_plan
 from geodiff.tasks.superres import finished, run
 
 log = logging.getLogger("superres_regions")

@@ -15,6 +15,7 @@ from geodiff.cli.errors import TeachingGroup
 from geodiff.cli.evaluate import evaluate_app
 from geodiff.cli.models import list_models, publish, train, train_tracks
 from geodiff.cli.restore import superres
+from geodiff.cli.vessels import vessels_app
 from geodiff.cli.worldstrat import worldstrat_app
 from geodiff.version import __version__
 
@@ -54,6 +55,7 @@ train_app.command()(publish)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(train_app, name="train")
 app.add_typer(worldstrat_app, name="worldstrat")
+app.add_typer(vessels_app, name="vessels")
 app.add_typer(evaluate_app, name="evaluate")
 
 

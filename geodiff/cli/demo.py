@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Show the main job: on the real series of GEODIFF_DATA where there is one, else on a synthetic place."""
     from geodiff.tasks.demo import run_demo
-    from geodiff.tasks.plan import check_out
+    from geodiff.tasks.out_folder import check_out
 
     out = out.expanduser().resolve()
     check_out(out)

@@ -171,7 +171,8 @@ def run_settings(
     settings: SuperresConfig, out: Path, *, name: str, workers: int, scheduler: str | None, chunk: int, dry_run: bool
 ) -> None:
     """Plan, show, run, sum up."""
-    from geodiff.tasks.plan import check_out, find_run, make_plan, plan_lines
+    from geodiff.tasks.out_folder import check_out
+    from geodiff.tasks.plan import find_run, make_plan, plan_lines
     from geodiff.tasks.superres import finished, run
 
     check_out(out)

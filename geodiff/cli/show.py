@@ -45,13 +45,13 @@ def _print(table: Table) -> None:
 
 
 class StageBars:
-    """One bar per stage, as a ``tasks.job.Progress`` callback."""
+    """One bar per stage, as a ``tasks.job.Progress`` callback; a total that is not known yet is None."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
         task = self._tasks.get(stage)
         if task is None:
             task = self._tasks[stage] = self._progress.add_task(stage, total=total)

@@ -1,11 +1,13 @@
-"""Keep the resident memory of a long run near what it really uses."""
+"""Keep the resident memory of a long run near what it really uses, and tell how much it was."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 
 @cache
@@ -28,3 +30,15 @@ def give_back_memory() -> None:
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux: ru_maxrss starts at the memory of whoever launched us; the high-water mark is our own.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

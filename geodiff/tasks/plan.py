@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,8 @@ from geodiff.imagery.coregister import estimate_shifts
 from geodiff.imagery.cube import choose_grid, load_cube, require_usable
 from geodiff.imagery.ranking import judge_dates
 from geodiff.imagery.sources import Source, load_source
-from geodiff.outputs.static_catalog import require_stac
 from geodiff.outputs.zarr_store import StoreSpec
-from geodiff.schema import TIME, UsageError
+from geodiff.schema import TIME
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
 from geodiff.tasks.recipes import GUESSED, describe_layers, recipe_of, tuned
@@ -236,23 +234,6 @@ def _seconds(job: Job, workers: int) -> float:
 def _bytes(spec: StoreSpec, *, keep_member: bool) -> int:
     values = spec.grid.shape[0] * spec.grid.shape[1] * len(spec.bands) * len(spec.times) * (3 if keep_member else 2)
     return int(values * BYTES_PER_VALUE)
-
-
-def check_out(out: Path) -> None:
-    """Refuse an output folder that cannot be written, before anything is read.
-
-    Raises:
-        UsageError: it is a file, or may not be written.
-        GeodiffError: it holds a ``catalog.json`` that is not STAC.
-    """
-    folder = out.absolute()
-    while not os.path.exists(folder):  # unlike Path.exists, no error where a parent may not be looked into
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UsageError(f"--out {out}: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out}: {folder} is not writable: choose another folder")
-    require_stac(out / "catalog.json", "Catalog")
 
 
 def plan_lines(plan: Plan) -> list[tuple[str, str]]:

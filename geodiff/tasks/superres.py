@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from geodiff.outputs.zarr_store import create_store, done_regions, finalize, reg
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
+from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, record
@@ -143,18 +142,6 @@ def _run_record(plan: Plan) -> RunRecord:
         sources=tuple(links),
         created=datetime.now(UTC),
     )
-
-
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux: ru_maxrss starts at the memory of whoever launched us; the high-water mark is our own.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _summary(plan: Plan, speed: dict[str, Any], files: Sequence[Path], *, out: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""Answers of a model of motion as rows of the table of fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from geodiff.outputs.track_columns import MEMBERS, answer_columns
+from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
+from geodiff.tasks.vessels_gaps import Floats, Ints
+from geodiff.tracks import (
+    COG,
+    HEADING,
+    NAV_STATUS,
+    REASON,
+    ROT,
+    ROW,
+    SOG,
+    SOURCE,
+    STATE,
+    TIME,
+    MotionModel,
+    TrackAnswer,
+    TrackQuery,
+)
+
+BATCH: Final = 2048
+"""Questions that a model is given at once: bounds the memory of members."""
+
+Question = tuple[int, TrackQuery]
+"""Row of the table after which the answer stands, and what is asked."""
+
+Mend = Callable[[Sequence[TrackQuery], list[TrackAnswer]], tuple[list[TrackAnswer], npt.NDArray[np.int64]]]
+"""Corrects answers; also says how many of the times of each are kept."""
+
+
+def answer_rows(
+    table: pl.DataFrame,
+    questions: Iterable[Question],
+    model: MotionModel,
+    *,
+    state: str,
+    ensemble: int,
+    seed: int,
+    members: bool,
+    mend: Mend | None = None,
+) -> pl.DataFrame:
+    """Ask a model, and make rows of what it says.
+
+    Args:
+        table: of fixes; a row of an answer takes identity, track, ship type and static data from the row before it.
+        questions: with known fixes on whose line the answer lies.
+        model: asked in batches of ``BATCH``.
+        state: of the new rows.
+        ensemble: members asked for.
+        seed: of their noise.
+        members: keep them.
+        mend: corrects the answers of each batch.
+
+    Returns:
+        The columns of ``table`` and those of ``track_columns``, speed and course along the line of the answers; no rows
+        where nothing was asked.
+    """
+    parts = [table.clear()]
+    for batch in _batches(questions):
+        queries = [query for _, query in batch]
+        answers = model.predict(queries, members=ensemble, seed=seed)
+        kept = np.array([len(query.ask_s) for query in queries], np.int64)
+        if mend is not None:
+            answers, kept = mend(queries, answers)
+        rows = np.array([row for row, _ in batch], np.int64)
+        joined = _joined([_head(answer, int(n)) for answer, n in zip(answers, kept, strict=True)])
+        columns = answer_columns(joined, model.levels if len(joined.ellipse_km) else (), members=members)
+        columns |= _motion(queries, answers, kept)
+        times = np.concatenate([query.ask_s[:n] for query, n in zip(queries, kept, strict=True)])
+        parts.append(_rows(table, np.repeat(rows, kept), times, columns, state, model.name))
+    return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    rest = iter(questions)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _head(answer: TrackAnswer, count: int) -> TrackAnswer:
+    """The first times of an answer."""
+    if count == len(answer.lon_deg):
+        return answer
+    cut = slice(0, count)
+    members = answer.member_lon_deg[:, cut], answer.member_lat_deg[:, cut]
+    return TrackAnswer(answer.lon_deg[cut], answer.lat_deg[cut], *members, answer.ellipse_km[:, cut])
+
+
+def _joined(answers: Sequence[TrackAnswer]) -> TrackAnswer:
+    """Answers one after the other."""
+    return TrackAnswer(
+        np.concatenate([each.lon_deg for each in answers]),
+        np.concatenate([each.lat_deg for each in answers]),
+        np.concatenate([each.member_lon_deg for each in answers], axis=1) if answers[0].member_lon_deg.size else _NONE,
+        np.concatenate([each.member_lat_deg for each in answers], axis=1) if answers[0].member_lat_deg.size else _NONE,
+        np.concatenate([each.ellipse_km for each in answers], axis=1) if answers[0].ellipse_km.size else _NO_ELLIPSES,
+    )
+
+
+_NONE: Final = np.empty((0, 0))
+_NO_ELLIPSES: Final = np.empty((0, 0, 3))
+
+
+def _motion(queries: Sequence[TrackQuery], answers: Sequence[TrackAnswer], kept: Ints) -> dict[str, pl.Series]:
+    """Speed and course over ground between the neighbours of each position on its line, known fixes included."""
+    lines: list[tuple[Floats, Floats, Floats]] = []
+    inner: list[npt.NDArray[np.bool_]] = []
+    for query, answer, count in zip(queries, answers, kept.tolist(), strict=True):
+        before = int(np.searchsorted(query.time_s, query.ask_s[0]))
+        ends = slice(max(before - 1, 0), before), slice(before, before + 1)
+        if count < len(query.ask_s):
+            ends = ends[0], slice(0, 0)
+        middle = query.ask_s[:count], answer.lon_deg[:count], answer.lat_deg[:count]
+        known = query.time_s, query.lon_deg, query.lat_deg
+        line = [np.concatenate([k[ends[0]], m, k[ends[1]]]) for k, m in zip(known, middle, strict=True)]
+        lines.append((line[0], line[1], line[2]))
+        mask = np.zeros(len(line[0]), bool)
+        head = len(query.time_s[ends[0]])
+        mask[head : head + count] = True
+        inner.append(mask)
+    number = np.repeat(np.arange(len(lines)), [len(line[0]) for line in lines])
+    time, lon, lat = (np.concatenate([line[i] for line in lines]) for i in range(3))
+    index = np.arange(len(time))
+    same = np.diff(number) == 0
+    left = np.where(np.append(False, same), index - 1, index)
+    right = np.where(np.append(same, False), index + 1, index)
+    wait = time[right] - time[left]
+    way = distance_km(lon[left], lat[left], lon[right], lat[right]) / KM_PER_NMI
+    speed = np.divide(way * 3600, wait, out=np.full(len(time), np.nan), where=wait > 0)
+    course = np.where(way > 0, course_deg(lon[left], lat[left], lon[right], lat[right]), np.nan)
+    wanted = np.concatenate(inner)
+    # 359.99 rounds to 360 in 32 bits, which is no course.
+    rounded = np.where(course >= 359.9999, 0.0, course)
+    values = {SOG: speed[wanted], COG: rounded[wanted]}
+    return {name: pl.Series(name, each, nan_to_null=True).cast(pl.Float32) for name, each in values.items()}
+
+
+def _rows(
+    table: pl.DataFrame, before: Ints, time_s: Floats, columns: dict[str, pl.Series], state: str, model: str
+) -> pl.DataFrame:
+    times = pl.Series(TIME, np.rint(time_s * 1e6).astype(np.int64)).cast(table.schema[TIME])
+    nothing = [pl.lit(None, table.schema[name]).alias(name) for name in (HEADING, ROT, NAV_STATUS, ROW, REASON)]
+    kept = table.drop(MEMBERS, strict=False)[before]
+    return kept.with_columns(
+        *nothing, times, *columns.values(), pl.lit(state).alias(STATE), pl.lit(model).alias(SOURCE)
+    )

@@ -1,0 +1,141 @@
+"""What every part of a run is told of all others: rules of cleaning, past tracks, and who was near whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from geodiff.outputs.atomic import replacing
+from geodiff.tasks.vessels_gaps import STILL_KN
+from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.clean_rules import DEFAULT_RULES, CleanRules
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.partition import PartitionedFixes
+from geodiff.vessels.scoring_fixes import Fixes
+from geodiff.vessels.scoring_traffic import Traffic
+from geodiff.vessels.usual_rules import LARGEST_MMSI, LONGEST_GAP_S, OWN_SHARE, SILENT_STEPS
+
+HISTORY_STEP_S: Final = 120.0
+"""Past tracks are kept at about this step, and where they turn no finer: lanes need no more."""
+
+MOST_HISTORY: Final = 2_000_000
+"""Fixes of past tracks; of more, whole vessels are left out, by their names alone."""
+
+TRAFFIC_COLUMNS: Final = ("slot", "vessel", "lon_deg", "lat_deg", "east_km_s", "north_km_s")
+_HISTORY: Final = (VESSEL_ID, TRACK_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How a source reports.
+
+    Attributes:
+        interval_s: median over vessels of the median seconds between their fixes; NaN where no vessel has two.
+        own_numbers: identities are the source's own, not MMSI.
+    """
+
+    interval_s: float
+    own_numbers: bool
+
+    @classmethod
+    def of(cls, parts: Sequence[pl.DataFrame | pl.LazyFrame]) -> Usual:
+        """Of tables of whole vessels, one after the other; how they are cut into parts changes nothing."""
+        medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
+        middle = medians["step"].drop_nulls().median()
+        own = (medians[VESSEL_ID] > LARGEST_MMSI).mean() if len(medians) else 0.0
+        interval = float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
+        return cls(interval, float(own or 0.0) > OWN_SHARE)  # type: ignore[arg-type]
+
+    def rules(self, gap_s: float | None) -> CleanRules:
+        """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI."""
+        gap = DEFAULT_RULES.gap_s
+        if np.isfinite(self.interval_s):
+            gap = max(gap, min(SILENT_STEPS * self.interval_s, LONGEST_GAP_S))
+        return replace(DEFAULT_RULES, gap_s=gap if gap_s is None else gap_s, mmsi=not self.own_numbers)
+
+
+def _medians(part: pl.LazyFrame) -> pl.LazyFrame:
+    known = part.select(VESSEL_ID, TIME).drop_nulls().unique().sort(VESSEL_ID, TIME)
+    step = pl.col(TIME).diff().dt.total_microseconds() / 1e6
+    return known.group_by(VESSEL_ID).agg(step.median().alias("step"))
+
+
+def usual_of(fixes: PartitionedFixes) -> Usual:
+    """Of a partition, a part at a time."""
+    return Usual.of([fixes.scan(part) for part in range(fixes.parts)])
+
+
+def past_of(cleaned: pl.DataFrame) -> pl.DataFrame:
+    """Past tracks of a cleaned table, as thin as a history needs: moving vessels at about ``HISTORY_STEP_S``.
+
+    Of a vessel that lies still the first and last fix are kept, so that what follows its way is seen to stop.
+    """
+    kept = cleaned.filter((pl.col(STATE) == OBSERVED) & pl.col(TRACK_ID).is_not_null()).select(_HISTORY)
+    kept = kept.sort(VESSEL_ID, TRACK_ID, TIME)
+    mark = (pl.col(TIME).dt.epoch("us") // round(HISTORY_STEP_S * 1e6)).alias("_mark")
+    still = (pl.col(SOG) < STILL_KN / 2).fill_null(False).alias("_still")
+    turned = pl.col("_still").ne_missing(pl.col("_still").shift().over(TRACK_ID)) | pl.col("_still").ne_missing(
+        pl.col("_still").shift(-1).over(TRACK_ID)
+    )
+    fresh = pl.col("_mark").ne_missing(pl.col("_mark").shift().over(TRACK_ID)) & ~pl.col("_still")
+    thin = kept.with_columns(mark, still).filter(fresh | turned)
+    return thin.drop("_mark", "_still")
+
+
+def history_of(parts: Sequence[pl.DataFrame]) -> TrackHistory:
+    """A history of all parts, whatever their number and order; at most ``MOST_HISTORY`` fixes."""
+    table = pl.concat(parts)
+    share = len(table) // MOST_HISTORY + 1
+    if share > 1:
+        table = table.filter(pl.Series(place_of(table[VESSEL_ID]) < 1 / share))
+    return TrackHistory.from_table(table.sort(VESSEL_ID, TRACK_ID, TIME))
+
+
+def place_of(vessel_id: pl.Series) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each vessel, by its own number alone (multiplicative hashing: Knuth, TAOCP 3, 6.4)."""
+    product = (vessel_id.fill_null(0).to_numpy().astype(np.uint64) + np.uint64(7)) * np.uint64(0xD1B54A32D192ED03)
+    return np.asarray((product >> np.uint64(11)).astype(np.float64) / 2.0**53)
+
+
+def traffic_of(cleaned: pl.DataFrame) -> pl.DataFrame:
+    """Where the vessels of a table were at each minute of a common clock; see ``scoring_traffic``."""
+    traffic = Traffic.of(Fixes.from_table(cleaned))
+    return pl.DataFrame({name: getattr(traffic, name) for name in TRAFFIC_COLUMNS})
+
+
+def store_traffic(paths: Sequence[Path], folder: Path) -> None:
+    """Join the traffic of parts, sorted, in files that workers map into their memory and share.
+
+    A day at a time is sorted in memory.
+    """
+    scan = pl.concat([pl.scan_parquet(path, glob=False) for path in paths])
+    day = 1440
+    days = scan.group_by(pl.col("slot") // day).len().collect().sort("slot")
+    rows = int(days["len"].sum())
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for name in TRAFFIC_COLUMNS:
+        kind = np.int64 if name in ("slot", "vessel") else np.float64
+        arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (rows,))
+    at = 0
+    for number in days["slot"].to_list():
+        one = scan.filter(pl.col("slot") // day == number).collect().sort(list(TRAFFIC_COLUMNS))
+        for name, array in arrays.items():
+            array[at : at + len(one)] = one[name].to_numpy()
+        at += len(one)
+    for array in arrays.values():
+        array.flush()
+    with replacing(folder / "done") as done:
+        done.touch()
+
+
+def open_traffic(folder: Path) -> Traffic:
+    """What ``store_traffic`` wrote, read as far as it is looked at."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in TRAFFIC_COLUMNS}
+    return Traffic(**arrays, fix=np.zeros(0, np.int64))

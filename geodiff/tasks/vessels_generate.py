@@ -1,0 +1,98 @@
+"""Generated tracks as a job: made in parts of a fixed size, so that a run resumes and no worker changes a track."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from geodiff.rng import generator
+from geodiff.schema import UsageError
+from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_generate import GenerateSettings as Wanted
+from geodiff.tasks.track_generate import generate_tracks
+from geodiff.tasks.vessels_context import Usual
+from geodiff.tasks.vessels_gaps import Sent
+from geodiff.tasks.vessels_inputs import OwnReader, is_own
+from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings
+from geodiff.tracks import ROW, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.read import in_order, read_fixes
+
+TRACKS_A_PART: Final = 256
+MOST_SHOWN: Final = 256
+"""Last fixes of a partial track that are shown to the model."""
+
+
+def wanted(settings: GenerateSettings) -> Wanted:
+    """The settings of ``track_generate``, checked.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+    names = ("count", "ship_type", "behaviour", "hours", "step_s", "guidance", "seed")
+    return Wanted(**{name: getattr(settings, name) for name in names})
+
+
+def parts_of(settings: GenerateSettings, partial: int | None) -> int:
+    """How many parts there are; ``partial`` is the number of tracks to go on from, if there are any."""
+    if partial is None:
+        return -(-settings.count // TRACKS_A_PART)
+    return -(-partial // max(TRACKS_A_PART // settings.count, 1))
+
+
+def generate_part(
+    model: MotionModel, settings: GenerateSettings, partial: Sequence[TrackQuery] | None, part: int
+) -> pl.DataFrame:
+    """Make the tracks of one part.
+
+    Args:
+        model: a trained one.
+        settings: what is made.
+        partial: tracks to go on from; None to begin at ``settings.start``.
+        part: number, from 0.
+
+    Raises:
+        UsageError: a classical rule, or neither or both of start and partial tracks.
+    """
+    if not isinstance(model, DenoiserMotion):
+        raise UsageError(f"{model.name} cannot generate: choose a trained model (--model)")
+    asked = wanted(settings)
+    seed = int(generator(settings.seed, "generated part", part).integers(2**31))
+    if partial is None:
+        first = part * TRACKS_A_PART
+        count = min(TRACKS_A_PART, settings.count - first)
+        some = replace(asked, count=count, seed=seed)
+        made = generate_tracks(model, some, start=settings.start, start_time=settings.start_time)
+    else:
+        each = max(TRACKS_A_PART // settings.count, 1)
+        first = part * each * settings.count
+        some = replace(asked, seed=seed)
+        made = generate_tracks(model, some, partial=partial[part * each : (part + 1) * each])
+    number = pl.col(VESSEL_ID) + first
+    name = pl.concat_str(number.cast(pl.String), pl.lit("/"), pl.col(TRACK_ID).str.split("/").list.last())
+    return made.with_columns(number.alias(VESSEL_ID), name.alias(TRACK_ID), pl.lit(None, pl.Int64).alias(ROW))
+
+
+def partial_tracks(files: Sequence[Path], settings: TrackSettings) -> list[TrackQuery]:
+    """What is known of each vessel of some files, cleaned.
+
+    Raises:
+        UsageError, GeodiffError: as of reading; no vessel is left.
+    """
+    options = {"layout": settings.layout, "date": settings.date, "timezone": settings.timezone}
+    tables = []
+    for path in files:
+        own = pl.concat(list(OwnReader(path).batches()), how="diagonal") if is_own(path) else None
+        tables.append(read_fixes(path, **options)[0] if own is None else own)  # type: ignore[arg-type]
+    fixes = in_order(pl.concat(tables, how="diagonal"))
+    sent = Sent.of(clean_fixes(fixes, Usual.of([fixes]).rules(settings.gap_s)))
+    nothing = np.empty(0)
+    ends = [(max(int(a), int(b) - MOST_SHOWN), int(b)) for a, b in zip(sent.first[:-1], sent.first[1:], strict=True)]
+    if not ends:
+        raise UsageError("no vessel is left in the partial tracks after cleaning")
+    return [sent.known(slice(a, b), nothing, number) for number, (a, b) in enumerate(ends)]

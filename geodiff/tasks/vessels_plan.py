@@ -1,0 +1,220 @@
+"""A run over tracks before anything is computed: its inputs, its model and its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from geodiff.config import catalogs_dir, config_hash
+from geodiff.outputs.stac_items import check_name
+from geodiff.outputs.track_item import file_sha256
+from geodiff.outputs.track_store import TrackStore
+from geodiff.schema import UsageError
+from geodiff.tasks.motion_models import Contender, Historic, load_contender
+from geodiff.tasks.out_folder import check_out
+from geodiff.tasks.vessels_associate import rules_of
+from geodiff.tasks.vessels_inputs import Input, count_parts, find_inputs
+from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
+from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
+from geodiff.vessels.layouts import read_layout
+
+FORMAT: Final = 1
+"""Raised when the same request begins to give other values, so that runs of before are not taken for it."""
+
+SCRATCH: Final = {"layout", "model"}
+"""Settings that count by what they are, not by how they are spelled."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files that a run is given beside its inputs.
+
+    Attributes:
+        history: past tracks, for the model of motion.
+        coastline: land, for forecasts.
+        calibration: of scores.
+    """
+
+    history: tuple[Path, ...] = ()
+    coastline: Path | None = None
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrackPlan:
+    """What a run is going to do.
+
+    Attributes:
+        job: the run.
+        inputs: files, in order.
+        history: files of past tracks.
+        out: output folder, a catalogue of all its runs.
+        name: of the collection.
+        model: name of the model, for the catalogue.
+        notes: what the user should know.
+    """
+
+    job: TrackJob
+    inputs: tuple[Input, ...]
+    out: Path
+    name: str
+    history: tuple[Input, ...] = ()
+    model: str | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the reader is told."""
+        settings = self.job.settings
+        return {
+            "layout": settings.layout,
+            "date": settings.date,
+            "timezone": settings.timezone,
+            "sensor": sensor_of(settings),
+        }
+
+
+def sensor_of(settings: TrackSettings) -> Any:
+    """Where the radar stands, if one is named."""
+    if not isinstance(settings, AssociateSettings) or settings.position is None:
+        return None
+    from geodiff.vessels.radar import RadarSensor
+
+    return RadarSensor(*settings.position)
+
+
+def make_plan(
+    kind: str,
+    sources: Sequence[str | Path],
+    settings: TrackSettings,
+    out: Path,
+    *,
+    name: str | None = None,
+    paths: Paths = Paths(),
+    parts: int | None = None,
+) -> TrackPlan:
+    """Find the inputs and the model, and name the run.
+
+    Args:
+        kind: of the job.
+        sources: files, folders, globs, or ``-`` for NMEA from standard input.
+        settings: of the job.
+        out: output folder.
+        name: of the collection in the catalogue; the kind when None.
+        paths: other files.
+        parts: of the partition; by the size of the inputs when None. It changes no value.
+
+    Raises:
+        UsageError: no such file, layout, model or folder.
+        GeodiffError: a file that cannot be read, weights that are damaged, or an output folder that is no catalogue.
+    """
+    out = out.expanduser().resolve()
+    name = kind if name is None else name
+    check_out(out)
+    check_name("name", name)
+    contender, notes = _model(kind, settings)
+    inputs, history = (find_inputs(files, out) if files else [] for files in (sources, paths.history))
+    if not inputs and kind != GENERATE:
+        raise UsageError("nothing to read: name at least one file")
+    model = None if contender is None else getattr(settings, "model", None)
+    if contender is not None and contender.name != model and not Path(str(model)).exists():
+        model = contender.name
+    run_id = _run_id(kind, settings, inputs, history, contender, paths)
+    past = None
+    if contender is not None and isinstance(contender.model, Historic) and kind != SCORE:
+        past = HISTORY if history else (FIXES if kind != GENERATE else None)
+    if history and past is None:
+        notes = (
+            *notes,
+            f"--history is not used: {contender.name if contender else kind} learns nothing from past tracks",
+        )
+    job = TrackJob(
+        kind=kind,
+        run_id=run_id,
+        settings=settings,
+        store=TrackStore(out / name, run_id, members=bool(getattr(settings, "members", False))),
+        parts=parts or count_parts([*inputs, *(history if past == HISTORY else ())]),
+        model=model,
+        past=past,
+        coastline=paths.coastline,
+        calibration=paths.calibration,
+        partial=tuple(one.path for one in inputs) if kind == GENERATE else (),
+    )
+    job = _checked(job, parts)
+    return TrackPlan(
+        job,
+        tuple(inputs),
+        out,
+        name,
+        tuple(history) if past == HISTORY else (),
+        None if contender is None else contender.name,
+        notes,
+    )
+
+
+def _checked(job: TrackJob, parts: int | None) -> TrackJob:
+    """The job, with what only its own step can tell.
+
+    Raises:
+        UsageError: a setting of the step, or a calibration that does not fit.
+    """
+    settings = job.settings
+    if isinstance(settings, AssociateSettings):
+        rules_of(settings)
+    if job.kind == SCORE:
+        from geodiff.tasks.vessels_score import check_calibration
+
+        check_calibration(job)
+    if isinstance(settings, GenerateSettings):
+        from geodiff.tasks.vessels_generate import partial_tracks, parts_of, wanted
+
+        wanted(settings)
+        if (settings.start is None) == (not job.partial):
+            raise UsageError("give either --start or files of partial tracks to go on from")
+        found = len(partial_tracks(job.partial, settings)) if job.partial else None
+        return replace(job, parts=parts_of(settings, found))
+    return job
+
+
+def _model(kind: str, settings: TrackSettings) -> tuple[Contender | None, tuple[str, ...]]:
+    """The model of motion; where none was chosen and the trained one is not installed, a classical rule."""
+    name = getattr(settings, "model", None)
+    if name is None:
+        return None, ()
+    shipped = catalogs_dir() / "tracks" / f"{name}.safetensors"
+    if name == DEFAULT_MODEL and kind in FALLBACK and not shipped.exists() and not Path(name).exists():
+        rule = FALLBACK[kind]
+        return load_contender(rule), (f"the trained model {DEFAULT_MODEL} is not installed: {rule} is used",)
+    return load_contender(name), ()
+
+
+def _run_id(
+    kind: str,
+    settings: TrackSettings,
+    inputs: Sequence[Input],
+    history: Sequence[Input],
+    contender: Contender | None,
+    paths: Paths,
+) -> str:
+    """Hash of everything that decides the values; files count by their content."""
+    asked = settings.model_dump(mode="json", exclude=SCRATCH)
+    layout = None if settings.layout is None else json.loads(read_layout(settings.layout).to_json())
+    model = None if contender is None else [contender.name, contender.digest]
+    files = [one.sha256 for one in inputs], [one.sha256 for one in history]
+    others = [_digest(path) for path in (paths.coastline, paths.calibration)]
+    return config_hash([FORMAT, kind, asked, layout, *files, model, others])
+
+
+def _digest(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    if path.is_dir():  # a folder of a shapefile or a geodatabase
+        each: Mapping[str, str] = {one.name: file_sha256(one) for one in sorted(path.rglob("*")) if one.is_file()}
+        return config_hash(dict(each))
+    shape = sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix.lower() == ".shp" else [path]
+    return config_hash([file_sha256(one) for one in shape])

@@ -1,0 +1,173 @@
+"""The end of a run over tracks: its files, its maps, its summary, and the STAC item, which is the commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pystac
+
+from geodiff.outputs.atomic import read_json, write_json
+from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_track_item, publish_tracks
+from geodiff.outputs.track_store import TrackStore
+from geodiff.schema import GeodiffError
+from geodiff.tasks.vessels_job import FIXES, TrackJob, save_table
+from geodiff.tasks.vessels_plan import TrackPlan
+from geodiff.version import __version__
+from geodiff.vessels.partition import MANIFEST
+
+Progress = Callable[[str, int, int | None], None]
+
+TABLES: Final = {"stops": "stops of the vessels", "scores": "scores of the tracks"}
+"""Further tables of a run, which parts leave in the work folder."""
+
+
+def publish(plan: TrackPlan, figures: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+    """Finish a run whose parts are written; safe to be killed and called again.
+
+    Args:
+        plan: of the run.
+        figures: time and memory, for the summary.
+        progress: told of each stage.
+
+    Returns:
+        The summary.
+
+    Raises:
+        GeodiffError: nothing is left to publish, or a file that cannot be written.
+    """
+    job = plan.job
+    if not job.store.is_final():
+        tables = {key: path for key in TABLES if (path := _table(job, key)) is not None}
+        write_json(
+            summary_path(job.store), {**_facts(plan), "tables": {key: path.name for key, path in tables.items()}}
+        )
+        provenance = provenance_of_run(plan)
+        job.store.finalize(job.names, provenance=provenance, progress=lambda done, n: progress("write", done, n))
+    summary = read_json(summary_path(job.store))
+    if not isinstance(summary, dict):
+        raise GeodiffError(f"{summary_path(job.store)} is damaged: remove the files of run {job.run_id} and run again")
+    return finish(plan, {**summary, **figures}, progress=progress)
+
+
+def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> dict[str, Any]:
+    """Draw the maps of a final store and publish its item; returns the summary."""
+    job = plan.job
+    picture, page = _maps(job, progress)
+    tables = {key: job.store.folder / str(name) for key, name in summary.pop("tables", {}).items()}
+    summary["item"] = str(job.store.folder / f"{job.run_id}.json")
+    item = build_track_item(
+        job.store, _record(plan, summary), picture=picture, page=page, summary=summary_path(job.store)
+    )
+    for key, path in tables.items():
+        item.add_asset(key, pystac.Asset(str(path.resolve()), TABLES[key], media_type=PARQUET, roles=["data"]))
+    summary["files"] = {key: asset.href for key, asset in item.assets.items()}
+    summary["counts"] = {**item.properties["geodiff:counts"], **summary["counts"]}
+    write_json(summary_path(job.store), summary)
+    publish_tracks(plan.out, item, collection=plan.name)
+    write_json(plan.out / "summary.json", summary)
+    return summary
+
+
+def summary_path(store: TrackStore) -> Path:
+    """``<run id>_summary.json``."""
+    return store.folder / f"{store.run_id}_summary.json"
+
+
+def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
+    """What every file of the run carries: no times, so that equal runs give equal bytes."""
+    return {
+        "geodiff:job": plan.job.kind,
+        "geodiff:version": __version__,
+        "geodiff:model": plan.model,
+        "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
+        "geodiff:inputs": [{"href": one.href, "sha256": one.sha256} for one in plan.inputs],
+    }
+
+
+def _facts(plan: TrackPlan) -> dict[str, Any]:
+    """What is known once all parts are written, and gone with the work folder."""
+    job = plan.job
+    counts = {**added_counts(job, "clean"), **added_counts(job, "step")}
+    further = read_json(job.work / "associated.json")
+    if isinstance(further, dict):
+        counts |= further
+    return {
+        "run_id": job.run_id,
+        "job": job.kind,
+        "model": plan.model,
+        "notes": list(plan.notes),
+        "configuration": job.settings.model_dump(mode="json"),
+        "counts": counts,
+        "inputs": _inputs(plan),
+    }
+
+
+def _inputs(plan: TrackPlan) -> list[dict[str, Any]]:
+    """Each input with what the reader counted."""
+    told = read_json(plan.job.work / FIXES / MANIFEST)
+    sources = told.get("sources", []) if isinstance(told, dict) else []
+    counts = [source.get("counts", {}) for source in sources]
+    counts += [{}] * (len(plan.inputs) - len(counts))
+    pairs = zip(plan.inputs, counts, strict=True)
+    return [{"href": one.href, "sha256": one.sha256, "counts": count} for one, count in pairs]
+
+
+def added_counts(job: TrackJob, what: str) -> dict[str, Any]:
+    """Counts of all parts together."""
+    return add(read_json(job.counts_path(what, part)) for part in range(job.parts))
+
+
+def add(counts: Iterable[object]) -> dict[str, Any]:
+    """Numbers added up by name, in mappings too."""
+    out: dict[str, Any] = {}
+    for one in counts:
+        for name, value in one.items() if isinstance(one, dict) else ():
+            out[name] = add([out.get(name), value]) if isinstance(value, dict) else out.get(name, 0) + value
+    return {name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in out.items()}
+
+
+def _table(job: TrackJob, key: str) -> Path | None:
+    """Join the tables that parts left; None where they left none."""
+    paths = [path for part in range(job.parts) if (path := job.path(key, part)).exists()]
+    if not paths:
+        return None
+    whole = pl.concat([pl.read_parquet(path) for path in paths])
+    order = [name for name in ("vessel_id", "track_id", "first") if name in whole.columns]
+    target = job.store.folder / f"{job.run_id}_{key}.parquet"
+    save_table(whole.sort(order, maintain_order=True), target)
+    return target
+
+
+def _maps(job: TrackJob, progress: Progress) -> tuple[Path, Path]:
+    """The map and the page, drawn from the files of the run."""
+    from geodiff.outputs.track_html import write_page
+    from geodiff.outputs.track_maps import draw_tracks
+
+    store = job.store
+    source = store.zarr_path if store.zarr and store.members else store.fixes_path
+    progress("maps", 0, 2)
+    title = f"{job.kind} {job.run_id}"
+    picture = draw_tracks(source, store.folder / f"{job.run_id}.png", title=title, coastline=job.coastline)
+    progress("maps", 1, 2)
+    page = write_page(source, store.folder / f"{job.run_id}.html", title=title, coastline=job.coastline)
+    progress("maps", 2, 2)
+    return picture, page
+
+
+def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
+    inputs = [TrackInput(one["href"], one["sha256"], one["counts"]) for one in summary["inputs"]]
+    settings = json.loads(plan.job.settings.model_dump_json())
+    return TrackRecord(
+        job=plan.job.kind,
+        inputs=tuple(inputs),
+        model=plan.model,
+        ensemble=int(settings.get("ensemble", 0)) if plan.model else 0,
+        configuration=settings,
+        properties={"geodiff:summary": summary["counts"]},
+        created=datetime.now(UTC),
+    )

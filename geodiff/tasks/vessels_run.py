@@ -1,0 +1,187 @@
+"""Jobs over tracks: read, clean, do the job's own step part by part, write, and publish the STAC item last.
+
+Safe to kill: what was read, the parts that were cleaned and the parts that are finished stay, and the same command goes
+on from there to the same bytes. The item is the commit: until it is published, no reader of the catalogue sees the run.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from geodiff.outputs.atomic import explained, read_json, write_json
+from geodiff.outputs.ledger import exclusive
+from geodiff.outputs.track_item import find_tracks
+from geodiff.schema import GeodiffError
+from geodiff.tasks.memory import peak_rss_mb
+from geodiff.tasks.vessels_associate import associate_parts
+from geodiff.tasks.vessels_context import store_traffic, usual_of
+from geodiff.tasks.vessels_inputs import Input
+from geodiff.tasks.vessels_job import ASSOCIATE, CLEAN, FIXES, GENERATE, HISTORY, SCORE, TrackJob, clean_part, step_part
+from geodiff.tasks.vessels_plan import TrackPlan
+from geodiff.tasks.vessels_pool import Pool, one_thread
+from geodiff.tasks.vessels_publish import added_counts, publish
+from geodiff.vessels.partition import PartitionedFixes, open_partition, partition_fixes
+from geodiff.vessels.reading import ReadCounts
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage, how much of it is done, and how much there is, if that is known."""
+
+
+@dataclass(frozen=True)
+class TrackOutcome:
+    """A finished run.
+
+    Attributes:
+        summary: what ``summary.json`` says.
+        resumed: True when the run had been finished before and nothing was done.
+    """
+
+    summary: dict[str, Any]
+    resumed: bool
+
+
+def finished_tracks(out: Path, run_id: str) -> TrackOutcome | None:
+    """The outcome of a run whose item is published in the catalogue of ``out``; None where there is none."""
+    item = find_tracks(out, run_id)
+    if item is None:
+        return None
+    paths = {key: str(asset.get_absolute_href() or asset.href) for key, asset in item.assets.items()}
+    known = read_json(Path(paths["summary"])) if "summary" in paths else None
+    summary = known if isinstance(known, dict) else {"run_id": run_id}
+    # The folder may have been moved since.
+    summary = {**summary, "item": item.self_href, "files": paths}
+    write_json(out / "summary.json", summary)
+    return TrackOutcome(summary, resumed=True)
+
+
+def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutcome:
+    """Do what a plan says; resume what an earlier run left; return at once when its item is published.
+
+    Args:
+        plan: from ``make_plan``.
+        pool: where parts are done; it changes the speed, never a value.
+        progress: told of each stage.
+
+    Raises:
+        GeodiffError: as of reading, the model and writing; what was finished stays.
+    """
+    earlier = finished_tracks(plan.out, plan.job.run_id)
+    if earlier is not None:
+        return earlier
+    started, job = time.monotonic(), plan.job
+    with exclusive(job.store.stem), explained(plan.out):
+        if not job.store.is_final() or job.work.exists():
+            _compute(plan, pool, progress)
+        figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+        summary = publish(plan, figures, progress=progress)
+    for one in plan.inputs:
+        if one.href == "-":
+            one.path.unlink(missing_ok=True)
+    return TrackOutcome(summary, resumed=False)
+
+
+def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
+    """Everything up to the parts of the store."""
+    job = plan.job
+    try:
+        if job.kind != GENERATE:
+            _read(plan, FIXES, plan.inputs, progress)
+        if plan.history:
+            _read(plan, HISTORY, plan.history, progress)
+    except GeodiffError:
+        _forget_unread(job)
+        raise
+    job.store.open()
+    if job.kind == ASSOCIATE:
+        associate_parts(job, progress=progress)
+        return
+    _clean(plan, pool, progress)
+    if job.kind == CLEAN:
+        return
+    if job.kind == SCORE:
+        _prepare_scores(job, progress)
+    session = uuid.uuid4().hex
+    steps: list[tuple[Any, ...]] = [(job, part, session) for part in range(job.parts)]
+    with one_thread():
+        _run(pool, job.kind, step_part, steps, progress)
+
+
+def _clean(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
+    """Clean past tracks, then the input; neither for tracks that are made from nothing."""
+    job = plan.job
+    stages = {HISTORY: "clean past tracks", FIXES: "clean"}
+    if not plan.history:
+        del stages[HISTORY]
+    if job.kind == GENERATE:
+        del stages[FIXES]
+    for what, stage in stages.items():
+        calls: list[tuple[Any, ...]] = [(job, what, part) for part in range(job.parts)]
+        _run(pool, stage, clean_part, calls, progress)
+    if FIXES in stages:
+        _require_any(job)
+
+
+def _run(pool: Pool, stage: str, task: Callable[..., None], calls: list[tuple[Any, ...]], progress: Progress) -> None:
+    progress(stage, 0, len(calls))
+    pool.run(task, calls, tell=lambda done: progress(stage, done, len(calls)))
+
+
+def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progress) -> None:
+    """Partition the inputs by identity, unless an earlier run did."""
+    folder = plan.job.work / what
+    if not (plan.job.work / f"usual_{what}.json").exists():
+        stage = "read rows" if what == FIXES else "read past tracks"
+        total = [0, 0]
+
+        def tell(counts: ReadCounts) -> None:
+            # Counts begin anew with each source.
+            total[0] += total[1] if counts.read < total[1] else 0
+            total[1] = counts.read
+            progress(stage, total[0] + total[1], None)
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sources = [one.source() for one in inputs]
+        options: Any = plan.options if what == FIXES else {}
+        fixes = partition_fixes(sources, folder, parts=plan.job.parts, options=options, progress=tell)
+        progress(stage, fixes.counts.read, fixes.counts.read)
+        usual = asdict(usual_of(fixes))
+        interval = usual["interval_s"]
+        usual["interval_s"] = interval if math.isfinite(interval) else None
+        write_json(plan.job.work / f"usual_{what}.json", usual)
+
+
+def _forget_unread(job: TrackJob) -> None:
+    """Remove a work folder in which nothing was finished: another file is another run."""
+    if not any(job.work.glob("*/*/source.json")):
+        shutil.rmtree(job.work, ignore_errors=True)
+
+
+def _require_any(job: TrackJob) -> None:
+    """Raises GeodiffError where cleaning left nothing, with the reasons."""
+    counts = added_counts(job, "clean")
+    if not counts.get("kept"):
+        fixes: PartitionedFixes = open_partition(job.work / FIXES)
+        shutil.rmtree(job.work, ignore_errors=True)
+        why = [f"{count} {reason}" for reason, count in counts.get("rejected", {}).items()]
+        outside = [f"{counts['outside']} outside the region or after the time"] if counts.get("outside") else []
+        raise GeodiffError(
+            f"none of {fixes.counts.kept} fixes is left: {'; '.join([*why, *outside]) or 'none was read'}"
+        )
+
+
+def _prepare_scores(job: TrackJob, progress: Progress) -> None:
+    from geodiff.tasks.vessels_score import prepare_calibration
+
+    progress("calibrate", 0, 1)
+    if not (job.work / "traffic_all" / "done").exists():
+        store_traffic([job.path("traffic", part) for part in range(job.parts)], job.work / "traffic_all")
+    with one_thread():
+        prepare_calibration(job)
+    progress("calibrate", 1, 1)

@@ -1,0 +1,184 @@
+"""Anomaly scores part by part, with p-values from a calibration of a file or of the input's own vessels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from geodiff.schema import UsageError
+from geodiff.tasks.anomaly_data import load_calibration, save_calibration
+from geodiff.tasks.motion_models import load_motion_model
+from geodiff.tasks.vessels_context import open_traffic, place_of
+from geodiff.tasks.vessels_job import TrackJob
+from geodiff.tasks.vessels_settings import ScoreSettings
+from geodiff.tracks import VESSEL_ID, MotionModel
+from geodiff.vessels.scoring import FEWEST_VESSELS, Calibration, calibrate
+from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
+from geodiff.vessels.scoring_tracks import Scored, check_alpha, score_tracks
+from geodiff.vessels.scoring_traffic import Traffic
+
+FOLDS: Final = 2
+"""Halves of the vessels of an input that is its own calibration: each is judged by the other."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scorer:
+    """Scores tables of whole vessels.
+
+    Attributes:
+        model, embedder: what the calibrations were made with.
+        calibrations: one for all vessels, or for each fold that of the other one.
+        alpha: nominal false-alarm rate.
+        traffic: of all vessels; those of a table alone when None.
+    """
+
+    model: MotionModel
+    embedder: Embedder
+    calibrations: tuple[Calibration, ...]
+    alpha: float
+    traffic: Traffic | None = None
+
+    @classmethod
+    def of(cls, job: TrackJob) -> Self:
+        """Open what ``prepare_calibration`` left."""
+        settings = job.settings
+        assert isinstance(settings, ScoreSettings)
+        model = load_motion_model(str(job.model))
+        found = _stored(job)
+        embedder = embedder_of(model, found[0].embedder)
+        return cls(model, embedder, found, settings.alpha, open_traffic(job.work / "traffic_all"))
+
+    def score(self, cleaned: pl.DataFrame) -> tuple[Scored, dict[str, int]]:
+        """Score a table; see ``scoring_tracks.score_tracks``. Fixes flagged carry ``anomalous``, as do tracks."""
+        numbered = cleaned.with_row_index("_row")
+        fold = fold_of(cleaned[VESSEL_ID], len(self.calibrations))
+        parts = []
+        for number, calibration in enumerate(self.calibrations):
+            rows = numbered.filter(pl.Series(fold == number))
+            parts.append(
+                score_tracks(
+                    rows, self.model, calibration, embedder=self.embedder, alpha=self.alpha, traffic=self.traffic
+                )
+            )
+        fixes = pl.concat([part.fixes for part in parts]).sort("_row").drop("_row")
+        tracks = pl.concat([part.tracks for part in parts]).sort("vessel_id", "track_id")
+        flagged = (pl.col("p_value") <= self.alpha).fill_null(False)
+        of_track = tracks.select("track_id", pl.col("p_value").alias("track_p_value"))
+        fixes = fixes.with_columns(flagged.alias("anomalous")).join(
+            of_track, on="track_id", how="left", maintain_order="left"
+        )
+        counts = {
+            "fixes scored": int(fixes["p_value"].count()),
+            "fixes flagged": int(fixes["anomalous"].sum()),
+            "tracks scored": len(tracks),
+            "tracks flagged": int(tracks["anomalous"].sum()),
+        }
+        return Scored(fixes, tracks), counts
+
+
+def fold_of(vessel_id: pl.Series, folds: int) -> npt.NDArray[np.int64]:
+    """Fold of each vessel, by its number alone; missing ones are in the first."""
+    return np.floor(place_of(vessel_id) * folds).astype(np.int64)
+
+
+def embedder_of(model: MotionModel, name: str | None = None) -> Embedder:
+    """The latent space of a trained model, plain statistics for a rule; or the one that a calibration names.
+
+    Raises:
+        UsageError: the calibration was made with another embedder.
+    """
+    from geodiff.tasks.track_denoiser import DenoiserMotion
+
+    plain = KinematicEmbedder()
+    if name == plain.name or not isinstance(model, DenoiserMotion):
+        return plain
+    from geodiff.tasks.track_embed import DenoiserEmbedder
+
+    return DenoiserEmbedder(model)
+
+
+def check_calibration(job: TrackJob) -> None:
+    """Refuse a calibration file that does not fit, before anything is read.
+
+    Raises:
+        UsageError: no such file, none of the model, or too coarse for the rate.
+    """
+    settings = job.settings
+    assert isinstance(settings, ScoreSettings)
+    if job.calibration is not None:
+        found = load_calibration(job.calibration)
+        model = load_motion_model(str(job.model))
+        found.require(model, embedder_of(model, found.embedder))
+        check_alpha(settings.alpha, found)
+
+
+def _stored(job: TrackJob) -> tuple[Calibration, ...]:
+    if job.calibration is not None:
+        return (load_calibration(job.calibration),)
+    return tuple(load_calibration(job.work / f"calibration_{fold}.json") for fold in range(FOLDS))
+
+
+def prepare_calibration(job: TrackJob) -> None:
+    """Calibrate on the input's own vessels, unless a file was given or an earlier run did.
+
+    Raises:
+        UsageError: too few vessels, or too few for the rate.
+    """
+    settings = job.settings
+    assert isinstance(settings, ScoreSettings)
+    paths = [job.work / f"calibration_{fold}.json" for fold in range(FOLDS)]
+    if job.calibration is not None or all(path.exists() for path in paths):
+        return
+    parts = [pl.scan_parquet(job.path("cleaned", part), glob=False) for part in range(job.parts)]
+    traffic = open_traffic(job.work / "traffic_all")
+    model = load_motion_model(str(job.model))
+    made = calibrate_folds(parts, model, embedder_of(model), settings, traffic)
+    for path, calibration in zip(paths, made, strict=True):
+        save_calibration(calibration, path)
+
+
+def calibrate_folds(
+    parts: Sequence[pl.LazyFrame], model: MotionModel, embedder: Embedder, settings: ScoreSettings, traffic: Traffic
+) -> tuple[Calibration, ...]:
+    """Calibrations for both halves of the vessels, each learned from the other half.
+
+    What is scored is then compared with vessels other than itself, of which most should be sound: the share that are
+    not makes p-values larger, and so fewer are flagged.
+
+    Args:
+        parts: cleaned tables of whole vessels.
+        model, embedder: to be calibrated.
+        settings: of the job.
+        traffic: of all vessels.
+
+    Raises:
+        UsageError: too few vessels, or too few for the rate.
+    """
+    ids = pl.concat([part.select(pl.col(VESSEL_ID).drop_nulls().unique()) for part in parts]).collect()[VESSEL_ID]
+    fold, order = fold_of(ids, FOLDS), place_of(ids)
+    if min(np.bincount(fold, minlength=FOLDS)) < FEWEST_VESSELS:
+        raise UsageError(
+            f"{len(ids)} vessels are too few to tell what is usual among them ({FOLDS * FEWEST_VESSELS} are needed): "
+            "give --calibration, or more data"
+        )
+    made: list[Calibration] = []
+    for number in range(FOLDS):
+        others = np.flatnonzero(fold != number)
+        # The order within a fold begins at the fold: the first ones are any.
+        chosen = ids[others[np.argsort(order[others], kind="stable")[: settings.calibrate_most]]].sort()
+        some = pl.concat([part.filter(pl.col(VESSEL_ID).is_in(chosen.implode())) for part in parts]).collect()
+        calibration = calibrate(some, model, embedder, members=settings.ensemble, seed=settings.seed, traffic=traffic)
+        check_alpha(settings.alpha, calibration)
+        made.append(calibration)
+    return tuple(made)
+
+
+def told_tracks(tracks: pl.DataFrame) -> list[dict[str, Any]]:
+    """The strangest tracks, for a summary."""
+    worst = tracks.filter("anomalous").sort("p_value", "track_id").head(10)
+    return worst.select("track_id", "p_value", "reason").to_dicts()

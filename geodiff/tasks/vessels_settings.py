@@ -1,0 +1,183 @@
+"""Settings of the jobs over tracks: what decides their values, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from geodiff.config import Bbox, Settings
+from geodiff.schema import UsageError
+from geodiff.vessels.scoring_tracks import ALPHA
+
+DEFAULT_MODEL: Final = "ais"
+"""Trained model of motion that comes with the package."""
+
+FALLBACK: Final[dict[str, str]] = {"impute": "hermite", "forecast": "dead_reckoning"}
+"""Classical rules for an installation without the trained model."""
+
+MOST_MEMBERS: Final = 256
+MOST_HOURS: Final = 12.0
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TrackSettings(Settings):
+    """What every job over files of fixes may be told.
+
+    Attributes:
+        layout: name or path of a column map; None: recognised.
+        date: day of the first row, for files of times of day.
+        timezone: of times without an offset; None: as the layout says.
+        bbox: west, south, east, north in degrees; only fixes inside are taken. West > east crosses 180 degrees.
+        gap_s: a silence longer than this ends a track; None: an hour, or three times the usual interval between fixes
+            of a vessel where that is longer.
+    """
+
+    layout: str | None = None
+    date: str | None = None
+    timezone: str | None = None
+    bbox: Bbox | None = None
+    gap_s: Positive | None = None
+
+    @field_validator("bbox")
+    @classmethod
+    def _on_earth(cls, bbox: Bbox | None) -> Bbox | None:
+        if bbox is not None:
+            west, south, east, north = bbox
+            if not all(math.isfinite(each) for each in bbox) or max(abs(west), abs(east)) > 180:
+                raise UsageError(f"bbox {bbox} lies outside the world: give W S E N in degrees, longitude first")
+            if not -90 <= south < north <= 90:
+                raise UsageError(f"bbox {bbox}: south is not below north, or beyond 90; the order is W S E N")
+        return bbox
+
+
+class CleanSettings(TrackSettings):
+    """Of ``clean``."""
+
+
+class MotionSettings(TrackSettings):
+    """Of jobs that ask a model of motion.
+
+    Attributes:
+        model: name or path.
+        ensemble: members; a model without an ensemble gives none.
+        step_s: the times asked for are the multiples of this since 1970.
+        seed: of the noise.
+        members: keep the members in the Zarr store.
+    """
+
+    model: str = DEFAULT_MODEL
+    ensemble: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 16
+    step_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    seed: Annotated[int, Field(ge=0)] = 0
+    members: bool = False
+
+
+class ImputeSettings(MotionSettings):
+    """Of ``impute``.
+
+    Attributes:
+        longest_h: longer gaps stay gaps.
+    """
+
+    longest_h: Annotated[float, Field(gt=0, le=240)] = 24.0
+
+
+class ForecastSettings(MotionSettings):
+    """Of ``forecast``.
+
+    Attributes:
+        hours: how far beyond the last fix of each vessel.
+        at: only what was known by then; None: all of the input.
+    """
+
+    hours: Annotated[float, Field(gt=0, le=MOST_HOURS)] = 3.0
+    at: datetime | None = None
+
+    @field_validator("at")
+    @classmethod
+    def _utc(cls, at: datetime | None) -> datetime | None:
+        """Times without an offset are UTC."""
+        return None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _step_within(self) -> Self:
+        if self.step_s > self.hours * 3600:
+            raise UsageError(f"step {self.step_s:g} s is longer than the forecast, {self.hours:g} h")
+        return self
+
+
+class ScoreSettings(TrackSettings):
+    """Of ``score``.
+
+    Attributes:
+        model: of the motion that the calibration was made with.
+        ensemble: members; with a calibration of a file those that it was made with.
+        alpha: nominal false-alarm rate.
+        seed: of the noise.
+        calibrate_most: vessels that a calibration on the input itself rests on at most, for each half.
+    """
+
+    model: str = "hermite"
+    ensemble: Annotated[int, Field(ge=0, le=MOST_MEMBERS)] = 16
+    alpha: Annotated[float, Field(gt=0, lt=1)] = ALPHA
+    seed: Annotated[int, Field(ge=0)] = 0
+    calibrate_most: Annotated[int, Field(ge=30)] = 1000
+
+
+class AssociateSettings(TrackSettings):
+    """Of ``associate``.
+
+    Attributes:
+        sensor: where the settings of the association start from.
+        position: longitude and latitude of the radar, for plots in ranges or metres.
+        rules: what differs from the sensor's settings; keys of ``vessels.associate.AssociateSettings``.
+    """
+
+    sensor: Literal["ais", "radar"] = "ais"
+    position: tuple[float, float] | None = None
+    rules: dict[str, Any] = Field(default_factory=dict)
+
+
+class GenerateSettings(TrackSettings):
+    """Of ``generate``; see ``track_generate.GenerateSettings`` for the ranges. What is read are partial tracks.
+
+    Attributes:
+        model: name or path of a trained model.
+        count: tracks; with partial tracks, of each.
+        ship_type: code of ITU-R M.1371 table 53; 0 for any.
+        behaviour: way of moving.
+        hours, step_s: length of a track and time between its fixes.
+        guidance: towards type and behaviour; 1 leaves it off.
+        start: longitude and latitude, or west, south, east, north in which tracks begin; None with partial tracks.
+        start_time: of all tracks.
+        seed: of places and noise.
+    """
+
+    model: str = DEFAULT_MODEL
+    count: int = 10
+    ship_type: int = 0
+    behaviour: str = "any"
+    hours: float = 6.0
+    step_s: float = 300.0
+    guidance: float = 1.5
+    start: tuple[float, float] | Bbox | None = None
+    start_time: datetime | None = None
+    seed: int = 0
+
+    @field_validator("start")
+    @classmethod
+    def _start_on_earth(cls, start: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if start is not None:
+            lon, lat = start[::2], start[1::2]
+            if not all(abs(each) <= 180 for each in lon) or not all(abs(each) <= 90 for each in lat):
+                raise UsageError(f"start {start} lies outside the world: longitude comes first")
+        return start
+
+    @field_validator("start_time")
+    @classmethod
+    def _utc(cls, time: datetime | None) -> datetime | None:
+        return None if time is None else (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
