@@ -54,7 +54,7 @@ def draw_tracks(
         path: the PNG.
         title: first line.
         coastline: a vector file of coastlines or land.
-        extent: (west, south, east, north) degrees, east may be beyond 180; all that was not rejected when None.
+        extent: (west, south, east, north) degrees, west > east across 180°; all that was not rejected when None.
 
     Returns:
         ``path``.
@@ -65,10 +65,7 @@ def draw_tracks(
     from matplotlib.figure import Figure
 
     drawing = source if isinstance(source, Drawing) else drawing_of(source, LIMITS)
-    if extent is None:
-        frame = framed(drawing.extent)
-    else:
-        frame = (extent[0], float(mercator_y(extent[1])), extent[2], float(mercator_y(extent[3])))
+    frame = framed(drawing.extent) if extent is None else _frame_of(extent, drawing)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     size = _SIZE_IN, min(max(_SIZE_IN * height / width, 4.0), 14.0) + 1.0
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
@@ -88,6 +85,14 @@ def draw_tracks(
     with explained(path), replacing(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight", pad_inches=0.12)
     return path
+
+
+def _frame_of(extent: Extent, drawing: Drawing) -> Extent:
+    """Chosen degrees on the chart, moved by whole turns to where the drawing lies."""
+    west, south, east, north = extent
+    east += 360.0 * (east < west)
+    turn = 360.0 * np.rint(((drawing.extent[0] + drawing.extent[2]) - (west + east)) / 720.0)
+    return west + turn, float(mercator_y(south)), east + turn, float(mercator_y(north))
 
 
 def _printable(text: str) -> str:

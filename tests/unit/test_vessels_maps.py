@@ -176,6 +176,10 @@ def test_a_map_shows_every_state_in_its_colour(tmp_path: Path, lon0: float) -> N
     for state in ("observed", "imputed", "forecast"):
         near = np.abs(image - np.array(to_rgb(COLOURS[state]))).max(axis=-1) < 0.02
         assert near.sum() > 150, state
+    # A chosen extent is found on whichever sheet the drawing lies.
+    corner = (lon0 - 0.5, 35.5, lon0 + 0.5 - 360.0 * (lon0 > 179), 36.5)
+    closer = imread(draw_tracks(scene(lon0=lon0), path, extent=corner))[..., :3]
+    assert (np.abs(closer - np.array(to_rgb(COLOURS["observed"]))).max(axis=-1) < 0.02).sum() > 150
     assert [one.name for one in tmp_path.iterdir()] == ["map.png"]
 
 
