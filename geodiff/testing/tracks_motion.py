@@ -79,9 +79,9 @@ def make_path(
         place: (lon, lat) of the start in degrees.
     """
     kind = BEHAVIOURS[behaviour]
-    seconds = np.arange(int(np.ceil(hours * 3600.0 / STEP_S)) + 1) * STEP_S
+    seconds = np.arange(int(np.ceil(hours * 3600.0 / STEP_S)) + 1, dtype=np.float64) * STEP_S
     speed, course = (
-        np.asarray(ndimage.gaussian_filter1d(value, kind.smooth_s / STEP_S, mode="nearest"), np.float64)
+        ndimage.gaussian_filter1d(value, kind.smooth_s / STEP_S, mode="nearest").astype(np.float64)
         for value in kind.plan(rng, seconds)
     )
     step_km = np.maximum(speed, 0.0) * KM_PER_NMI / 3600.0 * STEP_S

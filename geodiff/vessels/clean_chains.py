@@ -1,6 +1,7 @@
 """Fixes of one identity sorted into chains: what one vessel can have sent.
 
-Where a step between neighbours is not easy the series is cut into runs. Runs are linked across the intruders between
+Where a step between neighbours is impossible, and near such places where one is not easy, the series is cut into runs.
+Runs are linked across the intruders between
 them: each end looks ahead for the first run that it can easily have reached, each start looks back, and where both
 agree they are linked; what is left over is linked where it is possible at all. An outlier so becomes a chain of its
 own, and two vessels under one identity become two long chains, whichever way they interleave. All of it is vectorised
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.sphere import distance_km, move
-from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, first_of_each
+from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, far_at_most, first_of_each
 
 WINDOW = 16
 """Runs that an end looks ahead."""
@@ -31,9 +32,16 @@ PATIENCE_S = 900.0
 """And by no more than after this time: a meeting after a long silence says little."""
 
 
+NEIGHBOURS = 16
+"""So many steps before and after an impossible one are looked at; elsewhere what is possible is taken as it comes."""
+
+SPIKE_S = 300.0
+"""After a longer wait the speeds reported at its ends say little about the way between."""
+
 LONG_RUN = 5
 PLAUSIBLE_S = 3600.0
-"""Between runs of so many fixes a step within this time is easy too if a reported speed explains it on any course."""
+"""Between runs of so many fixes a step within this time is easy too if a reported speed explains it on any course, or
+if it is possible and nothing was heard in between."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +68,9 @@ def chains_of(fixes: Fixes, slack_km: float) -> Chains:
         fixes: any number of vessels.
         slack_km: error of a position.
     """
-    here = np.arange(1, len(fixes))
-    cut = ~_possible(fixes, here - 1, here, True, slack_km) | (fixes.vessel[1:] != fixes.vessel[:-1])
+    cut = _impossible(fixes, slack_km) | (fixes.vessel[1:] != fixes.vessel[:-1])
+    look = np.flatnonzero(_near_any(cut) & ~cut)
+    cut[look] = ~easily_reached(fixes, look, look + 1, slack_km)
     first = np.concatenate([[0], np.flatnonzero(cut) + 1])
     last = np.concatenate([first[1:], [len(fixes)]]) - 1
     ahead, hard = _linked(fixes, first, last, slack_km)
@@ -71,6 +80,26 @@ def chains_of(fixes: Fixes, slack_km: float) -> Chains:
     easy = _heads(np.where((ahead >= 0) & ~hard[ahead], ahead, -1))
     company = np.bincount(easy, weights=length, minlength=len(first)).astype(np.intp)[easy]
     return Chains(np.repeat(of_run, length), fixes.vessel[first[chain_first]], support, np.repeat(company, length))
+
+
+def _impossible(fixes: Fixes, slack_km: float) -> Bools:
+    """(n - 1,) steps between neighbours that are out of reach; distances are computed where bounds do not tell."""
+    start = np.arange(len(fixes) - 1)
+    reach = fixes.reach_km(start, start + 1, slack_km)
+    places = fixes.lon_deg, fixes.lat_deg
+    far: Bools = far_at_most(*(v[:-1] for v in places), *(v[1:] for v in places)) > reach
+    look = np.flatnonzero(far)
+    far[look] = fixes.distance_km(look, look + 1) > reach[look]
+    return far
+
+
+def _near_any(marks: Bools) -> Bools:
+    """(n,) True within ``NEIGHBOURS`` places of a mark."""
+    count = np.concatenate([[0], np.cumsum(marks)])
+    place = np.arange(len(marks))
+    before, after = np.maximum(place - NEIGHBOURS, 0), np.minimum(place + NEIGHBOURS + 1, len(marks))
+    found: Bools = count[after] > count[before]
+    return found
 
 
 def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[Index, Bools]:
@@ -107,7 +136,8 @@ def _agreed(
         fits = _possible(fixes, i, j, *how)
         if how[0]:
             both = np.minimum(length[which[start]], length[which[start + step]]) >= LONG_RUN
-            fits |= both & _plausible(fixes, i, j, how[1])
+            meet = _possible(fixes, i, j, False, how[1]) & (fixes.wait_s(i, j) <= PLAUSIBLE_S)
+            fits |= both & (meet if step == 1 else _plausible(fixes, i, j, how[1]))
         found = start[fits]
         to_next[found] = np.where(to_next[found] == 0, step, to_next[found])
         to_previous[found + step] = np.where(to_previous[found + step] == 0, step, to_previous[found + step])
@@ -126,7 +156,8 @@ def _possible(fixes: Fixes, i: Index, j: Index, easy: bool, slack_km: float) -> 
     share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
     seconds = np.minimum(fixes.wait_s(i, j), PATIENCE_S) + fixes.stamp_s[i]
     allowed = slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
-    return within & (np.fmin(gap, missed) <= allowed)
+    told = _plausible(fixes, i, j, slack_km) & (seconds <= PATIENCE_S)
+    return within & ((np.fmin(gap, missed) <= allowed) | told)
 
 
 def easily_reached(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
@@ -176,6 +207,7 @@ def spikes(fixes: Fixes, of_chain: Index, slack_km: float) -> Bools:
     found = np.zeros(len(fixes), np.bool_)
     middle = np.arange(1, len(fixes) - 1)
     middle = middle[(of_chain[middle - 1] == of_chain[middle]) & (of_chain[middle + 1] == of_chain[middle])]
+    middle = middle[np.maximum(fixes.wait_s(middle - 1, middle), fixes.wait_s(middle, middle + 1)) <= SPIKE_S]
     sog = np.stack([fixes.sog_kn[middle + step] for step in (-1, 0, 1)])
     stamp_km = fixes.stamp_s[middle] * KM_PER_S_PER_KN
     told = 1.5 * sog.max(axis=0) + 10.0

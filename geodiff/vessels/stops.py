@@ -176,8 +176,8 @@ def _long(run: Index, still: Bools, time_us: Ints, min_s: float) -> Bools:
     if not len(starts):
         return still
     ends = np.append(starts[1:], len(run)) - 1
-    enough = time_us[ends] - time_us[starts] >= min_s * 1e6
-    return still & np.repeat(enough, ends - starts + 1)
+    enough: Bools = np.repeat(time_us[ends] - time_us[starts] >= min_s * 1e6, ends - starts + 1)
+    return still & enough
 
 
 def _centres(run: Index, lon: Floats, lat: Floats, still: Bools) -> tuple[Floats, Floats]:
