@@ -27,7 +27,6 @@ MODELS = "tracks"
 """Folder of the catalogue with the weights of models of motion."""
 
 CALIBRATION_MEMBERS = 16
-CALIBRATION_WINDOWS = 6000
 
 
 def track_models() -> dict[str, Path]:
@@ -70,7 +69,7 @@ def start_track_training(
     """
     data = load_track_data(files, tell=tell)
     weights = train_tracks(data, out, config, resume=resume)
-    calibrate_tracks(weights, data, drawn=config.drawn, seed=config.seed)
+    calibrate_tracks(weights, data, drawn=config.drawn, windows=config.calibration_windows, seed=config.seed)
     return weights
 
 
@@ -95,7 +94,7 @@ def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None
 
 
 def calibrate_tracks(
-    weights: Path, data: TrackData, *, drawn: DrawSettings, seed: int = 0, windows: int = CALIBRATION_WINDOWS
+    weights: Path, data: TrackData, *, drawn: DrawSettings, windows: int, seed: int = 0
 ) -> dict[str, Any]:
     """Find the spread of members and the reach of ellipses on vessels set aside, and write them into the card.
 
@@ -103,8 +102,8 @@ def calibrate_tracks(
         weights: of a training, with their card, which is rewritten.
         data: of the training; ``data.held`` has the vessels set aside.
         drawn: what is asked of them.
-        seed: of the draw and of the noise.
         windows: questions asked.
+        seed: of the draw and of the noise.
 
     Returns:
         The calibration as it stands in the card.

@@ -52,6 +52,7 @@ class TrackTrainConfig(Settings):
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
         shortest_s, longest_s: range of the durations that are hidden.
+        calibration_windows: questions to vessels set aside, from which spread and regions are calibrated.
     """
 
     steps: int = Field(20_000, ge=1)
@@ -75,6 +76,7 @@ class TrackTrainConfig(Settings):
     group_share: float = Field(0.85, ge=0, le=1)
     shortest_s: float = Field(300.0, gt=0, allow_inf_nan=False)
     longest_s: float = Field(14 * 3600.0, gt=0, allow_inf_nan=False)
+    calibration_windows: int = Field(6000, ge=100)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False
     workers: int = Field(0, ge=0, le=64)
@@ -166,7 +168,16 @@ class TrackTraining(L.LightningModule):
     @property
     def settings(self) -> dict[str, Any]:
         """What a resumed training must agree on."""
-        free = {"steps", "minutes", "threads", "workers", "compile", "validate_every", "validate_batches"}
+        free = {
+            "steps",
+            "minutes",
+            "threads",
+            "workers",
+            "compile",
+            "validate_every",
+            "validate_batches",
+            "calibration_windows",
+        }
         return {
             "data": {"vessels": self.data.notes.get("vessels")},
             "training": self.config.model_dump(mode="json", exclude=free | {"checkpoint_every"}),

@@ -1,0 +1,159 @@
+"""Training on tracks: from files to calibrated weights, resumed to the same weights, held-out vessels left alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from geodiff.config import catalogs_dir, read_yaml
+from geodiff.model.track_objectives import track_ensemble_loss
+from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.schema import GeodiffError
+from geodiff.tasks.track_calibration import lead_class, mahalanobis, scatter
+from geodiff.tasks.track_data import split_tracks
+from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_models import calibrate_tracks, start_track_training
+from geodiff.tasks.train_tracks import TrackTrainConfig, TrackTraining, make_batch, train_tracks
+from geodiff.testing.tracks import make_fleet
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.split import is_for_calibration, is_held_out
+from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.windows_draw import DrawSettings
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and folders
+
+SMALL = {
+    "batch": 8,
+    "width": 16,
+    "heads": 2,
+    "layers": 1,
+    "steps": 6,
+    "validate_every": 3,
+    "validate_batches": 1,
+    "checkpoint_every": 2,
+    "longest_s": 3600.0,
+    "scene_share": 0.5,
+    "calibration_windows": 200,
+    "threads": 1,
+}
+
+
+def config(**changes):
+    return TrackTrainConfig.parse({**SMALL, **changes}, where="test")
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return make_fleet(3, vessels=60, hours=4).fixes
+
+
+@pytest.fixture(scope="module")
+def data(fleet):
+    return split_tracks({"fleet": clean_fixes(fleet)})
+
+
+def kill_at_step_5(training, batch, batch_idx):
+    if training.global_step == 5:
+        raise SystemError("killed")
+
+
+def weights_of(path):
+    return DenoiserMotion.load(path).net.state_dict()
+
+
+def test_held_out_vessels_are_in_nothing_that_trains(fleet, data):
+    ids = fleet["vessel_id"].drop_nulls().unique().to_numpy()
+    assert is_held_out(ids).any(), "the fleet is too small for this test"
+    seen = np.unique(np.concatenate([data.pool.vessel_id, data.history.vessel_id]))
+    assert not is_held_out(seen).any()
+    assert not is_for_calibration(seen).any()
+    assert is_for_calibration(np.unique(data.held.vessel_id)).all()
+
+
+def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+    whole = train_tracks(data, tmp_path / "whole", config())
+    with monkeypatch.context() as killed:
+        killed.setattr(TrackTraining, "on_train_batch_start", kill_at_step_5)
+        with pytest.raises(SystemError, match="killed"):
+            train_tracks(data, tmp_path / "parts", config())
+    parts = train_tracks(data, tmp_path / "parts", config())
+    for name, value in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(parts)[name], value, msg=name)
+    with pytest.raises(GeodiffError, match="trained with another width"):
+        train_tracks(data, tmp_path / "parts", config(width=24))
+
+
+def test_from_a_file_to_calibrated_weights(fleet, tmp_path):
+    path = tmp_path / "fleet.parquet"
+    fleet.write_parquet(path)
+    lines = []
+    weights = start_track_training([path], tmp_path / "out", config(), tell=lines.append)
+    card = json.loads(weights.with_suffix(".json").read_text())
+    model = DenoiserMotion.load(weights)
+    assert model.levels == (0.5, 0.9)
+    assert card["data"][0]["name"] == "fleet"
+    assert "rows read" in lines[0]
+    trained = fleet["vessel_id"].drop_nulls().unique().to_numpy()
+    told = model.trained_on(trained)
+    assert not told[is_held_out(trained)].any()
+    assert told.any()
+
+
+def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data, tmp_path):
+    weights = train_tracks(data, tmp_path, config())
+    drawn = DrawSettings(longest_s=3600.0)
+    calibrate_tracks(weights, data, drawn=drawn, windows=600)
+    model = DenoiserMotion.load(weights)
+    draws = data.held.draw(400, np.random.default_rng(5), drawn)
+    found = model.sample(draws.queries, members=16, seed=9)
+    place = found.windows.to_km(model.calibration.spread(found.members, found.windows))
+    middle = np.median(place, 0)
+    truth = found.windows.to_km(found.windows.to_payload(draws.lon_deg, draws.lat_deg))
+    distance = mahalanobis(truth, middle, scatter(place, middle))
+    reach = model.calibration.reach[:, found.windows.kind[:, None], lead_class(found.windows)]
+    shown = found.windows.asked_valid
+    for level, each in zip(model.levels, reach, strict=True):
+        assert abs((distance <= each)[shown].mean() - level) < 0.08
+
+
+def test_a_card_with_impossible_calibration_is_refused(data, tmp_path):
+    weights = train_tracks(data, tmp_path, config(steps=2))
+    calibrate_tracks(weights, data, drawn=DrawSettings(longest_s=3600.0), windows=200)
+    path = weights.with_suffix(".json")
+    card = json.loads(path.read_text())
+    card["track_calibration"]["reach"][0][0][0] = -1.0
+    path.write_text(json.dumps(card))
+    with pytest.raises(GeodiffError, match="impossible values"):
+        DenoiserMotion.load(weights)
+
+
+def test_too_few_vessels_are_refused_in_words(fleet):
+    most = fleet["vessel_id"].drop_nulls().value_counts(sort=True)["vessel_id"][0]
+    few = fleet.filter(pl.col("vessel_id") == most)
+    with pytest.raises(GeodiffError, match="give more vessels"):
+        split_tracks({"one": clean_fixes(few)})
+
+
+@pytest.mark.parametrize("name", ["tracks_cpu", "tracks_hourly", "tracks_gpu"])
+def test_configurations_that_come_with_the_package_are_understood(name):
+    settings = TrackTrainConfig.parse(read_yaml(catalogs_dir() / "training" / f"{name}.yaml"), where=name)
+    assert settings.width % settings.heads == 0
+
+
+@pytest.mark.slow
+def test_the_large_configuration_takes_a_step(data):
+    settings = TrackTrainConfig.parse(
+        {**read_yaml(catalogs_dir() / "training" / "tracks_gpu.yaml"), "batch": 4}, where="gpu"
+    )
+    net = TrackDenoiser(
+        TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, settings.width, settings.heads, settings.layers)
+    )
+    batch = make_batch(data.pool, data.history, config(scene_share=0.0, batch=4), 0)
+    loss = track_ensemble_loss(net, *batch, passes=2, members=2, generator=torch.Generator().manual_seed(0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert 40e6 < sum(p.numel() for p in net.parameters()) < 100e6
