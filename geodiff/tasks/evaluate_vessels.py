@@ -24,6 +24,7 @@ from geodiff.tasks.evaluate_vessels_data import Drawn
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.motion_models import BASELINES, Contender, load_contender
 from geodiff.tracks import TrackAnswer
+from geodiff.version import __version__
 from geodiff.vessels.cases import Case
 from geodiff.vessels.history import TrackHistory
 
@@ -99,7 +100,7 @@ def evaluate_vessels(
         model = contender.told(drawn.history)
         records[contender.name] = []
         for (cases, split), content in zip(chunks, keys, strict=True):
-            parts = [FORMAT, contender.name, contender.digest, content, settings.members, settings.seed]
+            parts = [FORMAT, contender.name, contender.digest or __version__, content, settings.members, settings.seed]
             key = f"{contender.name} {config_hash([*parts, told if model is not contender else ''])}"
             found = ledger.get(key)
             if found is None:

@@ -9,7 +9,7 @@ km and hours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -32,6 +32,9 @@ from a liner's 0.2 kn to a trawler's 17 kn."""
 
 _START_KM, _START_KM_H = 1000.0, 30.0
 _BATCH = 512
+
+_NEAREST: Final = 64
+"""Known fixes beyond the asked times on each side; what lies farther says nothing more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +96,7 @@ class Kalman:
         Raises:
             ValueError: a query without a known fix.
         """
+        queries = [_near(query) for query in queries]
         # Alike lengths stand together, so that little is padded; the answers go back into the order of the queries.
         order = sorted(range(len(queries)), key=lambda i: len(queries[i].time_s) + len(queries[i].ask_s))
         answers: dict[int, TrackAnswer] = {}
@@ -118,6 +122,16 @@ class Kalman:
             noise[:, row, -size:] = drawn.standard_normal((members, size, 2, 2))
         samples = _sample(steps, one, noise)
         return [_answer(steps, row, mean, cov, samples, self.levels) for row in range(len(queries))]
+
+
+def _near(query: TrackQuery) -> TrackQuery:
+    """The query with the known fixes about its asked times."""
+    if not len(query.ask_s):
+        return query
+    first, last = np.searchsorted(query.time_s, query.ask_s[[0, -1]])
+    kept = slice(max(int(first) - _NEAREST, 0), int(last) + _NEAREST)
+    names = ("time_s", "lon_deg", "lat_deg", "sog_kn", "cog_deg")
+    return replace(query, **{name: getattr(query, name)[kept] for name in names})
 
 
 def _lay_out(queries: Sequence[TrackQuery]) -> _Steps:
