@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from geodiff.cli.evaluate_vessels import evaluate_vessels
+from geodiff.cli.evaluate_tasks import FREE, evaluate_by_task
 from geodiff.cli.inputs import default_workers, split_words
 from geodiff.cli.show import print_pairs, print_rows, stage_bars
 from geodiff.schema import UsageError
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Score models on data that they never saw.")
-evaluate_app.command("vessels")(evaluate_vessels)
+evaluate_app.command("vessels", context_settings=FREE)(evaluate_by_task)
 
 
 @evaluate_app.command("superres")
