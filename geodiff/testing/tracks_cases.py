@@ -56,15 +56,20 @@ class Case:
             {name: pl.Series(name, values[name], strict=False).cast(kind) for name, kind in FIX_SCHEMA.items()}
         )
 
-    def faults(self, cleaned: pl.DataFrame) -> list[str]:
-        """What a cleaned table gets wrong, in words; needs ``row``, ``track_id``, ``state`` and ``reason``."""
+    def faults(self, cleaned: pl.DataFrame, *, reasons: bool = True) -> list[str]:
+        """What a cleaned table gets wrong, in words.
+
+        Args:
+            cleaned: with ``row``, ``track_id``, ``state`` and ``reason``; a row that is missing counts as rejected.
+            reasons: False asks for the right rows only, not for the right reasons.
+        """
         found: list[str] = []
         seen = dict(zip(cleaned["row"], cleaned.select("track_id", "state", "reason").iter_rows(), strict=True))
         names: dict[str, str] = {}
         for number, row in enumerate(self.rows, start=1):
-            track, state, reason = seen.get(number, (None, "missing", None))
+            track, state, reason = seen.get(number, (None, "rejected", None))
             if row.fate in REASONS:
-                if (state, reason) != ("rejected", row.fate):
+                if state != "rejected" or (reasons and reason != row.fate):
                     found.append(f"row {number}: {state} ({reason}), should be rejected ({row.fate})")
             elif state != "observed":
                 found.append(f"row {number}: {state} ({reason}), should be kept")
