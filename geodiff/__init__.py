@@ -1,7 +1,8 @@
-"""Super-resolution of satellite image time series by conditional diffusion, from STAC query to cloud-optimised Zarr.
+"""Super-resolution of satellite image time series and calibrated vessel tracks, by conditional diffusion.
 
-``geodiff.superres(cube, ...)`` is the entry point for notebooks; the command line is ``geodiff --help``. Names of this
-module load on first use, so that ``import geodiff`` stays cheap and no room is tied to another by it.
+``geodiff.superres(cube, ...)`` and ``geodiff.clean``, ``impute``, ``forecast``, ``score`` and ``associate`` of
+GeoDataFrames are the entry points for notebooks; the command line is ``geodiff --help``. Names of this module load on
+first use, so that ``import geodiff`` stays cheap and no room is tied to another by it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,17 @@ from importlib import import_module
 
 from geodiff.version import __version__
 
-_HOMES = {"superres": "geodiff.tasks.superres"}
+_TRACKS = "geodiff.tasks.vessels_api"
+_HOMES = {
+    "superres": "geodiff.tasks.superres",
+    "clean": _TRACKS,
+    "impute": _TRACKS,
+    "forecast": _TRACKS,
+    "score": _TRACKS,
+    "associate": _TRACKS,
+}
 
-__all__ = ["__version__", "superres"]
+__all__ = ["__version__", "associate", "clean", "forecast", "impute", "score", "superres"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from geodiff.schema import BoolArray, GeodiffError, UsageError
-from geodiff.sphere import distance_km, from_local_km, to_local_km
+from geodiff.sphere import distance_km, from_local_km, to_local_km, wrap_longitude
 from geodiff.tasks.vessels_answers import Mend
 from geodiff.tracks import MotionModel, TrackAnswer, TrackQuery
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,21 +39,34 @@ class Coast:
             UsageError: no such file.
             GeodiffError: it cannot be read, has no coordinate reference system, or holds no polygon.
         """
-        import geopandas as gpd
+        import geopandas
 
         if not path.exists():
             raise UsageError(f"--coastline {path}: no such file")
         try:
-            frame = gpd.read_file(path)
-            if frame.crs is None:
-                raise GeodiffError(f"--coastline {path}: it has no coordinate reference system")
-            shapes: Any = np.asarray(frame.to_crs("EPSG:4326").geometry.values, dtype=object)
+            frame = geopandas.read_file(path)
         except (OSError, ValueError, RuntimeError) as error:
             raise GeodiffError(f"--coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
+        return cls.of(frame, where=f"--coastline {path}")
+
+    @classmethod
+    def of(cls, frame: gpd.GeoDataFrame, *, where: str = "coastline") -> Self:
+        """Take the polygons of a GeoDataFrame.
+
+        Args:
+            frame: in any coordinate reference system.
+            where: how errors name it.
+
+        Raises:
+            GeodiffError: it has no coordinate reference system, or holds no polygon.
+        """
+        if frame.crs is None:
+            raise GeodiffError(f"{where}: it has no coordinate reference system")
+        shapes: Any = np.asarray(frame.to_crs("EPSG:4326").geometry.values, dtype=object)
         parts = shapely.get_parts(shapes[~shapely.is_missing(shapes)])
         land = shapely.make_valid(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON])
         if not len(land):
-            raise GeodiffError(f"--coastline {path}: it holds no polygon of land (lines do not say where the sea is)")
+            raise GeodiffError(f"{where}: it holds no polygon of land (lines do not say where the sea is)")
         return cls(shapely.STRtree(land))
 
     def crosses(self, lon_deg: Floats, lat_deg: Floats) -> BoolArray:
@@ -78,9 +94,11 @@ class Coast:
             found = self.tree.query(shapely.linestrings(moved[near]), predicate="intersects")[0]
             on_land[np.flatnonzero(near)[found]] = True
         touched = on_land.reshape(lines, points - 1)
-        at_sea = np.logical_or.accumulate(~touched, axis=1)
+        starts = shapely.points(wrap_longitude(lon_deg[:, 0]), lat_deg[:, 0])
+        afloat = np.ones(lines, bool)
+        afloat[self.tree.query(starts, predicate="intersects")[0]] = False
         # A line that never leaves its harbour does not cross land from the sea.
-        return touched & at_sea
+        return touched & np.logical_or.accumulate(~touched | afloat[:, None], axis=1)
 
 
 def avoid_land(coast: Coast, model: MotionModel, ensemble: int, seed: int, counts: dict[str, int]) -> Mend:

@@ -117,7 +117,7 @@ def count_parts(inputs: Sequence[Input]) -> int:
             parquet = file.read(4) == b"PAR1"
         try:
             rows += pq.read_metadata(one.path).num_rows if parquet else _rows(one.path)
-        except pa.ArrowException:
+        except (OSError, pa.ArrowException):  # damaged: the reader will say so
             rows += _rows(one.path)
     return max(1, min(MOST_PARTS, round(rows / ROWS_A_PART)))
 

@@ -13,7 +13,7 @@ from geodiff.outputs.stac_items import check_name
 from geodiff.outputs.track_item import file_sha256
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import UsageError
-from geodiff.tasks.motion_models import Contender, Historic, load_contender
+from geodiff.tasks.motion_models import SHIPPED, Contender, Historic, load_contender
 from geodiff.tasks.out_folder import check_out
 from geodiff.tasks.vessels_associate import rules_of
 from geodiff.tasks.vessels_inputs import Input, count_parts, find_inputs
@@ -184,11 +184,16 @@ def _model(kind: str, settings: TrackSettings) -> tuple[Contender | None, tuple[
     name = getattr(settings, "model", None)
     if name is None:
         return None, ()
-    shipped = catalogs_dir() / "tracks" / f"{name}.safetensors"
-    if name == DEFAULT_MODEL and kind in FALLBACK and not shipped.exists() and not Path(name).exists():
-        rule = FALLBACK[kind]
-        return load_contender(rule), (f"the trained model {DEFAULT_MODEL} is not installed: {rule} is used",)
-    return load_contender(name), ()
+    found = installed(kind, name)
+    note = f"the trained model {name} is not installed: {found} is used"
+    return load_contender(found), () if found == name else (note,)
+
+
+def installed(kind: str, model: str) -> str:
+    """The model itself, or a classical rule where it is the default and not installed."""
+    shipped = catalogs_dir() / SHIPPED / f"{model}.safetensors"
+    absent = model == DEFAULT_MODEL and not shipped.exists() and not Path(model).exists()
+    return FALLBACK[kind] if absent and kind in FALLBACK else model
 
 
 def _run_id(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import FEWEST_VESSELS, Calibration, calibrate
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
+from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_tracks import Scored, check_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import Traffic
 
@@ -55,7 +57,7 @@ class Scorer:
 
     def score(self, cleaned: pl.DataFrame) -> tuple[Scored, dict[str, int]]:
         """Score a table; see ``scoring_tracks.score_tracks``. Fixes flagged carry ``anomalous``, as do tracks."""
-        numbered = cleaned.with_row_index("_row")
+        numbered = cleaned.with_row_index("_place")
         fold = fold_of(cleaned[VESSEL_ID], len(self.calibrations))
         parts = []
         for number, calibration in enumerate(self.calibrations):
@@ -65,7 +67,7 @@ class Scorer:
                     rows, self.model, calibration, embedder=self.embedder, alpha=self.alpha, traffic=self.traffic
                 )
             )
-        fixes = pl.concat([part.fixes for part in parts]).sort("_row").drop("_row")
+        fixes = pl.concat([part.fixes for part in parts]).sort("_place").drop("_place")
         tracks = pl.concat([part.tracks for part in parts]).sort("vessel_id", "track_id")
         flagged = (pl.col("p_value") <= self.alpha).fill_null(False)
         of_track = tracks.select("track_id", pl.col("p_value").alias("track_p_value"))
@@ -79,6 +81,21 @@ class Scorer:
             "tracks flagged": int(tracks["anomalous"].sum()),
         }
         return Scored(fixes, tracks), counts
+
+
+def scorer_of(cleaned: pl.DataFrame, settings: ScoreSettings, calibration: Path | None) -> Scorer:
+    """A scorer of a table in memory.
+
+    Raises:
+        UsageError: a calibration that does not fit, or too few vessels without one.
+    """
+    model, traffic = load_motion_model(settings.model), Traffic.of(Fixes.from_table(cleaned))
+    if calibration is not None:
+        found = load_calibration(calibration)
+        return Scorer(model, embedder_of(model, found.embedder), (found,), settings.alpha, traffic)
+    embedder = embedder_of(model)
+    made = calibrate_folds([cleaned.lazy()], model, embedder, settings, traffic)
+    return Scorer(model, embedder, made, settings.alpha, traffic)
 
 
 def fold_of(vessel_id: pl.Series, folds: int) -> npt.NDArray[np.int64]:

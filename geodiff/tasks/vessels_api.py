@@ -1,0 +1,230 @@
+"""The jobs over tracks for notebooks: GeoDataFrames in, GeoDataFrames out, in memory.
+
+tracks = geodiff.clean(fixes, columns={"vessel_id": "MMSI", "time": "BaseDateTime"})
+filled = geodiff.impute(tracks)
+later = geodiff.forecast(tracks, hours=6, coastline=land)
+
+Tables have a point for each fix and the columns of ``geodiff.tracks``; functions that need tracks clean a table that
+has none. For more than fits in memory there is ``geodiff vessels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from geodiff.schema import UsageError
+from geodiff.tasks.motion_models import Historic, load_motion_model
+from geodiff.tasks.vessels_coast import Coast
+from geodiff.tasks.vessels_context import Usual, history_of, past_of
+from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
+from geodiff.tasks.vessels_impute import impute_tracks
+from geodiff.tasks.vessels_plan import installed
+from geodiff.tasks.vessels_pool import one_thread
+from geodiff.tasks.vessels_settings import (
+    DEFAULT_MODEL,
+    AssociateSettings,
+    ForecastSettings,
+    ImputeSettings,
+    ScoreSettings,
+)
+from geodiff.tracks import REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
+from geodiff.vessels.associate import associate as associate_plots
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.convert import from_geodataframe, to_geodataframe
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def clean(
+    fixes: gpd.GeoDataFrame,
+    *,
+    columns: Mapping[str, str] | None = None,
+    time_zone: str = "UTC",
+    gap_h: float | None = None,
+) -> gpd.GeoDataFrame:
+    """Clean fixes into tracks; every row is kept.
+
+    Args:
+        fixes: points in any CRS, with times in the column ``time`` or in the index.
+        columns: name of ours -> name in ``fixes``, such as ``{"vessel_id": "MMSI", "sog_kn": "SOG"}``.
+        time_zone: of times that carry none.
+        gap_h: a longer silence ends a track, hours; None: 1, or three times the usual interval where that is longer.
+
+    Returns:
+        All rows, by vessel and time, with ``track_id``, ``state`` and ``reason``.
+
+    Raises:
+        GeodiffError: a table that cannot be read as fixes.
+        UsageError: a gap that is not above zero.
+    """
+    return to_geodataframe(_clean(from_geodataframe(fixes, columns, time_zone=time_zone), gap_h))
+
+
+def impute(
+    tracks: gpd.GeoDataFrame,
+    *,
+    model: str = DEFAULT_MODEL,
+    ensemble: int = 16,
+    step_s: int = 300,
+    longest_h: float = 24.0,
+    seed: int = 0,
+    history: gpd.GeoDataFrame | None = None,
+) -> gpd.GeoDataFrame:
+    """Fill the gaps of tracks; observed fixes are never moved. See ``vessels_impute.impute_tracks`` for the rules.
+
+    Args:
+        tracks: from ``clean``, or fixes.
+        model: name or path of a model of motion.
+        ensemble: members behind the quantiles and regions.
+        step_s: the gaps are filled at its multiples, whole seconds.
+        longest_h: longer gaps stay, hours.
+        seed: of the noise.
+        history: past tracks of the region; the other vessels of ``tracks`` when None.
+
+    Returns:
+        The rows of ``tracks`` and those of state "imputed", by track and time, with quantiles and ellipses where the
+        model has an ensemble (``outputs.track_columns``).
+
+    Raises:
+        UsageError: a setting, or an unknown model.
+        GeodiffError: a table that cannot be read as fixes.
+    """
+    asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "longest_h": longest_h, "seed": seed}
+    settings = ImputeSettings.parse(asked, where="impute")
+    cleaned = _tracks(tracks)
+    chosen = _told(installed("impute", model), cleaned, history)
+    with one_thread():
+        table, _ = impute_tracks(cleaned, chosen, settings, fleet_s=Usual.of([cleaned]).interval_s)
+    return to_geodataframe(table)
+
+
+def forecast(
+    tracks: gpd.GeoDataFrame,
+    *,
+    hours: float = 3.0,
+    at: datetime | None = None,
+    model: str = DEFAULT_MODEL,
+    ensemble: int = 16,
+    step_s: int = 300,
+    seed: int = 0,
+    history: gpd.GeoDataFrame | None = None,
+    coastline: gpd.GeoDataFrame | Path | None = None,
+) -> gpd.GeoDataFrame:
+    """Forecast every vessel beyond its last fix. See ``vessels_forecast.forecast_tracks`` for the rules.
+
+    Args:
+        tracks: from ``clean``, or fixes.
+        hours: how far, up to 12.
+        at: only fixes up to then are known, and returned; clean them after cutting them, or give fixes. UTC where it
+            has no zone.
+        model, ensemble, step_s, seed, history: as of ``impute``.
+        coastline: polygons of land, or a file of them: members do not cross it.
+
+    Returns:
+        The known rows and those of state "forecast".
+
+    Raises:
+        UsageError: a setting, or an unknown model.
+        GeodiffError: a table that cannot be read as fixes, or a coastline without polygons.
+    """
+    asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "hours": hours, "at": at, "seed": seed}
+    settings = ForecastSettings.parse(asked, where="forecast")
+    cleaned = _tracks(tracks, settings.at)
+    chosen = _told(installed("forecast", model), cleaned, history, settings.at)
+    coast = Coast.read(coastline) if isinstance(coastline, Path) else None
+    if coastline is not None and coast is None:
+        coast = Coast.of(coastline)
+    with one_thread():
+        table, _ = forecast_tracks(cleaned, chosen, settings, coast=coast)
+    return to_geodataframe(table)
+
+
+def score(
+    tracks: gpd.GeoDataFrame,
+    *,
+    model: str = "hermite",
+    calibration: Path | None = None,
+    ensemble: int = 16,
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> gpd.GeoDataFrame:
+    """Score fixes and tracks for anomalies. See ``vessels_score`` for the rules.
+
+    Args:
+        tracks: from ``clean``, or fixes.
+        model: of the motion.
+        calibration: made with the model; None: each half of the vessels is compared with the other half.
+        ensemble: members, for a calibration on the table itself.
+        alpha: nominal false-alarm rate.
+        seed: of the noise.
+
+    Returns:
+        All rows, with ``score``, ``p_value``, ``anomalous``, ``track_p_value``, and why in ``reason``.
+
+    Raises:
+        UsageError: a setting, a calibration that does not fit, or too few vessels without one.
+        GeodiffError: a table that cannot be read as fixes.
+    """
+    from geodiff.tasks.vessels_score import scorer_of
+
+    asked = {"model": model, "ensemble": ensemble, "alpha": alpha, "seed": seed}
+    settings = ScoreSettings.parse(asked, where="score")
+    cleaned = _tracks(tracks)
+    with one_thread():
+        scored, _ = scorer_of(cleaned, settings, calibration).score(cleaned)
+    return to_geodataframe(scored.fixes)
+
+
+def associate(
+    plots: gpd.GeoDataFrame, *, sensor: str = "ais", settings: Mapping[str, Any] | None = None
+) -> gpd.GeoDataFrame:
+    """Find which anonymous points or radar plots belong to one vessel; identities are not looked at.
+
+    Args:
+        plots: points with times; ``sog_kn`` and ``cog_deg`` are used where present.
+        sensor: "ais" or "radar": whose settings to start from.
+        settings: what differs, keys of ``vessels.associate.AssociateSettings``.
+
+    Returns:
+        The rows in their order, with ``track_id``, ``state`` and ``reason``.
+
+    Raises:
+        UsageError: a setting.
+        GeodiffError: a row without time or place.
+    """
+    from geodiff.tasks.vessels_associate import rules_of
+
+    asked = AssociateSettings.parse({"sensor": sensor, "rules": dict(settings or {})}, where="associate")
+    fixes = from_geodataframe(plots).drop(list(TRACK_TYPES), strict=False)
+    return to_geodataframe(associate_plots(fixes, rules_of(asked)))
+
+
+def _clean(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
+    plain = fixes.drop(list(TRACK_TYPES), strict=False)
+    return clean_fixes(plain, Usual.of([plain]).rules(None if gap_h is None else gap_h * 3600))
+
+
+def _tracks(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:
+    """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
+    table = known_by(from_geodataframe(frame), at)
+    if TRACK_ID not in table.columns and STATE not in table.columns:
+        return _clean(table)
+    if not {TRACK_ID, STATE} <= set(table.columns):
+        raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
+    return table if REASON in table.columns else table.with_columns(pl.lit(None, pl.String).alias(REASON))
+
+
+def _told(
+    name: str, cleaned: pl.DataFrame, history: gpd.GeoDataFrame | None, at: datetime | None = None
+) -> MotionModel:
+    """The model, told of past tracks."""
+    model = load_motion_model(name)
+    if not isinstance(model, Historic):
+        return model
+    return model.with_history(history_of([past_of(cleaned if history is None else _tracks(history, at))]))

@@ -1,0 +1,363 @@
+"""Jobs over tracks through the command line: their files, resuming, other workers and parts, and input that is bad."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import polars as pl
+import pystac
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+from typer.testing import Result
+
+from geodiff.model.track_checkpoint import save_track_checkpoint
+from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.tasks.vessels_plan import make_plan
+from geodiff.tasks.vessels_pool import Pool
+from geodiff.tasks.vessels_run import run_tracks
+from geodiff.tasks.vessels_settings import ImputeSettings
+from geodiff.testing.tracks import make_fleet
+from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+
+POOL = Pool()
+Cli = Callable[..., Result]
+
+HEADER = "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,CallSign,VesselType,Status,Length,Width,Draft,Cargo"
+LINE = "368084090,2020-01-01T00:{:02d}:00,29.9{:03d},-89.9,5.0,90.0,90.0,A,,B,70,0,10,5,2,"
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fleet with defects and gaps as a CSV file."""
+    path = tmp_path_factory.mktemp("day") / "day.csv"
+    fixes = make_fleet(11, vessels=14, hours=5.0).fixes
+    silent = (pl.col("vessel_id") % 3 == 0) & pl.col("time").dt.hour().is_between(1, 2)
+    fixes.filter(~silent).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=2))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_track_checkpoint(model.eval(), path, {})
+    return path
+
+
+def summary(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+def items(out: Path) -> list[pystac.Item]:
+    return list(pystac.Catalog.from_file(str(out / "catalog.json")).get_items(recursive=True))
+
+
+def fixes_of(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(summary(out)["files"]["fixes"])
+
+
+def refused(result: Result, code: int, *fragments: str, out: Path) -> None:
+    """One line that teaches, and nothing in the catalogue nor half-written beside it."""
+    said = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert result.exit_code == code, result.output
+    assert len(said) == 1, result.output
+    assert "unexpected" not in said[0]
+    for fragment in fragments:
+        assert fragment in said[0]
+    left = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")] if out.exists() else []
+    assert not left
+
+
+def test_clean_writes_its_files_and_a_rerun_finds_them(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = geodiff("vessels", "clean", day, "--out", out)
+    assert first.exit_code == 0, first.output
+    told = summary(out)
+    table = fixes_of(out)
+    counts = told["counts"]
+    assert counts["kept"] + sum(counts["rejected"].values()) == len(table) == told["inputs"][0]["counts"]["kept"]
+    assert set(told["files"]) == {"fixes", "tracks", "zarr", "map", "page", "summary", "stops"}
+    assert all(Path(path).exists() for path in told["files"].values())
+    assert counts["stops"] == pl.read_parquet(told["files"]["stops"]).height > 0
+    assert gpd.read_parquet(told["files"]["tracks"]).crs == "EPSG:4326"
+    (item,) = items(out)
+    assert item.properties["geodiff:job"] == "clean"
+    assert not list((out / "clean").glob("*.work"))
+    assert "position jump" in first.stdout
+
+    before = Path(told["files"]["fixes"]).stat().st_mtime_ns
+    again = geodiff("vessels", "clean", day, "--out", out)
+    assert again.exit_code == 0
+    assert "finished already" in again.stdout
+    assert Path(told["files"]["fixes"]).stat().st_mtime_ns == before
+
+
+def test_jobs_follow_each_other(geodiff: Cli, day: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert geodiff("vessels", "clean", day, "--out", out).exit_code == 0
+    cleaned = summary(out)["files"]["fixes"]
+    imputed = geodiff("vessels", "impute", cleaned, "--out", out, "--model", weights, "--ensemble", 4, "--keep-members")
+    assert imputed.exit_code == 0, imputed.output
+    told = summary(out)
+    assert told["counts"]["gaps: filled"] > 0
+    assert told["counts"]["imputed"] == told["counts"]["imputed fixes"] > 0
+    observed = fixes_of(out).filter(pl.col("state") == "observed").sort("track_id", "time")
+    source = pl.read_parquet(cleaned).filter(pl.col("state") == "observed").sort("track_id", "time")
+    assert_frame_equal(
+        observed.select("vessel_id", "time", "lon_deg", "lat_deg"),
+        source.select("vessel_id", "time", "lon_deg", "lat_deg"),
+    )
+    # What was imputed is nobody's observation: the next job does not see it.
+    assert geodiff("vessels", "clean", told["files"]["fixes"], "--out", tmp_path / "again").exit_code == 0
+    assert set(fixes_of(tmp_path / "again")["state"]) == {"observed"}
+    assert len(items(out)) == 2
+
+
+def test_a_forecast_and_generated_tracks(geodiff: Cli, day: Path, weights: Path, tmp_path: Path) -> None:
+    land = tmp_path / "land.geojson"
+    ring = [[-40, 30], [-31.5, 30], [-31.5, 50], [-40, 50], [-40, 30]]
+    land.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    ahead = geodiff(
+        "vessels", "forecast", day, "--out", tmp_path / "a", "--hours", 2, "--at", "2022-03-01T03:00",
+        "--coastline", land, "--model", weights, "--ensemble", 4, "--history", day,
+    )  # fmt: skip
+    assert ahead.exit_code == 0, ahead.output
+    counts = summary(tmp_path / "a")["counts"]
+    assert counts["vessels: forecast"] > 0
+    assert "members: rejected for land" in counts
+    table = fixes_of(tmp_path / "a")
+    observed = table.filter(pl.col("state") == "observed")
+    assert observed["time"].max().isoformat() <= "2022-03-01T03:00:00+00:00"  # type: ignore[union-attr]
+    assert table.filter(pl.col("state") == "forecast").height == counts["forecast"]
+
+    words = ("--model", weights, "--count", 3, "--hours", 1, "--ship-type", 70, "--seed", 4)
+    made = geodiff("vessels", "generate", "--out", tmp_path / "g", "--start", "-30,40", *words)
+    assert made.exit_code == 0, made.output
+    assert set(fixes_of(tmp_path / "g")["state"]) == {"generated"}
+    assert summary(tmp_path / "g")["counts"]["tracks generated"] == 3
+    on = geodiff("vessels", "generate", day, "--out", tmp_path / "p", *words)
+    assert on.exit_code == 0, on.output
+    assert summary(tmp_path / "p")["counts"]["tracks generated"] % 3 == 0
+    refused(geodiff("vessels", "generate", "--out", tmp_path / "x", *words), 2, "--start", out=tmp_path / "x")
+    rule = geodiff("vessels", "generate", "--out", tmp_path / "y", "--start", "-30,40", "--model", "linear")
+    assert rule.exit_code == 2
+    assert "cannot generate" in rule.stderr
+
+
+def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "fleet.csv"
+    make_fleet(2, vessels=130, hours=2.0, interval_s=120.0, defects={}).fixes.write_csv(path)
+    done = geodiff("vessels", "score", path, "--out", tmp_path / "out", "--alpha", 0.05, "--ensemble", 0)
+    assert done.exit_code == 0, done.output
+    table, told = fixes_of(tmp_path / "out"), summary(tmp_path / "out")
+    flagged = table.filter("anomalous")
+    assert len(flagged) == told["counts"]["fixes flagged"] > 0
+    assert flagged["reason"].null_count() == 0
+    assert (flagged["p_value"] <= 0.05).all()
+    # Sound vessels compared with sound vessels; so few of them tell rates on the safe side.
+    assert len(flagged) / table["p_value"].count() < 0.1
+    scores = pl.read_parquet(told["files"]["scores"])
+    assert scores["track_id"].n_unique() == table["track_id"].n_unique()
+    few = geodiff("vessels", "score", path, "--out", tmp_path / "few", "--alpha", 0.0001, "--ensemble", 0)
+    assert few.exit_code == 2
+    assert "finer than" in few.stderr
+
+
+def test_points_become_tracks_without_a_look_at_their_identity(geodiff: Cli, tmp_path: Path) -> None:
+    fixes = make_fleet(7, vessels=5, hours=2.0, behaviours=["transit"], defects={}).fixes
+    fixes.write_csv(tmp_path / "plots.csv")
+    done = geodiff("vessels", "associate", tmp_path / "plots.csv", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    table = fixes_of(tmp_path / "out").join(fixes.select("row", pl.col("vessel_id").alias("truth")), on="row")
+    assert len(table) == len(fixes)
+    best = table.group_by("track_id", "truth").len().group_by("track_id").agg(pl.col("len").max(), pl.len().alias("n"))
+    assert best["len"].sum() / len(fixes) > 0.95
+    wrong = tmp_path / "settings.yaml"
+    wrong.write_text("postion_m: 3\n")
+    bad = geodiff("vessels", "associate", tmp_path / "plots.csv", "--out", tmp_path / "b", "--settings", wrong)
+    refused(bad, 2, "position_m", out=tmp_path / "b")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Of the data of a run: all but what states times."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    kept = [path for path in files if path.suffix != ".json" or ".zarr" in str(path)]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+class Stop(Exception):
+    """In place of a kill."""
+
+
+@pytest.mark.parametrize("stage", ["read rows", "clean", "impute", "write", "maps"])
+def test_a_run_that_was_cut_short_ends_with_the_same_bytes(
+    day: Path, weights: Path, tmp_path: Path, stage: str, whole: dict[str, str]
+) -> None:
+    out = tmp_path / "out"
+    seen = 0
+
+    def cut(name: str, done: int, total: int | None) -> None:
+        nonlocal seen
+        seen += name == stage and done > 0
+        if seen == 2 or (seen == 1 and stage in ("read rows", "maps")):
+            raise Stop
+
+    with pytest.raises(Stop):
+        _impute(day, weights, out, progress=cut)
+    assert not (out / "catalog.json").exists()
+    outcome = _impute(day, weights, out)
+    assert not outcome.resumed
+    assert digests(out) == whole
+    assert _impute(day, weights, out).resumed
+
+
+def _impute(
+    day: Path, weights: Path | str, out: Path, *, parts: int = 3, pool: Pool = POOL, progress: Any = None
+) -> Any:
+    settings = ImputeSettings(model=str(weights), ensemble=4)
+    plan = make_plan("impute", [day], settings, out, parts=parts)
+    return run_tracks(plan, pool=pool, progress=progress or (lambda *_: None))
+
+
+@pytest.fixture(scope="module")
+def whole(day: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("whole")
+    _impute(day, weights, out)
+    return digests(out)
+
+
+def test_threads_do_not_change_a_byte(day: Path, weights: Path, tmp_path: Path, whole: dict[str, str]) -> None:
+    _impute(day, weights, tmp_path, pool=Pool(3, "threads"))
+    assert digests(tmp_path) == whole
+
+
+def test_processes_do_not_change_a_byte(day: Path, tmp_path: Path) -> None:
+    _impute(day, "kalman", tmp_path / "here")
+    _impute(day, "kalman", tmp_path / "there", pool=Pool(1, "processes"))
+    assert digests(tmp_path / "here") == digests(tmp_path / "there")
+
+
+def test_parts_do_not_change_a_value(day: Path, weights: Path, tmp_path: Path) -> None:
+    tables = []
+    for parts in (1, 5):
+        _impute(day, weights, tmp_path / str(parts), parts=parts)
+        tables.append(fixes_of(tmp_path / str(parts)).drop("geometry").sort("vessel_id", "time", "row", "track_id"))
+    # How questions are batched moves sums of 32-bit numbers in their last digits.
+    assert_frame_equal(*tables, rel_tol=0, abs_tol=1e-4)
+
+
+def test_a_folder_in_which_others_write_is_left_alone(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    from geodiff.outputs.ledger import exclusive
+    from geodiff.tasks.vessels_settings import CleanSettings
+
+    plan = make_plan("clean", [day], CleanSettings(), tmp_path / "out")
+    with exclusive(plan.job.store.stem):
+        busy = geodiff("vessels", "clean", day, "--out", tmp_path / "out")
+    assert busy.exit_code == 1
+    assert "another process" in busy.stderr
+
+
+NOAA = "\n".join([HEADER, *(LINE.format(minute, minute) for minute in range(60))]) + "\n"
+
+BAD: dict[str, tuple[str, bytes, int]] = {
+    "truncated gz": ("a.csv.gz", gzip.compress((NOAA * 40).encode(), mtime=0)[:-200], 1),
+    "binary junk": ("a.csv", bytes(range(256)) * 40, 1),
+    "empty": ("a.csv", b"", 1),
+    "header alone": ("a.csv", (HEADER + "\n").encode(), 1),
+    "another schema": ("a.csv", b"id,amount,currency\n1,2,EUR\n2,3,EUR\n", 1),
+    "damaged parquet": ("a.parquet", b"PAR1" + b"\0" * 400 + b"PAR1", 1),
+    "bad checksums": ("a.nmea", b"!AIVDM,1,1,,A,13HOI:0P0000VOHLCnHQKwvL05Ip,0*24\n" * 20, 1),
+    "huge numbers": ("a.csv", NOAA.replace(",-89.9,", ",1000000000,").encode(), 1),
+    "swapped": ("a.csv", NOAA.replace("LAT,LON", "LON,LAT").replace("-89.9", "-95.1").encode(), 1),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_told_and_nothing_is_catalogued(geodiff: Cli, tmp_path: Path, kind: str) -> None:
+    name, data, code = BAD[kind]
+    path = tmp_path / name
+    path.write_bytes(data)
+    result = geodiff("vessels", "clean", path, "--out", tmp_path / "out")
+    refused(result, code, name, out=tmp_path / "out")
+
+
+def test_one_bad_file_among_good_ones_stops_the_run(geodiff: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text(NOAA)
+    (folder / "b.csv").write_bytes(bytes(range(256)) * 40)
+    result = geodiff("vessels", "clean", folder, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "b.csv" in result.stderr
+    assert not (tmp_path / "out" / "catalog.json").exists()
+    (folder / "b.csv").write_bytes(b"!AIVDM,1,1,,A,13HOI:0P0000VOHLCnHQKwvL05Ip,0*23\n")
+    mixed = geodiff("vessels", "clean", folder, "--out", tmp_path / "out2")
+    # Formats may be mixed by file, whatever their names.
+    assert mixed.exit_code in (0, 1)
+
+
+def test_one_fix_is_a_track(geodiff: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text(HEADER + "\n" + LINE.format(1, 1) + "\n")
+    done = geodiff("vessels", "clean", path, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert summary(tmp_path / "out")["counts"]["tracks"] == 1
+
+
+def test_a_region_without_fixes(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    words = ("vessels", "clean", day, "--out", tmp_path / "out", "--bbox", 100, 0, 110, 10)
+    refused(geodiff(*words), 1, "outside the region", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["clean", "nowhere.csv"], ["nowhere.csv"]),
+        (["impute", "{day}", "--model", "hermit"], ["hermit", "hermite"]),
+        (["impute", "{day}", "--step", "0"], ["step_s"]),
+        (["forecast", "{day}", "--hours", "13"], ["hours"]),
+        (["forecast", "{day}", "--coastline", "none.shp"], ["none.shp"]),
+        (["forecast", "{day}", "--at", "noon"], ["at"]),
+        (["score", "{day}", "--calibration", "none.json"], ["none.json"]),
+        (["score", "{day}", "--alpha", "2"], ["alpha"]),
+        (["associate", "{day}", "--sensor", "sonar"], ["sensor"]),
+        (["associate", "{day}", "--position", "here"], ["position"]),
+        (["clean", "{day}", "--layout", "nothing"], ["nothing"]),
+        (["clean", "{day}", "--bbox", "10", "50", "20", "40"], ["south"]),
+        (["clean", "{day}", "--name", "../x"], ["name"]),
+    ],
+)
+def test_wrong_usage(geodiff: Cli, day: Path, tmp_path: Path, words: list[str], fragments: list[str]) -> None:
+    given = [word.format(day=day) for word in words]
+    result = geodiff("vessels", *given, "--out", tmp_path / "out")
+    refused(result, 1 if "../x" in words else 2, *fragments, out=tmp_path / "out")
+
+
+def test_standard_input(geodiff: Cli, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from geodiff.cli import app
+
+    words = ["vessels", "clean", "-", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words, input=b"no sentences\n", prog_name="geodiff")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out" / "catalog.json").exists()
+
+
+def test_workers_of_a_cluster_are_named_when_out_of_reach(
+    geodiff: Cli, day: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("geodiff.tasks.job.SCHEDULER_TIMEOUT_S", 0.5)
+    result = geodiff("vessels", "clean", day, "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "127.0.0.1:9" in result.stderr
+    assert not (tmp_path / "out" / "catalog.json").exists()

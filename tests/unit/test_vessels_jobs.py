@@ -1,0 +1,426 @@
+"""Jobs over tracks: what counts as a gap, what is asked, what is told of others, and where tasks run."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import polars as pl
+import pytest
+import shapely
+from polars.testing import assert_frame_equal
+
+import geodiff
+from geodiff.outputs.track_columns import ellipse_columns, quantile_columns
+from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import distance_km, move
+from geodiff.tasks.vessels_coast import Coast, avoid_land
+from geodiff.tasks.vessels_context import Usual, history_of, open_traffic, past_of, store_traffic, traffic_of
+from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
+from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
+from geodiff.tasks.vessels_impute import impute_tracks
+from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
+from geodiff.tasks.vessels_job import taken_fixes
+from geodiff.tasks.vessels_pool import Pool
+from geodiff.tasks.vessels_publish import add
+from geodiff.tasks.vessels_score import fold_of
+from geodiff.tasks.vessels_settings import CleanSettings, ForecastSettings, GenerateSettings, ImputeSettings
+from geodiff.testing.tracks import make_fleet
+from geodiff.tracks import TrackAnswer, TrackQuery
+from geodiff.vessels.baselines import DeadReckoning, Hermite
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.convert import to_geodataframe
+from geodiff.vessels.kalman import Kalman
+from geodiff.vessels.reading import FIX_SCHEMA
+
+START = datetime(2021, 5, 1, tzinfo=UTC)
+
+
+def run(minutes, *, vessel=219_000_001, lon=-30.0, lat=40.0, course=60.0, speed=12.0, ship=70):
+    """Fixes of a straight run at some minutes after the start."""
+    minutes = np.asarray(minutes, float)
+    lons, lats = move(lon, lat, course, speed * 1.852 * minutes / 60)
+    count = len(minutes)
+    table = {
+        "vessel_id": [vessel] * count,
+        "time": [START + timedelta(minutes=float(m)) for m in minutes],
+        "lon_deg": lons,
+        "lat_deg": lats,
+        "sog_kn": [speed] * count,
+        "cog_deg": [course] * count,
+        "ship_type": [ship] * count,
+        "source": ["made"] * count,
+        "row": np.arange(1, count + 1),
+    }
+    frame = pl.DataFrame(table)
+    lost = [pl.lit(None, kind).alias(name) for name, kind in FIX_SCHEMA.items() if name not in table]
+    return frame.with_columns(lost).select(pl.col(name).cast(kind) for name, kind in FIX_SCHEMA.items())
+
+
+def gap_run(gap_minutes, **options):
+    return run([*range(30), *(29 + gap_minutes + np.arange(30))], **options)
+
+
+SETTINGS = ImputeSettings(model="kalman", ensemble=8)
+
+
+def test_a_gap_is_filled_on_the_grid_and_observed_fixes_stay():
+    cleaned = clean_fixes(gap_run(47))
+    table, counts = impute_tracks(cleaned, Hermite(), SETTINGS)
+    filled = table.filter(pl.col("state") == "imputed")
+    assert counts["gaps: filled"] == 1
+    assert counts["imputed fixes"] == len(filled) == 10
+    assert filled["time"].dt.minute().to_list() == [30, 35, 40, 45, 50, 55, 0, 5, 10, 15]
+    assert filled["row"].null_count() == filled["reason"].null_count() == len(filled)
+    assert filled["source"].unique().to_list() == ["hermite"]
+    assert_frame_equal(table.filter(pl.col("state") != "imputed"), cleaned)
+    truth = move(-30.0, 40.0, 60.0, 12 * 1.852 * (filled["time"] - START).dt.total_seconds().to_numpy() / 3600)
+    assert distance_km(filled["lon_deg"], filled["lat_deg"], *truth).max() < 0.05
+    np.testing.assert_allclose(filled["sog_kn"], 12.0, atol=0.1)
+    np.testing.assert_allclose(filled["cog_deg"], 60.0, atol=2.0)
+
+
+def test_an_ensemble_gives_quantiles_in_order_and_regions():
+    table, _ = impute_tracks(clean_fixes(gap_run(120)), Kalman(), SETTINGS)
+    filled = table.filter(pl.col("state") == "imputed")
+    south = filled.select(quantile_columns()[4:]).to_numpy()
+    assert (np.diff(south, axis=1) > 0).all()
+    for level in Kalman().levels:
+        major, minor, _ = ellipse_columns(level)
+        assert (filled[major] >= filled[minor]).all()
+    observed = table.filter(pl.col("state") == "observed")
+    assert observed.select(pl.all_horizontal(pl.col(quantile_columns()).is_null()).all()).item()
+
+
+def test_members_are_kept_only_where_they_are_asked_for():
+    cleaned = clean_fixes(gap_run(120))
+    plain, _ = impute_tracks(cleaned, Kalman(), SETTINGS)
+    kept, _ = impute_tracks(cleaned, Kalman(), SETTINGS.model_copy(update={"members": True}))
+    assert "member_lon_deg" not in plain.columns
+    assert kept.schema["member_lon_deg"] == pl.Array(pl.Float64, 8)
+    assert_frame_equal(kept.select(plain.columns), plain)
+
+
+def test_a_gap_between_two_tracks_of_a_vessel_is_filled_and_belongs_to_the_first():
+    cleaned = clean_fixes(gap_run(180))
+    assert cleaned["track_id"].n_unique() == 2
+    table, counts = impute_tracks(cleaned, Hermite(), SETTINGS)
+    filled = table.filter(pl.col("state") == "imputed")
+    assert counts["gaps: filled"] == 1
+    assert filled["track_id"].unique().to_list() == [cleaned["track_id"][0]]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "speed", "kind"),
+    [(120, 0.0, "gaps: moored"), (30 * 60, 12.0, "gaps: too long"), (120, 12.0, "gaps: filled")],
+)
+def test_every_gap_is_of_one_kind(minutes, speed, kind):
+    table, counts = impute_tracks(clean_fixes(gap_run(minutes, speed=speed)), Hermite(), SETTINGS)
+    assert counts["gaps"] == counts[kind] == 1
+    assert ("imputed" in table["state"].to_list()) == (kind == "gaps: filled")
+
+
+def test_a_gap_that_no_vessel_could_make_is_not_filled():
+    before, after = run(range(30)), run(np.arange(30) + 90, lon=-20.0)
+    sent = Sent.of(
+        pl.concat([before, after]).with_columns(
+            pl.lit("1/a").alias("track_id"), pl.lit("observed").alias("state"), pl.lit(None, pl.String).alias("reason")
+        )
+    )
+    gaps = find_gaps(sent, step_s=300, longest_s=86_400, fleet_s=60.0)
+    assert gaps.counts()["gaps: too fast"] == 1
+    assert len(gaps.filled) == 0
+
+
+def test_a_vessel_that_reports_hourly_has_no_gaps_of_an_hour():
+    hourly = run(60 * np.arange(40))
+    cleaned = clean_fixes(hourly, Usual.of([hourly]).rules(None))
+    assert impute_tracks(cleaned, Hermite(), SETTINGS)[1]["gaps"] == 0
+    # Two fixes alone do not say how often a vessel reports; the fleet does.
+    lone = clean_fixes(run([0, 60]), Usual.of([hourly]).rules(None))
+    assert impute_tracks(lone, Hermite(), SETTINGS, fleet_s=60.0)[1]["gaps"] == 1
+    assert impute_tracks(lone, Hermite(), SETTINGS, fleet_s=3600.0)[1]["gaps"] == 0
+
+
+def test_vessels_that_share_an_identity_are_asked_about_apart():
+    names = pl.col("track_id")
+    one, other = gap_run(100), gap_run(100, lon=-20.0)
+    both = pl.concat(
+        [
+            each.with_columns(pl.lit(f"219000001/20210501T000000{letter}").alias("track_id"))
+            for each, letter in ((one, "a"), (other, "b"))
+        ]
+    ).with_columns(pl.lit("observed").alias("state"), pl.lit(None, pl.String).alias("reason"))
+    table, counts = impute_tracks(both, Hermite(), SETTINGS)
+    assert counts["gaps: filled"] == 2
+    west = table.filter((pl.col("state") == "imputed") & names.str.ends_with("a"))
+    assert west["lon_deg"].max() < -25.0
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "closed", "wanted"),
+    [
+        (0, 900, False, [300, 600]),
+        (1, 901, False, [300, 600, 900]),
+        (0, 900, True, [300, 600, 900]),
+        (10, 20, True, []),
+    ],
+)
+def test_the_grid_lies_between_its_ends(begin, end, closed, wanted):
+    np.testing.assert_array_equal(on_grid(begin, end, 300, closed=closed), wanted)
+
+
+def test_usual_intervals_of_few_fixes_are_no_longer_than_the_fleets():
+    table = pl.concat([run(10 * np.arange(20)), run([0, 50], vessel=2), run([5], vessel=3)])
+    sent = Sent.of(clean_fixes(table, Usual.of([table]).rules(None)))
+    by_vessel = dict(zip(sent.vessel_id.tolist(), usual_s(sent, 120.0).tolist(), strict=True))
+    assert by_vessel == {219_000_001: 600.0, 2: 120.0, 3: 120.0} or by_vessel == {219_000_001: 600.0}
+
+
+def test_a_forecast_begins_after_the_last_fix_and_ends_after_its_hours():
+    cleaned = clean_fixes(pl.concat([run(range(31)), run(range(31), vessel=219_000_002, speed=0.0)]))
+    settings = ForecastSettings(model="kalman", hours=2)
+    table, counts = forecast_tracks(cleaned, Kalman(), settings)
+    ahead = table.filter(pl.col("state") == "forecast")
+    assert counts["vessels: moored"] == 1
+    assert counts["vessels: forecast"] == 1
+    assert len(ahead) == 24
+    assert ahead["time"].min() == START + timedelta(minutes=35)
+    assert ahead["time"].max() == START + timedelta(minutes=150)
+    assert ahead["vessel_id"].unique().to_list() == [219_000_001]
+    major = ahead[ellipse_columns(Kalman().levels[0])[0]]
+    assert major.is_sorted()
+
+
+def test_a_forecast_at_a_time_knows_nothing_of_later():
+    fixes = pl.concat([run(range(200)), run(range(20), vessel=219_000_002)])
+    at = START + timedelta(minutes=150)
+    settings = ForecastSettings(model="kalman", hours=2, at=at)
+    cut = clean_fixes(known_by(fixes, at))
+    table, counts = forecast_tracks(cut, Kalman(), settings)
+    assert table.filter(pl.col("state") == "observed")["time"].max() <= at
+    assert counts["vessels: silent too long"] == 1
+    assert taken_fixes(fixes, settings)["time"].max() == at
+
+
+LAND = shapely.box(-29.5, 39.0, -29.0, 41.0)
+
+
+@pytest.fixture
+def coast():
+    return Coast.of(gpd.GeoDataFrame(geometry=[LAND], crs="EPSG:4326"))
+
+
+@pytest.mark.parametrize(
+    ("lons", "wanted"),
+    [
+        ([-31.0, -30.0, -29.6], [False, False]),
+        ([-30.0, -29.2, -28.0], [True, True]),
+        ([-29.2, -29.1, -28.0, -27.0], [False, False, False]),  # out of a harbour that the coastline has on land
+        ([-29.2, -28.0, -27.0, -29.2], [False, False, True]),  # and back
+    ],
+)
+def test_only_a_line_that_comes_from_the_sea_crosses_land(coast, lons, wanted):
+    got = coast.crosses(np.array([lons]), np.full((1, len(lons)), 40.0))
+    assert got.tolist() == [wanted]
+
+
+def test_land_is_found_across_180_degrees():
+    coast = Coast.of(gpd.GeoDataFrame(geometry=[shapely.box(-179.9, -1, -179.5, 1)], crs="EPSG:4326"))
+    lon = np.array([[179.5, 179.95, -179.7], [179.5, 179.6, 179.7]])
+    assert coast.crosses(lon, np.zeros((2, 3))).any(1).tolist() == [True, False]
+
+
+class Fan:
+    """Members that go east at latitudes spread about the start; odd ones to the north of all land."""
+
+    name, levels = "fan", (0.5,)
+
+    def predict(self, queries, *, members, seed):
+        return [self._one(query, members) for query in queries]
+
+    @staticmethod
+    def _one(query: TrackQuery, members: int) -> TrackAnswer:
+        steps = np.arange(1, len(query.ask_s) + 1)
+        lon = np.broadcast_to(query.lon_deg[-1] + 0.05 * steps, (members, len(steps)))
+        lift = np.where(np.arange(members) % 2, 0.5, 0.0)[:, None] * np.minimum(steps, 8)
+        lat = query.lat_deg[-1] + lift
+        ellipse = np.ones((1, len(steps), 3))
+        return TrackAnswer(lon[0], np.median(lat, 0), lon, lat, ellipse)
+
+
+def test_members_that_cross_land_are_drawn_again_and_the_estimate_stays_at_sea(coast):
+    query = TrackQuery(
+        np.array([0.0]), np.array([-30.0]), np.array([40.0]), *np.full((2, 1), np.nan), np.arange(1.0, 21)
+    )
+    counts: dict[str, int] = {}
+    mend = avoid_land(coast, Fan(), 6, 0, counts)
+    (answer,), kept = mend([query], Fan().predict([query], members=6, seed=0))
+    lines = np.insert(answer.member_lon_deg, 0, -30.0, 1), np.insert(answer.member_lat_deg, 0, 40.0, 1)
+    assert answer.member_lon_deg.shape == (6, 20)
+    assert not coast.crosses(*lines).any()
+    assert not coast.crosses(np.append(-30.0, answer.lon_deg)[None], np.append(40.0, answer.lat_deg)[None]).any()
+    assert kept.tolist() == [20]
+    assert counts == {
+        "members: rejected for land": 3,
+        "vessels: members drawn again": 1,
+        "vessels: cut at land": 0,
+    }
+
+
+def test_a_rule_without_members_ends_its_forecast_before_land(coast):
+    cleaned = clean_fixes(run(range(31), course=90.0))
+    settings = ForecastSettings(model="dead_reckoning", hours=6)
+    free, _ = forecast_tracks(cleaned, DeadReckoning(), settings)
+    table, counts = forecast_tracks(cleaned, DeadReckoning(), settings, coast=coast)
+    ahead = table.filter(pl.col("state") == "forecast")
+    assert counts["vessels: cut at land"] == 1
+    assert ahead["lon_deg"].max() < -29.5 < free["lon_deg"].max()
+    assert len(ahead) > 3
+
+
+def test_a_coastline_without_polygons_is_refused(tmp_path):
+    with pytest.raises(GeodiffError, match="no polygon"):
+        Coast.of(gpd.GeoDataFrame(geometry=[shapely.LineString([(0, 0), (1, 1)])], crs="EPSG:4326"))
+    with pytest.raises(UsageError, match="no such file"):
+        Coast.read(tmp_path / "none.gpkg")
+    (tmp_path / "junk.gpkg").write_bytes(b"junk")
+    with pytest.raises(GeodiffError, match="cannot be read"):
+        Coast.read(tmp_path / "junk.gpkg")
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return clean_fixes(make_fleet(5, vessels=9, hours=4.0).fixes)
+
+
+def _cut(table: pl.DataFrame, parts: int) -> list[pl.DataFrame]:
+    return [table.filter(pl.col("vessel_id") % parts == k) for k in range(parts)]
+
+
+def test_what_is_told_of_others_does_not_depend_on_the_parts(fleet, tmp_path):
+    whole, cut = [fleet], _cut(fleet, 4)
+    assert Usual.of(whole) == Usual.of(cut)
+    one, other = (history_of([past_of(part) for part in parts]) for parts in (whole, cut))
+    np.testing.assert_array_equal(one.time_s, other.time_s)
+    np.testing.assert_array_equal(one.vessel_id, other.vessel_id)
+    stored = []
+    for parts in (whole, cut):
+        paths = [tmp_path / f"{len(parts)}-{k}.parquet" for k in range(len(parts))]
+        for path, part in zip(paths, parts, strict=True):
+            traffic_of(part).write_parquet(path)
+        store_traffic(paths, tmp_path / str(len(parts)))
+        stored.append(open_traffic(tmp_path / str(len(parts))))
+    assert len(stored[0]) > 100
+    for field in dataclasses.fields(stored[0]):
+        np.testing.assert_array_equal(getattr(stored[0], field.name), getattr(stored[1], field.name))
+
+
+def test_a_history_is_thin_and_keeps_where_vessels_stop(fleet):
+    past = past_of(fleet)
+    observed = fleet.filter(pl.col("state") == "observed")
+    assert len(past) < 0.7 * len(observed)
+    assert past.join(observed, on=["vessel_id", "track_id", "time"], how="anti").is_empty()
+
+
+def test_halves_of_the_vessels_are_about_halves_and_depend_on_the_vessel_alone():
+    ids = pl.Series("vessel_id", np.arange(200_000_000, 200_002_000))
+    fold = fold_of(ids, 2)
+    assert 900 < fold.sum() < 1100
+    np.testing.assert_array_equal(fold_of(ids.reverse(), 2), fold[::-1])
+
+
+def test_own_tables_are_read_without_what_nobody_observed(tmp_path):
+    table, _ = impute_tracks(clean_fixes(gap_run(60)), Hermite(), SETTINGS)
+    table.write_parquet(tmp_path / "own.parquet")
+    (found,) = find_inputs([tmp_path / "own.parquet"], tmp_path)
+    assert found.own
+    reader = OwnReader(found.path)
+    batches = list(reader.batches(rows=7))
+    assert {len(batch) for batch in batches} <= set(range(8))
+    assert_frame_equal(pl.concat(batches), table.filter(pl.col("state") == "observed").select(FIX_SCHEMA.names()))
+    assert reader.counts.refused == {"state is not observed": len(table) - reader.counts.kept}
+    table.drop("lon_deg").write_parquet(tmp_path / "lost.parquet")
+    with pytest.raises(GeodiffError, match="no column lon_deg"):
+        list(OwnReader(tmp_path / "lost.parquet").batches())
+    table.filter(pl.col("state") == "imputed").write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(GeodiffError, match="no fix in it was observed"):
+        list(OwnReader(tmp_path / "none.parquet").batches())
+
+
+def test_a_file_that_is_named_twice_counts_once(tmp_path):
+    (tmp_path / "a.csv").write_text("x")
+    assert len(find_inputs([tmp_path / "a.csv", tmp_path, str(tmp_path / "*.csv")], tmp_path)) == 1
+    with pytest.raises(UsageError, match="no such file"):
+        find_inputs([tmp_path / "b.csv"], tmp_path)
+
+
+def test_a_region_may_cross_180_degrees():
+    fixes = pl.concat([run([0, 1], lon=lon) for lon in (179.0, -179.0, 0.0)])
+    kept = taken_fixes(fixes, CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0)))
+    assert sorted(round(v) for v in kept["lon_deg"].to_list()) == [-179, -179, 179, 179]
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "word"),
+    [
+        (CleanSettings, {"bbox": (0, 50, 1, 40)}, "south"),
+        (CleanSettings, {"bbox": (0, float("nan"), 1, 40)}, "bbox"),
+        (CleanSettings, {"gap_s": 0}, "gap_s"),
+        (ImputeSettings, {"ensemble": 0}, "ensemble"),
+        (ImputeSettings, {"step_s": 0.5}, "step_s"),
+        (ForecastSettings, {"hours": 13}, "hours"),
+        (ForecastSettings, {"hours": 0.05}, "longer than the forecast"),
+        (ForecastSettings, {"at": "yesterday"}, "at"),
+        (GenerateSettings, {"start": (0, 95)}, "outside the world"),
+        (ImputeSettings, {"modle": "ais"}, "model"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, values, word):
+    with pytest.raises(UsageError, match=word):
+        settings.parse(values)
+
+
+def touch(folder: str, name: int) -> None:
+    if name == 3:
+        raise GeodiffError("three is wrong")
+    (Path(folder) / str(name)).touch()
+
+
+@pytest.mark.parametrize("scheduler", [None, "threads"])
+def test_tasks_are_told_one_by_one_and_a_failure_stops_the_rest(tmp_path, scheduler):
+    told: list[int] = []
+    pool = Pool(2, scheduler)
+    pool.run(touch, [(str(tmp_path), k) for k in range(3)], tell=told.append)
+    assert told == [1, 2, 3]
+    with pytest.raises(GeodiffError, match="three is wrong"):
+        pool.run(touch, [(str(tmp_path), k) for k in range(3, 40)], tell=told.append)
+    assert {path.name for path in tmp_path.iterdir()} < {str(k) for k in range(40)}
+
+
+def test_counts_add_up():
+    parts = [{"kept": 2, "rejected": {"jump": 1}}, {"kept": 3, "rejected": {"jump": 2, "duplicate": 1}}, None]
+    assert add(parts) == {"kept": 5, "rejected": {"duplicate": 1, "jump": 3}}
+
+
+def test_notebooks_have_the_jobs_on_geodataframes():
+    frame = to_geodataframe(gap_run(90)).drop(columns=["row", "source"]).rename(columns={"vessel_id": "MMSI"})
+    tracks = geodiff.clean(frame, columns={"vessel_id": "MMSI"})
+    assert isinstance(tracks, gpd.GeoDataFrame)
+    assert tracks.crs == "EPSG:4326"
+    filled = geodiff.impute(tracks, model="kalman", ensemble=4)
+    assert (filled["state"] == "imputed").sum() > 10
+    later = geodiff.forecast(tracks, model="dead_reckoning", hours=1)
+    assert (later["state"] == "forecast").sum() == 12
+    # Fixes that nobody cleaned are cleaned.
+    again = geodiff.impute(frame.rename(columns={"MMSI": "vessel_id"}), model="kalman", ensemble=4)
+    np.testing.assert_allclose(again.geometry.x, filled.geometry.x)
+    found = geodiff.associate(tracks)
+    assert found["track_id"].notna().all()
+    with pytest.raises(UsageError, match="too few"):
+        geodiff.score(tracks)
+    with pytest.raises(UsageError, match="hours"):
+        geodiff.forecast(tracks, hours=24)
