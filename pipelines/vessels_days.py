@@ -1,0 +1,97 @@
+"""Clean, complete and score day files of AIS as they arrive; made to be run by cron, systemd or any scheduler.
+
+    python pipelines/vessels_days.py /data/ais/incoming --out /data/tracks --pattern 'AIS_*.zip' --history 7
+
+Every file is cleaned, its gaps are filled, and its tracks are scored: three runs in the catalogue of ``--out``. A file
+that is done is found done, a run that was killed resumes. With ``--history`` the model is told of the files before;
+without, of the other vessels of the file. Exit code: 0 all files are done, 1 a file failed, 2 the command is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from geodiff.cli.inputs import default_workers
+from geodiff.schema import GeodiffError
+from geodiff.tasks.vessels_plan import Paths, make_plan
+from geodiff.tasks.vessels_pool import PROCESSES, Pool
+from geodiff.tasks.vessels_run import run_tracks
+from geodiff.tasks.vessels_settings import CleanSettings, ImputeSettings, ScoreSettings, TrackSettings
+
+log = logging.getLogger("vessels_days")
+
+
+def no_bars(*_: object) -> None:
+    """Show no progress."""
+
+
+def run_day(path: Path, out: Path, given: argparse.Namespace, history: Sequence[Path]) -> tuple[str, Path]:
+    """Do one file; the rest of its log line, and its clean fixes."""
+    pool = Pool(given.workers, given.scheduler or (PROCESSES if given.workers > 1 else None))
+
+    def run(kind: str, source: Path, settings: TrackSettings, paths: Paths = Paths()) -> dict[str, Any]:  # noqa: B008
+        summary: dict[str, Any] = run_tracks(
+            make_plan(kind, [source], settings, out, paths=paths), pool=pool, progress=no_bars
+        ).summary
+        return summary
+
+    clean = run("clean", path, CleanSettings(layout=given.layout, timezone=given.timezone))
+    fixes = Path(clean["files"]["fixes"])
+    model = {} if given.model is None else {"model": given.model}
+    impute = run(
+        "impute", fixes, ImputeSettings.parse({"ensemble": given.ensemble, **model}), Paths(history=tuple(history))
+    )
+    score = run("score", fixes, ScoreSettings(alpha=given.alpha), Paths(calibration=given.calibration))
+    counts = {**clean["counts"], **impute["counts"], **score["counts"]}
+    told = ("tracks", "rejected", "gaps: filled", "gaps: moored", "imputed fixes", "tracks flagged")
+    return ", ".join(f"{name} {_total(counts[name])}" for name in told if name in counts), fixes
+
+
+def _total(count: Any) -> int:
+    return sum(count.values()) if isinstance(count, dict) else int(count)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run file after file in the order of their names; one that fails does not stop the others."""
+    parser = argparse.ArgumentParser(description="Clean, complete and score day files of AIS.")
+    parser.add_argument("folder", type=Path, help="holds the files, one for each day, named so that days sort")
+    parser.add_argument("--out", type=Path, required=True, help="a STAC catalogue of all runs")
+    parser.add_argument("--pattern", default="*", help="of the names of the files; default: all")
+    parser.add_argument("--layout", help="column map; default: recognised")
+    parser.add_argument("--timezone", help="of times without an offset")
+    parser.add_argument("--model", help="of motion, for gaps; default: the trained one")
+    parser.add_argument("--ensemble", type=int, default=16, help="members")
+    parser.add_argument(
+        "--history", type=int, default=0, metavar="DAYS", help="so many files before are past tracks too"
+    )
+    parser.add_argument("--alpha", type=float, default=0.01, help="false-alarm rate of the scores")
+    parser.add_argument("--calibration", type=Path, help="of the scores; default: the file's own vessels")
+    parser.add_argument("--workers", type=int, default=default_workers(), help="default: all cores")
+    parser.add_argument("--scheduler", help="threads, processes, or the address of a Dask scheduler")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    files = [path for path in sorted(given.folder.glob(given.pattern)) if path.is_file()]
+    worst, past = 0, list[Path]()
+    if not files:
+        parser.error(f"no file {given.pattern} in {given.folder}")
+    for path in files:
+        started, code = time.monotonic(), 0
+        try:
+            line, fixes = run_day(path, given.out.resolve(), given, past[-given.history :] if given.history else [])
+            past.append(fixes)
+        except Exception as error:  # whatever it is, the other files must have their turn
+            code = getattr(error, "exit_code", 1)
+            line = f"failed: {error}" if isinstance(error, GeodiffError) else f"failed: {type(error).__name__}: {error}"
+        worst, tell = max(worst, code), log.error if code else log.info
+        tell("%s: %s (%.0f s)", path.name, " ".join(line.split()), time.monotonic() - started)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The flow over day files: every file once, in order, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+from geodiff.testing.tracks import make_fleet
+
+
+@pytest.fixture
+def flow(repository: Path) -> ModuleType:
+    path = repository / "pipelines" / "vessels_days.py"
+    spec = importlib.util.spec_from_file_location("vessels_days", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_flow_is_short(repository: Path) -> None:
+    assert len((repository / "pipelines" / "vessels_days.py").read_text().splitlines()) <= 100
+
+
+def test_days_are_done_once_and_a_bad_one_does_not_stop_the_others(
+    flow: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    days, out = tmp_path / "days", tmp_path / "out"
+    days.mkdir()
+    fixes = make_fleet(2, vessels=90, hours=2.0, interval_s=120.0, defects={}).fixes
+    fixes.filter(pl.col("vessel_id") % 5 > 0).write_csv(days / "2022-03-01.csv")
+    (days / "2022-03-02.csv").write_bytes(bytes(range(256)))
+    words = [str(days), "--out", str(out), "--model", "hermite", "--workers", "1", "--alpha", "0.1"]
+    caplog.set_level(logging.INFO)
+    assert flow.main(words) == 1
+    done, failed = [record.getMessage() for record in caplog.records if record.name == "vessels_days"]
+    assert done.startswith("2022-03-01.csv: tracks ")
+    assert "gaps: filled" in done
+    assert failed.startswith("2022-03-02.csv: failed: ")
+    items = sorted(path for path in out.glob("*/*.json") if "_" not in path.stem and path.stem != "collection")
+    assert [path.parent.name for path in items] == ["clean", "impute", "score"]
+    stamps = [path.stat().st_mtime_ns for path in items]
+
+    (days / "2022-03-02.csv").unlink()
+    assert flow.main(words) == 0
+    assert [path.stat().st_mtime_ns for path in items] == stamps
+
+
+def test_a_folder_without_files_is_wrong_usage(flow: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        flow.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
