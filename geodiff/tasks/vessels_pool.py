@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any, Final
 
@@ -39,6 +39,11 @@ class Pool:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"--workers {self.workers}: 1 or more")
+
+    @property
+    def light(self) -> Pool:
+        """The same for tasks that spend their time in compiled code: processes would cost more than they save."""
+        return replace(self, scheduler=THREADS) if self.scheduler == PROCESSES else self
 
     def run(self, task: Task, calls: Sequence[tuple[Any, ...]], *, tell: Callable[[int], None]) -> None:
         """Call a task with each of some tuples of arguments.

@@ -123,7 +123,7 @@ def _clean(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
         del stages[FIXES]
     for what, stage in stages.items():
         calls: list[tuple[Any, ...]] = [(job, what, part) for part in range(job.parts)]
-        _run(pool, stage, clean_part, calls, progress)
+        _run(pool.light, stage, clean_part, calls, progress)
     if FIXES in stages:
         _require_any(job)
 
