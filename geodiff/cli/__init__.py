@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Super-resolve Sentinel-2 time series, from a STAC query to a cloud-optimised Zarr cube.",
+    help="Super-resolve Sentinel-2 time series; clean, complete and forecast vessel tracks.",
 )
 catalog_app = typer.Typer(no_args_is_help=True, help="Make catalogues of your own scenes.")
 train_app = typer.Typer(no_args_is_help=True, help="Train models.")
@@ -35,7 +35,7 @@ def options(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Super-resolve Sentinel-2 time series, from a STAC query to a cloud-optimised Zarr cube."""
+    """Super-resolve Sentinel-2 time series; clean, complete and forecast vessel tracks."""
 
 
 @app.command()
