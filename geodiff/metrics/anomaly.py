@@ -95,3 +95,43 @@ def _checked(score: Values, anomalous: Values) -> tuple[Floats, npt.NDArray[np.b
     if np.isnan(value).any():
         raise ValueError("a score is NaN: leave such cases out, and say so")
     return value, truth
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share of flagged cases.
+
+    Attributes:
+        rate: flagged over all.
+        low, high: ends of a 90 % interval over vessels; None with fewer than two vessels.
+        cases: all.
+    """
+
+    rate: float
+    low: float | None
+    high: float | None
+    cases: int
+
+
+def clustered_rate(flagged: Values, cluster: Values, *, draws: int = 1000, seed: int = 0) -> Rate:
+    """The share of flagged cases with its interval, where cases of one vessel are no separate witnesses.
+
+    Vessels are drawn with replacement, each with all of its cases (Field & Welsh 2007, "Bootstrapping clustered
+    data", JRSS B 69).
+
+    Args:
+        flagged: (n,) bool, at least one case.
+        cluster: (n,) whole numbers: whose case it is.
+        draws: bootstrap samples.
+        seed: of the draws.
+    """
+    hit = np.asarray(flagged, bool)
+    _, number = np.unique(np.asarray(cluster), return_inverse=True)
+    hits, cases = np.bincount(number, hit), np.bincount(number)
+    rate = float(hit.mean())
+    if len(cases) < 2:
+        return Rate(rate, None, None, len(hit))
+    weights = np.full(len(cases), 1 / len(cases))
+    drawn = np.random.default_rng(seed).multinomial(len(cases), weights, size=draws)
+    low, high = np.quantile(drawn @ hits / (drawn @ cases), [0.05, 0.95])
+    return Rate(rate, float(low), float(high), len(hit))

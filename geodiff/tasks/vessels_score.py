@@ -18,7 +18,8 @@ from geodiff.tasks.vessels_context import open_traffic, place_of
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import VESSEL_ID, MotionModel
-from geodiff.vessels.scoring import FEWEST_VESSELS, Calibration, calibrate
+from geodiff.vessels.scoring import Calibration
+from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, calibrate
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_tracks import Scored, check_alpha, score_tracks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,9 @@ from geodiff.vessels.scoring_fixes import Fixes, Ints
 
 MEET_KM: Final = (0.03, 0.12)
 """How near the two pass."""
+
+SOON_S: Final = 600.0
+"""How long before and after the meeting fixes are labelled."""
 
 NEAREST_KM: Final = 0.5
 """Vessels that pass nearer than this anyway are not steered."""
@@ -35,7 +39,7 @@ def approach(piece: Piece, fixes: Fixes, others: Sequence[Ints], rng: np.random.
         far = np.hypot(east, north)
         at = int(np.argmin(far))
         moving = not fixes.moored[rows[np.argmin(np.abs(time - piece.time_s[kept[at]]))]]
-        if moving and far[at] > 0.5 and (best is None or far[at] < best[0]):
+        if moving and far[at] > NEAREST_KM and (best is None or far[at] < best[0]):
             best = float(far[at]), int(kept[at]), float(east[at]), float(north[at])
     if best is None:
         return None
@@ -55,4 +59,7 @@ def _steered(
     hill = np.sin(np.pi * part) ** 2
     miss, angle = rng.uniform(*MEET_KM), rng.uniform(0, 2 * np.pi)
     east, north = east + miss * np.sin(angle), north + miss * np.cos(angle)
-    return shifted(piece, hill * east, hill * north, f"steered {far:.1f} km to within {1000 * miss:.0f} m")
+    made = shifted(piece, hill * east, hill * north, f"steered {far:.1f} km to within {1000 * miss:.0f} m")
+    # The approach is the minutes about the meeting; on the way there nothing has happened yet.
+    soon = np.abs(piece.time_s - piece.time_s[at]) <= max(SOON_S, 1.5 * piece.step_s)
+    return replace(made, label=made.label & soon)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from geodiff.schema import BoolArray
 from geodiff.sphere import course_deg, distance_km, to_local_km, turn_deg
@@ -38,8 +39,9 @@ class Misses:
     Attributes:
         fix: (m,) int64 index into the fixes.
         along_km, across_km: (m,) float64, in the frame of the course between the known fixes on both sides.
-        features: (m, 5) float64, what the size of a miss depends on: 1; logarithms of the seconds hidden, of the
-            kilometres between the known fixes, of the place within the gap; the turn between their courses in radians.
+        features: (m, 6) float64, what the size of a miss depends on: 1; logarithms of the seconds hidden, of the
+            kilometres between the known fixes, of the place within the gap; the turn between their courses in radians;
+            the logarithm of the vessel's own usual miss, the median over the track, in km.
         spread_km: (m, 2) float64 deviation of the model's own ensemble or ellipse along and across; NaN without one.
         edge: (m,) bool: known fixes on one side only.
     """
@@ -159,7 +161,9 @@ def _compare(fixes: Fixes, index: Ints, before: Ints, after: Ints, answers: Sequ
     east, north = to_local_km(fixes.lon_deg[index], fixes.lat_deg[index], lon, lat)
     along = east * np.sin(course) + north * np.cos(course)
     across = east * np.cos(course) - north * np.sin(course)
-    return Misses(index, along, across, _features(fixes, index, near, far, goal), spread_km(answers, course), edge)
+    own = _usual(fixes.track[index], np.hypot(along, across))
+    features = np.concatenate([_features(fixes, index, near, far, goal), own[:, None]], 1)
+    return Misses(index, along, across, features, spread_km(answers, course), edge)
 
 
 def _features(fixes: Fixes, index: Ints, near: Ints, far: Ints, goal: list[Floats]) -> Floats:
@@ -173,6 +177,14 @@ def _features(fixes: Fixes, index: Ints, near: Ints, far: Ints, goal: list[Float
     place = np.log(np.clip(4 * part * (1 - part), 0.05, 1.0))
     columns = (np.ones(len(index)), np.log(np.maximum(hidden, 1.0)), np.log(way + 0.02), place, np.radians(turn))
     return np.stack(columns, 1)
+
+
+def _usual(track: Ints, miss_km: Floats) -> Floats:
+    """(m,) logarithm of the median miss of the track, above the noise of GNSS."""
+    frame = pl.DataFrame({"track": track, "miss": miss_km})
+    middle = frame.select(pl.col("miss").median().over("track"))["miss"].to_numpy()
+    out: Floats = np.log(middle + 0.005)
+    return out
 
 
 def spread_km(answers: Sequence[TrackAnswer], course: Floats) -> Floats:
@@ -210,4 +222,4 @@ def _covariance(answer: TrackAnswer) -> Floats:
 
 def _nothing() -> Misses:
     empty = np.empty(0)
-    return Misses(np.empty(0, np.int64), empty, empty, np.empty((0, 5)), np.empty((0, 2)), np.empty(0, bool))
+    return Misses(np.empty(0, np.int64), empty, empty, np.empty((0, 6)), np.empty((0, 2)), np.empty(0, bool))

@@ -28,7 +28,7 @@ NOISE_KM: Final = 0.005
 FEWEST: Final = 200
 """Misses that a scale is fitted to; with fewer the one of both kinds of block serves."""
 
-WIDTH: Final = 6
+WIDTH: Final = 7
 """Features of ``Misses`` and the logarithm of the model's spread."""
 
 _NORMAL_MEDIAN = 0.6745
