@@ -6,6 +6,7 @@ synthetic fleet takes its place, which says how memory and time behave but is no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -50,10 +51,8 @@ def _run(job: str, source: Path, out: Path) -> tuple[float, float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watched, peak = psutil.Process(process.pid), 0.0
     while process.poll() is None:
-        try:
+        with contextlib.suppress(psutil.Error):
             peak = max(peak, sum(each.memory_info().rss for each in (watched, *watched.children(recursive=True))))
-        except psutil.Error:
-            pass
         time.sleep(TICK_S)
     assert process.returncode == 0, job
     after = psutil.Process().cpu_times()
