@@ -79,6 +79,7 @@ def train_tracks(
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Weights to begin with; a new model without.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
 ) -> None:
     """Train the denoiser on vessel tracks and calibrate it; a killed training resumes.
@@ -97,7 +98,9 @@ def train_tracks(
         key: value for key, value in chosen.items() if value is not None
     }
     settings = TrackTrainConfig.parse(values, where=str(config or "options"))
-    weights = start_track_training(data, out, settings, resume=resume, tell=lambda line: typer.echo(line, err=True))
+    weights = start_track_training(
+        data, out, settings, start_from=start_from, resume=resume, tell=lambda line: typer.echo(line, err=True)
+    )
     typer.echo(str(weights))
 
 

@@ -3,7 +3,7 @@
 Members are moved away from their median by a factor, so that their spread is the error's; an ellipse has the shape of
 their covariance and the size that split conformal prediction gives it on vessels that were neither trained on nor are
 tested on (scores: Mahalanobis distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization").
-Both depend on the kind of stretch and on how far the known fixes lie off in time.
+Both depend on the kind of stretch and on its length in time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.windows import NOISE_KM, Windows
+from geodiff.vessels.windows import INSIDE, NOISE_KM, Windows
 
 Floats = npt.NDArray[np.float64]
 
 LEVELS = (0.5, 0.9)
 
-LEAD_EDGES_S = (150.0, 300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 19_200.0)
-"""Edges of the classes of lead time: octaves from 2.5 minutes to 5.3 hours."""
+LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
+"""Edges of the classes of time, about an octave each: 4 minutes to 8 hours."""
 
 KINDS = 3
+MOVING_KM, MOVING_KM_S = 0.25, 1.852 / 3600
+"""A quarter of a kilometre and a knot (``vessels.cases``)."""
+
 LARGEST = 1e4
 
 
@@ -106,8 +109,17 @@ class TrackCalibration:
 
 
 def lead_class(windows: Windows) -> npt.NDArray[np.int64]:
-    """Class of lead time of each asked time: (n, ASKED)."""
-    return np.searchsorted(np.array(LEAD_EDGES_S), windows.lead_s)
+    """Class of each asked time, (n, ASKED): by the length of its gap, or by how far it lies beyond the known fixes."""
+    length = np.diff(windows.edges[:, :, 0])
+    return np.searchsorted(np.array(LEAD_EDGES_S), np.where(windows.kind[:, None] == INSIDE, length, windows.lead_s))
+
+
+def moves(truth: Floats, windows: Windows) -> npt.NDArray[np.bool_]:
+    """Windows (n,) in which the vessel moved: those that are asked about; a moored one is easy for every model."""
+    way = np.linalg.norm(windows.to_km(truth), axis=-1) * windows.asked_valid
+    fast = way > MOVING_KM_S * np.maximum(windows.lead_s, 1.0)
+    out: npt.NDArray[np.bool_] = ((way > MOVING_KM) & fast).any(1)
+    return out
 
 
 def scatter(place_km: Floats, middle_km: Floats) -> Floats:
@@ -150,7 +162,7 @@ def fit_calibration(
     """
     classes, count = lead_class(windows), len(LEAD_EDGES_S) + 1
     middle = np.median(members, 0)
-    shown = windows.asked_valid
+    shown = windows.asked_valid & moves(truth, windows)[:, None]
     factor = _each_class(
         lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), windows, classes, shown, least
     )
@@ -158,12 +170,11 @@ def fit_calibration(
     place = windows.to_km(first.spread(members, windows))
     middle_km = np.median(place, 0)
     distance = mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
-    reach = np.stack(
-        [
-            _each_class(lambda rows, level=level: _quantile(distance[rows], level), windows, classes, shown, least)
-            for level in levels
-        ]
-    )
+
+    def radius(level: float) -> Floats:
+        return _each_class(lambda rows: _quantile(distance[rows], level), windows, classes, shown, least)
+
+    reach = np.stack([radius(level) for level in levels])
     return TrackCalibration(levels, factor, reach, len(members))
 
 

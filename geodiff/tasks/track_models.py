@@ -52,6 +52,7 @@ def start_track_training(
     out: Path,
     config: TrackTrainConfig,
     *,
+    start_from: Path | None = None,
     resume: bool = True,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
@@ -61,6 +62,7 @@ def start_track_training(
         files: of fixes, in any layout.
         out: folder for weights, card and the state to resume from.
         config: of the training.
+        start_from: weights to begin with; a new model when None.
         resume: go on from where an earlier training in ``out`` stopped.
         tell: is given lines on the data.
 
@@ -68,7 +70,7 @@ def start_track_training(
         GeodiffError: data that cannot be read, or a resumed training with other settings.
     """
     data = load_track_data(files, tell=tell)
-    weights = train_tracks(data, out, config, resume=resume)
+    weights = train_tracks(data, out, config, start_from=start_from, resume=resume)
     calibrate_tracks(weights, data, drawn=config.drawn, windows=config.calibration_windows, seed=config.seed)
     return weights
 

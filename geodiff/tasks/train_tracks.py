@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from geodiff.config import Settings
-from geodiff.model.track_checkpoint import save_track_checkpoint
+from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import Fleet, TrackConfig, TrackDenoiser
 from geodiff.rng import generator
+from geodiff.schema import GeodiffError
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import fleet_of, pad_scenes
 from geodiff.tasks.train import first_step
@@ -283,28 +284,30 @@ class ExportTracks(Callback):
         save_track_checkpoint(pl_module.ema, self.path, {**self.card, "history": pl_module.history})
 
 
-def train_tracks(data: TrackData, out: Path, config: TrackTrainConfig, *, resume: bool = True) -> Path:
+def train_tracks(
+    data: TrackData, out: Path, config: TrackTrainConfig, *, start_from: Path | None = None, resume: bool = True
+) -> Path:
     """Train on tracks; returns the path of the weights.
 
     Args:
         data: what is trained and validated on.
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
         config: of the training.
+        start_from: weights to begin with, with their card; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
 
     Raises:
-        GeodiffError: a resumed training whose settings or data differ.
+        GeodiffError: a resumed training whose settings or data differ, or weights of other sizes.
     """
     torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
-    features = TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH)
-    model = TrackDenoiser(dataclasses.replace(features, width=config.width, heads=config.heads, layers=config.layers))
+    model, earlier = first_model(config, start_from)
     module = TrackTraining(model, config, data)
     last = out / "last.ckpt"
     if resume and last.exists():
         module.first_step = first_step(last, module.settings)
     weights = out / "tracks.safetensors"
-    card = {"training": config.model_dump(mode="json"), **data.notes}
+    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes}
     trainer = L.Trainer(
         max_steps=config.steps,
         accelerator="auto",
@@ -326,3 +329,22 @@ def train_tracks(data: TrackData, out: Path, config: TrackTrainConfig, *, resume
         module.net.compile()
     trainer.fit(module, ckpt_path=str(last) if module.first_step else None, weights_only=True)
     return weights
+
+
+def first_model(config: TrackTrainConfig, start_from: Path | None) -> tuple[TrackDenoiser, dict[str, Any]]:
+    """A new model, or trained weights and what the card says of where they come from.
+
+    Raises:
+        GeodiffError: weights that cannot be read, or of other sizes.
+    """
+    features = TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH)
+    wanted = dataclasses.replace(features, width=config.width, heads=config.heads, layers=config.layers)
+    if start_from is None:
+        return TrackDenoiser(wanted), {}
+    model, card = load_track_checkpoint(start_from)
+    if model.config != wanted:
+        raise GeodiffError(
+            f"{start_from} is a model of other sizes or features than the settings ask for: {model.config}"
+        )
+    kept = ("training", "data", "history", "sha256", "started_from")
+    return model.train(), {"started_from": {name: card[name] for name in kept if name in card}}

@@ -72,6 +72,8 @@ class NearestHistoric(Hermite):
             vessel_id=vessels[asks.query[rows]],
             after_s=np.stack([t - start, end - start], 1),
             reach_km=reach,
+            # What lies ahead of the last fix is asked of the past alone.
+            until_s=np.where(after < 0, start, np.inf),
         )
         # A track counts where it is known at both times, so that the path has no step between them.
         weight = said.weight.min(2)

@@ -140,6 +140,7 @@ class TrackHistory:
         vessel_id: Ints,
         after_s: Floats,
         reach_km: Floats,
+        until_s: Floats | None = None,
     ) -> Answers:
         """Where vessels went that once moved like these.
 
@@ -147,6 +148,7 @@ class TrackHistory:
             lon_deg, lat_deg, east_km_s, north_km_s, vessel_id: (n,), the asking vessels, whose own tracks never answer.
             after_s: (n, m) seconds after (negative: before) the asking time.
             reach_km: (n,) how far the question reaches, such as speed times horizon.
+            until_s: (n,) seconds since 1970 after which nothing is known yet; infinity (and None) for all times.
 
         Returns:
             Displacements and weights, (n, ``NEIGHBOURS``, m).
@@ -161,7 +163,8 @@ class TrackHistory:
         for scale in np.unique(which) if len(self) else ():
             rows = np.flatnonzero(which == scale)
             features = self._features(points[rows], east_km_s[rows], north_km_s[rows], int(scale))
-            near[rows], distance[rows] = self._nearest(features, vessel_id[rows], int(scale))
+            until = np.full(len(rows), np.inf) if until_s is None else until_s[rows]
+            near[rows], distance[rows] = self._nearest(features, vessel_id[rows], until, int(scale))
         if not len(self):
             nothing = np.zeros((asked, NEIGHBOURS, times))
             return Answers(nothing, nothing, nothing)
@@ -170,9 +173,13 @@ class TrackHistory:
         pace = np.clip(speed[:, None] / np.maximum(theirs, 1e-6), 0.5, 2.0)
         east, north, known = self._follow(near, pace[:, :, None] * after_s[:, None, :])
         close = np.exp(-distance / (0.5 * np.array(TURN_KM)[which])[:, None]) * (near >= 0)
+        if until_s is not None:
+            known = known * (
+                self.time_s[near][:, :, None] + pace[:, :, None] * after_s[:, None] <= until_s[:, None, None]
+            )
         return Answers(east, north, close[:, :, None] * known)
 
-    def _nearest(self, features: Floats, vessel_id: Ints, scale: int) -> tuple[Ints, Floats]:
+    def _nearest(self, features: Floats, vessel_id: Ints, until_s: Floats, scale: int) -> tuple[Ints, Floats]:
         """The nearest fix of each of the nearest tracks: indices (n, k), -1 where there is none, and distances."""
         tree, kept = self._tree(scale)
         out, far = np.full((len(features), NEIGHBOURS), -1, np.int64), np.full((len(features), NEIGHBOURS), np.inf)
@@ -183,6 +190,7 @@ class TrackHistory:
         distance, found = distance.reshape(len(features), count), found.reshape(len(features), count)
         index = kept[np.minimum(found, len(kept) - 1)]
         there = (found < len(kept)) & (self.vessel_id[index] != vessel_id[:, None])
+        there &= self.time_s[index] < until_s[:, None]
         # Of each track only its nearest fix: later columns of a track seen before do not count.
         number = np.where(there, self._number[index], -1 - np.arange(count))
         order = np.argsort(number, axis=1, kind="stable")

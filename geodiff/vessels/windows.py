@@ -388,6 +388,7 @@ def _history(
     """What historic tracks say, in units of departure from the prior: (n, ASKED, HISTORY_WIDTH).
 
     Inside a gap a historic path is bent so that it ends where the gap ends; the more it must bend, the less it counts.
+    Beyond the last fix nothing is told that happened later, of other vessels neither: a tug would give away its tow.
     """
     if history is None or not len(history):
         return np.zeros((*raw.ask.shape, HISTORY_WIDTH))
@@ -399,7 +400,7 @@ def _history(
     after = np.concatenate([raw.ask, last[:, None]], 1) - start[:, None]
     said = history.ask(
         lon_deg=lon0, lat_deg=lat0, east_km_s=velocity[:, 0], north_km_s=velocity[:, 1], vessel_id=raw.vessel,
-        after_s=after, reach_km=reach,
+        after_s=after, reach_km=reach, until_s=np.where(raw.kind == AFTER, start, np.inf),
     )  # fmt: skip
     path = turn(np.stack([said.east_km, said.north_km], -1), -angle[:, None, None])
     missed = end[:, None, :] - path[:, :, -1]

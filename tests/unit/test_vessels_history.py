@@ -36,7 +36,7 @@ def bent(vessel, *, speed=12.0, hours=4.0, shift_km=0.0, every=120.0, start=0.0)
     )
 
 
-def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0):
+def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0, until=None):
     """From half-way along the first leg, eastward."""
     lon, lat = move(5.0, 55.0, 90.0, 12 * 1.852)
     answer = history.ask(
@@ -47,6 +47,7 @@ def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0):
         vessel_id=np.array([vessel]),
         after_s=3600.0 * np.array([hours]),
         reach_km=np.array([reach]),
+        until_s=until,
     )
     best = answer.weight[0].sum(1).argmax()
     return answer, answer.east_km[0, best], answer.north_km[0, best]
@@ -84,6 +85,25 @@ def test_answers_do_not_depend_on_the_order_of_tracks():
     _, east, north = ask(TrackHistory.from_table(pl.concat(tables)))
     _, east2, north2 = ask(TrackHistory.from_table(pl.concat(tables[::-1])))
     np.testing.assert_allclose([east, north], [east2, north2])
+
+
+def test_what_happens_after_the_last_fix_is_not_told_in_advance():
+    """A companion that sails alongside would give the future away; the same way made the day before may be told."""
+    alongside, before = bent(7, shift_km=0.1), bent(8, shift_km=0.1, start=-86_400.0)
+    now = np.array([1.6e9 + 3600.0])
+    assert ask(TrackHistory.from_table(alongside), hours=(1.0,))[0].weight.max() > 0
+    assert ask(TrackHistory.from_table(alongside), hours=(1.0,), until=now)[0].weight.max() == 0
+    assert ask(TrackHistory.from_table(before), hours=(1.0,), until=now)[0].weight.max() > 0
+
+
+def test_windows_of_forecasts_are_told_of_the_past_alone_and_those_of_gaps_of_all_times():
+    alongside = TrackHistory.from_table(bent(7, shift_km=0.1, every=30.0))
+    for settings, told in ((DrawSettings(gap=0, forecast=1, before=0), False), (DrawSettings(gap=1, forecast=0), True)):
+        draws = TrackPool(bent(9)).draw(40, np.random.default_rng(0), settings)
+        windows = build_windows(draws.queries, alongside)
+        far = windows.asked_valid & (windows.lead_s > 1500) & (windows.asked_s < 1.6e9 + 3 * 3600)
+        assert far.any()
+        assert windows.history[far].any() == told
 
 
 def test_without_history_nothing_is_said():
