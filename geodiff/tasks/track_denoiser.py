@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from geodiff.model.sampler import euler, schedule
@@ -19,10 +18,11 @@ from geodiff.model.track_checkpoint import load_track_checkpoint
 from geodiff.model.track_objectives import draw
 from geodiff.model.tracks import Fleet, FleetContext, TrackDenoiser
 from geodiff.rng import generator
-from geodiff.schema import UsageError
 from geodiff.sphere import from_local_km
 from geodiff.tasks.track_calibration import TrackCalibration
 from geodiff.tasks.track_fleets import fleet_of, group_scenes
+from geodiff.tasks.track_regions import from_true_north
+from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import in_digest
@@ -32,48 +32,6 @@ Floats = npt.NDArray[np.float64]
 
 BATCH = 128
 """Windows that are denoised together."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
-    """A run of asked times without a known fix among them.
-
-    Attributes:
-        row: index of the query.
-        first: index of its first time in ``ask_s``.
-        query: the same question with these times, or with ``ASKED`` knots that stand for them.
-        ask_s: (m,) the times themselves.
-    """
-
-    row: int
-    first: int
-    query: TrackQuery
-    ask_s: Floats
-
-    @property
-    def nearest(self) -> npt.NDArray[np.int64]:
-        """(m,) the knot that stands for each time."""
-        knots = self.query.ask_s
-        if len(knots) == len(self.ask_s):
-            return np.arange(len(knots))
-        found: npt.NDArray[np.int64] = np.abs(self.ask_s[:, None] - knots).argmin(1)
-        return found
-
-    def between(self, departure_km: Floats) -> Floats:
-        """Departures (..., ASKED, 2) at the knots -> (..., m, 2) at the times; at a known fix there is none.
-
-        Monotone cubic interpolation (Fritsch & Carlson 1980), which does not overshoot.
-        """
-        knots = self.query.ask_s
-        if len(knots) == len(self.ask_s):
-            return departure_km[..., : len(knots), :]
-        time = self.query.time_s
-        ends = time[(time < knots[0])][-1:], time[(time > knots[-1])][:1]
-        nothing = np.zeros((*departure_km.shape[:-2], 1, 2))
-        values = np.concatenate([nothing] * len(ends[0]) + [departure_km] + [nothing] * len(ends[1]), -2)
-        at = np.concatenate([ends[0], knots, ends[1]])
-        out: Floats = PchipInterpolator(at, values, axis=-2)(self.ask_s)
-        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,11 +87,10 @@ class DenoiserMotion:
         return in_digest(vessel_id, str(self.card.get("vessels", "")))
 
     def predict(self, queries: Sequence[TrackQuery], *, members: int = 16, seed: int = 0) -> list[TrackAnswer]:
-        """Answer each query; ``members`` 0 gives the regression mean alone, without regions."""
-        answers = [_blank(query, members, len(self.levels) if members > 1 else 0) for query in queries]
-        stretches = [stretch for row, query in enumerate(queries) for stretch in cut(query, row)]
-        for begin in range(0, len(stretches), BATCH):
-            some = stretches[begin : begin + BATCH]
+        """Answer each query; fewer than two ``members`` give the regression mean alone, without regions."""
+        members = members if members > 1 else 0
+        answers = [_blank(query, members, len(self.levels) if members else 0) for query in queries]
+        for some in in_batches([each for row, query in enumerate(queries) for each in cut(query, row)], BATCH):
             drawn = self.sample([stretch.query for stretch in some], members=members, seed=seed)
             self._fill(answers, some, drawn)
         return answers
@@ -198,51 +155,14 @@ class DenoiserMotion:
             answer, asked = answers[stretch.row], len(stretch.ask_s)
             target = slice(stretch.first, stretch.first + asked)
             prior, _ = predict_km(windows.edges[row : row + 1], windows.kind[row : row + 1], stretch.ask_s[None])
-            lon, lat = _degrees(prior[0] + stretch.between(away[:, row]), windows.frame[row])
+            place_km = prior[0] + stretch.between(away[:, row])
+            lon, lat = _degrees(place_km, windows.frame[row])
             answer.lon_deg[target], answer.lat_deg[target] = lon[0], lat[0]
             if answer.member_lon_deg.size:
                 answer.member_lon_deg[:, target], answer.member_lat_deg[:, target] = lon[1:], lat[1:]
             if ellipses is not None:
-                answer.ellipse_km[:, target] = ellipses[:, row, stretch.nearest]
-
-
-def cut(query: TrackQuery, row: int = 0) -> list[Stretch]:
-    """The stretches of a query, in order of time.
-
-    Raises:
-        UsageError: no known fix, times that do not rise, or a time asked for at which the vessel was seen.
-    """
-    _check(query)
-    side = np.searchsorted(query.time_s, query.ask_s)
-    out = []
-    for begin in np.flatnonzero(np.diff(side, prepend=-1)):
-        end = int(np.searchsorted(side, side[begin], side="right"))
-        asked = query.ask_s[begin:end]
-        knots = asked if len(asked) <= ASKED else _knots(query, int(side[begin]), asked)
-        out.append(Stretch(row, int(begin), dataclasses.replace(query, ask_s=knots), asked))
-    return out
-
-
-def _check(query: TrackQuery) -> None:
-    if not len(query.time_s):
-        raise UsageError(f"vessel {query.vessel_id}: a question about a track needs one known fix at least")
-    if (np.diff(query.time_s) <= 0).any() or (np.diff(query.ask_s) <= 0).any():
-        raise UsageError(f"vessel {query.vessel_id}: times of fixes and times asked for must rise strictly")
-    if np.isin(query.ask_s, query.time_s).any():
-        raise UsageError(f"vessel {query.vessel_id}: a time is asked for at which the vessel was seen")
-
-
-def _knots(query: TrackQuery, side: int, asked: Floats) -> Floats:
-    """``ASKED`` times that span a stretch: inside a gap between its ends, else up to the last (first) time."""
-    step: Floats = np.arange(1, ASKED + 1) / ASKED
-    if 0 < side < len(query.time_s):
-        begin, end, step = query.time_s[side - 1], query.time_s[side], step * (ASKED / (ASKED + 1.0))
-    elif side:
-        begin, end = query.time_s[-1], asked[-1]
-    else:
-        begin, end, step = query.time_s[0], asked[0], step[::-1]
-    out: Floats = begin + (end - begin) * step
-    return out
+                found = stretch.regions(ellipses[:, row], np.array(self.levels))
+                answer.ellipse_km[:, target] = from_true_north(found, place_km[0], windows.frame[row])
 
 
 def _degrees(place_km: Floats, frame: Floats) -> tuple[Floats, Floats]:
@@ -253,12 +173,11 @@ def _degrees(place_km: Floats, frame: Floats) -> tuple[Floats, Floats]:
 
 def _blank(query: TrackQuery, members: int, levels: int) -> TrackAnswer:
     asked = len(query.ask_s)
-    count = members if members > 1 else 0
     return TrackAnswer(
         np.full(asked, np.nan),
         np.full(asked, np.nan),
-        np.full((count, asked), np.nan),
-        np.full((count, asked), np.nan),
+        np.full((members, asked), np.nan),
+        np.full((members, asked), np.nan),
         np.full((levels, asked, 3), np.nan),
     )
 

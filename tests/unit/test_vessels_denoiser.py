@@ -12,10 +12,12 @@ from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_che
 from geodiff.model.track_objectives import energy_score, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.sphere import distance_km, move
-from geodiff.tasks.track_denoiser import DenoiserMotion, cut
+from geodiff.sphere import distance_km, move, to_local_km
+from geodiff.tasks.track_calibration import KINDS, LEAD_EDGES_S, TrackCalibration
+from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import fleet_of, group_scenes
+from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.windows import ASKED, ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
 
@@ -122,6 +124,56 @@ def test_many_times_are_answered_by_knots_that_pass_through_the_fixes(motion):
     assert first < 1.0
     assert last < 1.0
     assert step.max() < 1.0  # 12 kn make 0.19 km in 30 s; the untrained network adds some
+
+
+@pytest.fixture(scope="module")
+def calibrated(net):
+    classes = KINDS, len(LEAD_EDGES_S) + 1
+    calibration = TrackCalibration((0.5, 0.9), np.ones(classes), np.ones((2, *classes)) * [[[1.0]], [[2.0]]], 8)
+    return DenoiserMotion(net, {}, calibration, "test")
+
+
+def test_regions_of_many_times_are_those_of_the_knots_and_grow_from_the_known_fix(calibrated):
+    few = query(gap=(12, 12), ask=6600 + 3600.0 * np.arange(1, 13))
+    many = dataclasses.replace(few, ask_s=few.time_s[-1] + 300.0 * np.arange(1, 145))
+    coarse, fine = (calibrated.predict([each], members=8, seed=0)[0].ellipse_km for each in (few, many))
+    np.testing.assert_allclose(fine[:, 11::12, :2], coarse[..., :2], rtol=1e-3)
+    # Five minutes ahead a region is about a twelfth of the one an hour ahead: not that of the hour.
+    assert (fine[:, 0, 0] < 0.2 * fine[:, 11, 0]).all()
+    assert (fine[..., 0] >= fine[..., 1]).all()
+
+
+def test_regions_within_a_gap_close_at_both_ends(calibrated):
+    gap = calibrated.predict([query(ask=np.arange(3000.0 + 30, 5400.0, 30))], members=8, seed=0)[0].ellipse_km
+    assert gap[1, 0, 0] < 0.5 * gap[1, 30, 0]
+    assert gap[1, -1, 0] < 0.5 * gap[1, 40, 0]
+
+
+def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
+    far = query(lat=79.0, course=90.0, speed=20.0, gap=(12, 12), ask=6600.0 + np.array([3600.0 * 10]))
+    answer = calibrated.predict([far], members=64, seed=1)[0]
+    away = np.stack(to_local_km(answer.member_lon_deg, answer.member_lat_deg, answer.lon_deg, answer.lat_deg), -1)[:, 0]
+    _, axes = np.linalg.eigh(away.T @ away)
+    course = np.degrees(np.arctan2(*axes[:, 1]))
+    off = (answer.ellipse_km[1, 0, 2] - course + 90) % 180 - 90
+    assert abs(answer.lon_deg[0] - far.lon_deg[-1]) > 8  # so far do the meridians turn
+    assert abs(off) < 2
+
+
+def test_a_single_member_is_no_ensemble_but_the_mean(motion):
+    one, mean = (motion.predict([query()], members=count, seed=0)[0] for count in (1, 0))
+    assert one.lon_deg.tolist() == mean.lon_deg.tolist()
+    assert one.member_lon_deg.size == 0
+
+
+def test_a_scene_is_answered_whole_whatever_stands_before_it(motion, monkeypatch):
+    scene = [query(vessel=number, lat=50.0 + 0.01 * number, scene=5) for number in range(1, 4)]
+    others = [query(vessel=100 + number) for number in range(3)]
+    alone = motion.predict(scene, members=2, seed=0)
+    monkeypatch.setattr("geodiff.tasks.track_denoiser.BATCH", 4)
+    among = motion.predict([*others, *scene], members=2, seed=0)[3:]
+    for one, other in zip(alone, among, strict=True):
+        np.testing.assert_allclose(one.lon_deg, other.lon_deg, atol=1e-6)
 
 
 def test_a_query_is_cut_where_fixes_are_known():
