@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from geodiff.cli.evaluate_anomaly import evaluate_scoring
 from geodiff.cli.evaluate_association import associate_report
+from geodiff.cli.evaluate_generate import evaluate_generated
 from geodiff.cli.evaluate_vessels import evaluate_vessels
 from geodiff.schema import UsageError
 
@@ -19,6 +20,7 @@ TASKS: Final[dict[str, Callable[..., None]]] = {
     "forecast": evaluate_vessels,
     "score": evaluate_scoring,
     "associate": associate_report,
+    "generate": evaluate_generated,
 }
 FREE: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """All but the task is left to the command of the task, ``--help`` too."""

@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 
 from geodiff.schema import GeodiffError
+from geodiff.tasks.track_pieces import cut_pieces, usual_grid
+from geodiff.tasks.track_starts import CARD, StartSpeeds
 from geodiff.tracks import LAT, LON, OBSERVED, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_for_calibration, is_held_out, period_cut, vessel_digest
@@ -66,8 +68,16 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
         pool=TrackPool(trained),
         held=TrackPool(set_aside),
         history=TrackHistory.from_table(trained),
-        notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes},
+        notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **_starts(trained)},
     )
+
+
+def _starts(trained: pl.DataFrame) -> dict[str, Any]:
+    """How fast tracks begin, for generation; nothing where no track is long enough for a window."""
+    try:
+        return {CARD: StartSpeeds.of(cut_pieces(trained, usual_grid(trained))).to_json()}
+    except GeodiffError:
+        return {}
 
 
 def _describe(name: str, table: pl.DataFrame) -> dict[str, Any]:

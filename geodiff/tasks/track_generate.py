@@ -1,8 +1,9 @@
 """Tracks made by the denoiser: by ship type and behaviour, from a place, or going on from a partial track.
 
-A track grows by stretches of at most ``STRETCH_H`` hours: the first from a lone position, each next one from what was
-made before, so that a day's track bends and slows like a real one. Guidance pulls towards the type and behaviour asked
-for. What is made is for augmenting data sets; it is not what a vessel did.
+A track grows by stretches of at most ``STRETCH_H`` hours: the first from a lone position, at a speed drawn from those
+that vessels of its kind begin with (``track_starts``), each next one from what was made before, so that a day's track
+bends and slows like a real one. Guidance pulls towards the type and behaviour asked for; a stretch that moves otherwise
+or faster than its type can go is drawn again. What is made is for augmenting data sets; it is not what a vessel did.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -20,42 +20,33 @@ from scipy.interpolate import PchipInterpolator
 
 from geodiff.rng import generator
 from geodiff.schema import UsageError
-from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, from_local_km, to_local_km
+from geodiff.sphere import KM_PER_NMI, distance_km, from_local_km, to_local_km
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tracks import (
-    COG,
-    GENERATED,
-    HEADING,
-    LAT,
-    LON,
-    NAV_STATUS,
-    REASON,
-    ROT,
-    ROW,
-    SHIP_TYPE,
-    SOG,
-    SOURCE,
-    STATE,
-    TIME,
-    TRACK_ID,
-    VESSEL_ID,
-    TrackQuery,
-)
-from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.tasks.track_generate_table import track_table
+from geodiff.tasks.track_starts import StartSpeeds
+from geodiff.tracks import TrackQuery, ship_group
+from geodiff.vessels.clean_rules import SpeedLimits
 from geodiff.vessels.windows import ASKED
-from geodiff.vessels.windows_draw import BEHAVIOURS
+from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Box = tuple[float, float, float, float]
 
 STRETCH_H = 6.0
 """Hours made at once."""
 
 MOST_HOURS = 72.0
-FASTEST_KN = 60.0
-"""A step faster than this is drawn again."""
+LIMITS = SpeedLimits()
+"""Steps faster than a vessel of the type can go are drawn again."""
 
-TRIES = 8
+MARGIN = 0.95
+"""Share of the limit that a stretch may take: where stretches meet the curve may be a little steeper."""
+
+TRIES = 16
+
+PASSES = 4
+"""Evaluations per track at least: tracks from a lone fix bend in more ways than gaps do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +109,49 @@ def generate_tracks(
     if (start is None) == (partial is None):
         raise UsageError("give either a start or partial tracks to go on from")
     seeds = _first(settings, start, start_time) if partial is None else _copies(partial, settings.count)
+    label = BEHAVIOURS.index(settings.behaviour) if partial is None else 0
+    made = grow_tracks(model, seeds, np.full(len(seeds), label), settings)
+    return pl.concat([track_table(number, *each, settings.ship_type) for number, each in enumerate(made, 1)])
+
+
+def grow_tracks(
+    model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints, settings: GenerateSettings
+) -> list[tuple[Floats, Floats, Floats]]:
+    """Grow a track from each seed, which may differ in ship type and behaviour.
+
+    Args:
+        model: the denoiser.
+        seeds: known fixes; the ship type of each is the one that is told, and its identity keys the noise.
+        behaviour: (n,) index into ``BEHAVIOURS``, told for the first stretch.
+        settings: hours, step, guidance and seed; the others do not count.
+
+    Returns:
+        Of each seed the times in seconds since 1970, longitudes and latitudes in degrees, its last fix first.
+
+    Raises:
+        GeodiffError: the card's speeds of starts are damaged.
+    """
     made = []
+    model = dataclasses.replace(model, passes=max(model.passes, PASSES))
+    seeds = _set_off(model, seeds, behaviour, settings.seed)
     for begin in range(0, len(seeds), BATCH):
-        made += _grow(model, seeds[begin : begin + BATCH], settings, lone=partial is None)
-    return pl.concat([_table(number, *each, settings) for number, each in enumerate(made, 1)])
+        some = slice(begin, begin + BATCH)
+        made += _grow(model, seeds[some], behaviour[some], settings)
+    return made
+
+
+def _set_off(model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints, seed: int) -> Sequence[TrackQuery]:
+    """The seeds, lone fixes without speed set off at one that their ship group and behaviour has, on any course."""
+    speeds = StartSpeeds.from_card(model.card)
+    if speeds is None:
+        return seeds
+    out = list(seeds)
+    for row, query in enumerate(seeds):
+        if len(query.time_s) == 1 and np.isnan(query.sog_kn[0]):
+            chance, turn = generator(seed, "start", query.vessel_id, int(query.time_s[0])).uniform(size=2)
+            knots = speeds.draw(ship_group([query.ship_type]), behaviour[row : row + 1], np.array([chance]))
+            out[row] = dataclasses.replace(query, sog_kn=knots, cog_deg=np.array([360.0 * turn]))
+    return out
 
 
 def _first(settings: GenerateSettings, start: tuple[float, ...] | None, moment: datetime | None) -> list[TrackQuery]:
@@ -152,14 +182,12 @@ def _copies(partial: Sequence[TrackQuery], count: int) -> list[TrackQuery]:
 
 
 def _grow(
-    model: DenoiserMotion, seeds: Sequence[TrackQuery], settings: GenerateSettings, *, lone: bool
+    model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints, settings: GenerateSettings
 ) -> list[tuple[Floats, Floats, Floats]]:
     """Times, longitudes and latitudes of the tracks, the seeds' last fix included."""
     state = list(seeds)
     begin = np.array([query.time_s[-1] for query in seeds])
     end = begin + settings.hours * 3600
-    label = BEHAVIOURS.index(settings.behaviour)
-    first = True
     while (np.array([query.time_s[-1] for query in state]) < end - 1.0).any():
         stop = np.minimum(np.array([query.time_s[-1] for query in state]) + STRETCH_H * 3600, end)
         asked = [
@@ -168,43 +196,60 @@ def _grow(
             )
             for query, to in zip(state, stop, strict=True)
         ]
-        behaviour = np.full(len(state), label if first and lone else 0, np.int64)
         lon, lat = _possible(model, asked, behaviour, settings)
         state = [_longer(query, lon[row], lat[row]) for row, query in enumerate(asked)]
-        first = False
+        behaviour = np.zeros_like(behaviour)
     return [_steps(query, start, settings) for query, start in zip(state, begin, strict=True)]
 
 
 def _possible(
-    model: DenoiserMotion, asked: list[TrackQuery], behaviour: npt.NDArray[np.int64], settings: GenerateSettings
+    model: DenoiserMotion, asked: list[TrackQuery], behaviour: Ints, settings: GenerateSettings
 ) -> tuple[Floats, Floats]:
-    """Positions (n, ASKED) whose steps no vessel is too slow for; after ``TRIES`` draws the slowest one found."""
-    best: tuple[Floats, Floats] | None = None
-    fastest = np.full(len(asked), np.inf)
+    """Positions (n, ASKED) no faster than their ship type can go, that move as they were asked to.
+
+    What does not is drawn again; after ``TRIES`` draws the one that is least wrong is kept, and slowed down if need be.
+    """
+    lon, lat = np.empty((2, len(asked), ASKED))
+    wrong = np.full(len(asked), np.inf)
     for attempt in range(TRIES):
-        drawn = model.sample(
-            asked, members=1, seed=settings.seed * TRIES + attempt, behaviour=behaviour, guidance=settings.guidance
-        )
-        lon, lat = drawn.windows.to_degrees(drawn.windows.to_km(drawn.members[0]))
-        speed = np.array([_speeds(query, lon[row], lat[row]).max() for row, query in enumerate(asked)])
-        better = speed < fastest
-        if best is None:
-            best = lon, lat
-        for kept, new in zip(best, (lon, lat), strict=True):
-            kept[better] = new[better]
-        fastest = np.minimum(fastest, speed)
-        if (fastest <= FASTEST_KN).all():
+        rows = np.flatnonzero(wrong > 0)
+        if not len(rows):
             break
-    assert best is not None
-    return best
+        drawn = model.sample(
+            [asked[row] for row in rows],
+            members=1,
+            seed=settings.seed * TRIES + attempt,
+            behaviour=behaviour[rows],
+            guidance=settings.guidance,
+        )
+        new = drawn.windows.to_degrees(drawn.windows.to_km(drawn.members[0]))
+        for k, row in enumerate(rows):
+            fast, other = _wrong(asked[row], (new[0][k], new[1][k]), int(behaviour[row]), settings)
+            worth = 1000.0 * max(fast - 1.0, 0.0) + other
+            if worth < wrong[row]:
+                wrong[row] = worth
+                lon[row], lat[row] = _slowed(asked[row], (new[0][k], new[1][k]), fast)
+    return lon, lat
 
 
-def _speeds(query: TrackQuery, lon: Floats, lat: Floats) -> Floats:
-    """Knots from each position to the next, from the last known one on."""
-    lons, lats = np.append(query.lon_deg[-1], lon), np.append(query.lat_deg[-1], lat)
-    hours = np.diff(np.append(query.time_s[-1], query.ask_s)) / 3600
-    out: Floats = distance_km(lons[:-1], lats[:-1], lons[1:], lats[1:]) / KM_PER_NMI / hours
-    return out
+def _wrong(
+    query: TrackQuery, place: tuple[Floats, Floats], behaviour: int, settings: GenerateSettings
+) -> tuple[float, bool]:
+    """Fastest step of a stretch as a share of the limit, and whether it moves otherwise than it was asked to."""
+    made = _longer(query, *place)
+    time_s, lon, lat = _steps(made, float(query.time_s[-1]), settings)
+    knots = distance_km(lon[:-1], lat[:-1], lon[1:], lat[1:]) / KM_PER_NMI / np.diff(time_s) * 3600
+    fast = float(knots.max()) / (MARGIN * LIMITS.of_type(query.ship_type)) if len(knots) else 0.0
+    return fast, behaviour != 0 and behaviour_of(time_s, lon, lat) != behaviour
+
+
+def _slowed(query: TrackQuery, place: tuple[Floats, Floats], fast: float) -> tuple[Floats, Floats]:
+    """The same shape, drawn in towards the last known position until nothing is too fast."""
+    if fast <= 1.0:
+        return place
+    centre = query.lon_deg[-1], query.lat_deg[-1]
+    east, north = to_local_km(*place, *centre)
+    return from_local_km(east / fast, north / fast, *centre)
 
 
 def _longer(query: TrackQuery, lon: Floats, lat: Floats) -> TrackQuery:
@@ -229,32 +274,3 @@ def _steps(query: TrackQuery, begin: float, settings: GenerateSettings) -> tuple
     at = np.arange(begin, time[-1] + 0.5, settings.step_s)
     fine = PchipInterpolator(time, place)(at)
     return (at, *from_local_km(fine[:, 0], fine[:, 1], lon[0], lat[0]))
-
-
-def _table(number: int, time_s: Floats, lon: Floats, lat: Floats, settings: GenerateSettings) -> pl.DataFrame:
-    """One track as a table of fixes."""
-    hours = np.diff(time_s) / 3600
-    speed = distance_km(lon[:-1], lat[:-1], lon[1:], lat[1:]) / KM_PER_NMI / hours
-    course = course_deg(lon[:-1], lat[:-1], lon[1:], lat[1:])
-    count = len(time_s)
-    begin = datetime.fromtimestamp(time_s[0], UTC)
-    columns: dict[str, Any] = {
-        VESSEL_ID: np.full(count, number),
-        TIME: [begin + timedelta(seconds=float(second - time_s[0])) for second in time_s],
-        LON: lon,
-        LAT: lat,
-        SOG: np.append(speed, speed[-1:]),
-        COG: np.append(course, course[-1:]),
-        HEADING: [None] * count,
-        ROT: [None] * count,
-        NAV_STATUS: [None] * count,
-        SHIP_TYPE: [settings.ship_type or None] * count,
-        SOURCE: ["generated"] * count,
-        ROW: np.arange(1, count + 1),
-    }
-    table = pl.DataFrame({name: pl.Series(name, values, strict=False) for name, values in columns.items()})
-    return table.cast(dict(FIX_SCHEMA)).with_columns(  # type: ignore[arg-type]
-        pl.lit(f"{number}/{begin:%Y%m%dT%H%M%S}").alias(TRACK_ID),
-        pl.lit(GENERATED).alias(STATE),
-        pl.lit(None, pl.String).alias(REASON),
-    )

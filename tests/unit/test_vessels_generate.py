@@ -11,7 +11,7 @@ from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_generate import FASTEST_KN, GenerateSettings, generate_tracks
+from geodiff.tasks.track_generate import LIMITS, GenerateSettings, generate_tracks
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
@@ -34,7 +34,7 @@ def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
     assert firsts["len"].to_list() == [49] * 5
     assert firsts["lon_deg"].is_between(5.0, 6.0).all()
     assert firsts["lat_deg"].is_between(50.0, 51.0).all()
-    assert (firsts["sog_kn"] <= FASTEST_KN).all()
+    assert (firsts["sog_kn"] <= LIMITS.of_type(70)).all()
     steps = made.group_by("track_id").agg(pl.col("time").sort().diff().dt.total_seconds().drop_nulls().unique())
     assert steps["time"].explode().unique().to_list() == [600]
 
