@@ -123,23 +123,31 @@ class TailTable(Stored):
 def fit_tails(value: Floats, vessel: Ints, classes: Sequence[Ints], *, fewest: int = FEWEST_OF_CLASS) -> TailTable:
     """Keep the tails of clean values.
 
+    A wider class is made of what no finer class has taken, as it will be asked for such values alone: with the others
+    in it, classes that are small because they are odd would be flagged too often.
+
     Args:
         value: (n,); NaN does not count.
         vessel: (n,) whose it is.
         classes: kinds of class from the finest to the widest, each (n,) whole numbers; the last kind is kept however
-            few vessels it has.
+            few vessels it has, and is made of all values where too few are left.
         fewest: vessels that a class needs.
     """
     known = np.isfinite(value)
     value, vessel, kinds = value[known], vessel[known], [codes[known] for codes in classes]
     tails = {}
-    for depth, codes in enumerate(kinds):
-        order = np.argsort(codes, kind="stable")
-        starts = np.flatnonzero(np.diff(codes[order]))
-        for rows in np.split(order, starts + 1) if len(order) else ():
+    left = np.ones(len(value), bool)
+    for depth, codes in enumerate(kinds[:-1]):
+        for code in np.unique(codes).tolist():
+            rows = np.flatnonzero(left & (codes == code))
             vessels = len(np.unique(vessel[rows]))
-            if vessels >= fewest or depth == len(kinds) - 1:
-                tails[f"{depth}:{int(codes[rows[0]])}"] = _tail(value[rows], vessels)
+            if vessels >= fewest:
+                tails[f"{depth}:{code}"] = _tail(value[rows], vessels)
+                left[rows] = False
+    rest = left if len(np.unique(vessel[left])) >= fewest else np.ones(len(value), bool)
+    for code in np.unique(kinds[-1][rest]).tolist():
+        rows = np.flatnonzero(rest & (kinds[-1] == code))
+        tails[f"{len(kinds) - 1}:{code}"] = _tail(value[rows], len(np.unique(vessel[rows])))
     return TailTable(depth=len(classes), tails=tails)
 
 

@@ -104,6 +104,19 @@ def test_small_classes_fall_back_to_wider_ones_and_absent_evidence_stays_absent(
     assert np.isnan(p[3])
 
 
+def test_a_wide_class_is_made_of_what_finer_ones_left() -> None:
+    rng = np.random.default_rng(4)
+    # One large sober class and many small odd ones, that share the wide class.
+    fine = np.concatenate([np.zeros(2000), 1 + np.arange(400) // 10]).astype(np.int64)
+    value = np.concatenate([rng.normal(0, 1, 2000), rng.normal(4, 1, 400)])
+    classes = [fine, np.zeros_like(fine)]
+    table = fit_tails(value, np.arange(2400), classes)
+    p = table.p_value(rng.normal(4, 1, 400), [fine[2000:], classes[1][2000:]])
+    assert np.mean(p <= 0.1) < 0.15
+    few = fit_tails(value[:2010], np.arange(2010), [each[:2010] for each in classes])
+    assert few.tails["1:0"].vessels == 2010
+
+
 def test_vessels_not_fixes_decide_how_small_a_p_value_can_be() -> None:
     value, vessel = np.random.default_rng(3).normal(size=10_000), np.arange(10_000) % 50
     zero = np.zeros(10_000, np.int64)
