@@ -135,7 +135,6 @@ def track_pairs(pairs: Sequence[TrackPair]) -> bytes | None:
         ax.set_axis_off()
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
-    figure.supxlabel("km east of the start", fontsize=8)
     return png(figure)
 
 

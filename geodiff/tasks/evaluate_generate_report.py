@@ -132,13 +132,18 @@ def _pictures(report: Mapping[str, Any], asked: Asked, made: Sequence[Made]) -> 
     out = []
     if report["real"]["accuracy"]:
         out.append(Picture("Guidance", sweep(report)))
-    out.append(Picture("Distributions", histograms(distributions(asked, shown), dict(QUANTITIES))))
+    out.append(
+        Picture(
+            "Distributions; the outermost bars hold all beyond",
+            histograms(distributions(asked, shown), dict(QUANTITIES)),
+        )
+    )
     for name, real in report["real"]["accuracy"].items():
         row = report["generators"][best]["accuracy"][name]
         out.append(Picture(f"What is taken for what: {name}", confusions([REAL, best], [real, row])))
     drawn = track_pairs(_examples(asked, next(each for each in made if each.name == best)))
     if drawn is not None:
-        out.append(Picture(f"Made beside real: {best}", drawn))
+        out.append(Picture(f"Made beside real, km east and north of the start: {best}", drawn))
     return out
 
 
