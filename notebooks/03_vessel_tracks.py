@@ -309,7 +309,7 @@ found.agg({"km": ["count", "mean", "median"], **dict.fromkeys(model.levels, "mea
 
 # %% [markdown]
 # The last two columns are the shares of the truth within the 50 and the 90 % region. The regions were calibrated on the
-# whole country, moored vessels included; where a share falls short, they are too narrow for what moves in these waters.
+# whole country; where a share falls short here, they are too narrow for what moves in these waters.
 # `geodiff evaluate vessels` tells the same of any file. One map of the whole fleet at
 # work, and one voyage with its members: of those that go far the one on which `ais` errs by its median.
 
