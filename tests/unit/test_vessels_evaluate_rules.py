@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from geodiff.sphere import distance_km, move
+from geodiff.tasks.vessels_context import Usual
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.historic import NearestHistoric
@@ -65,7 +66,8 @@ def test_a_bend_that_others_took_is_taken(gap):
     asked = np.array([3000.0, 4200.0, 5400.0])
     lon, lat = lane(seconds)
     course = np.where(seconds < 3600, 90.0, 0.0)
-    query = TrackQuery(seconds, lon, lat, np.full(len(lon), 10.0), course, asked, vessel_id=99)
+    late = START + 86_400.0  # a forecast is told of the past alone
+    query = TrackQuery(late + seconds, lon, lat, np.full(len(lon), 10.0), course, late + asked, vessel_id=99)
     truth = lane(asked)
     errors = {}
     for model in (Hermite(), NearestHistoric(history=history())):
@@ -83,3 +85,11 @@ def test_without_history_it_is_the_cubic():
     far = TrackQuery(query.time_s, lon + 100, lat, query.sog_kn, query.cog_deg, query.ask_s)
     for model, asked in ((NearestHistoric(), query), (NearestHistoric(history=history()), far)):
         np.testing.assert_array_equal(model.predict([asked])[0].lon_deg, Hermite().predict([asked])[0].lon_deg)
+
+
+def test_each_vessel_counts_once_so_that_jobs_and_evaluations_clean_alike():
+    hourly = [table(219000001 + number, 3600) for number in range(3)]
+    often = table(219000100, 60)
+    rows = pl.concat([*hourly, *[often.with_columns(pl.col("time") + pl.duration(hours=n)) for n in range(4)]])
+    assert usual_rules(rows).gap_s == 3 * 3600
+    assert usual_rules(rows) == Usual.of([rows]).rules(None)
