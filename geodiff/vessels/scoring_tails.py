@@ -130,24 +130,26 @@ def fit_tails(value: Floats, vessel: Ints, classes: Sequence[Ints], *, fewest: i
         value: (n,); NaN does not count.
         vessel: (n,) whose it is.
         classes: kinds of class from the finest to the widest, each (n,) whole numbers; the last kind is kept however
-            few vessels it has, and is made of all values where too few are left.
+            few vessels it has.
         fewest: vessels that a class needs.
     """
     known = np.isfinite(value)
     value, vessel, kinds = value[known], vessel[known], [codes[known] for codes in classes]
-    tails = {}
     left = np.ones(len(value), bool)
+    chosen: list[tuple[str, npt.NDArray[np.intp]]] = []
     for depth, codes in enumerate(kinds[:-1]):
         for code in np.unique(codes).tolist():
             rows = np.flatnonzero(left & (codes == code))
-            vessels = len(np.unique(vessel[rows]))
-            if vessels >= fewest:
-                tails[f"{depth}:{code}"] = _tail(value[rows], vessels)
+            if len(np.unique(vessel[rows])) >= fewest:
+                chosen.append((f"{depth}:{code}", rows))
                 left[rows] = False
-    rest = left if len(np.unique(vessel[left])) >= fewest else np.ones(len(value), bool)
-    for code in np.unique(kinds[-1][rest]).tolist():
-        rows = np.flatnonzero(rest & (kinds[-1] == code))
-        tails[f"{len(kinds) - 1}:{code}"] = _tail(value[rows], len(np.unique(vessel[rows])))
+    # Too few that are left need company; the widest classes go back first, as nothing lies between them and the last.
+    while chosen and left.any() and len(np.unique(vessel[left])) < fewest:
+        left[chosen.pop()[1]] = True
+    for code in np.unique(kinds[-1]).tolist():
+        rest = np.flatnonzero((left if left.any() else ~left) & (kinds[-1] == code))
+        chosen.append((f"{len(kinds) - 1}:{code}", rest))
+    tails = {name: _tail(value[rows], len(np.unique(vessel[rows]))) for name, rows in chosen if len(rows)}
     return TailTable(depth=len(classes), tails=tails)
 
 
