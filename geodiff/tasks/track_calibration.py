@@ -155,7 +155,7 @@ def fit_calibration(
         truth: (n, ASKED, 2) likewise.
         windows: the n windows, of vessels that were not trained on.
         levels: probabilities.
-        least: times in a class.
+        least: times in a class; of few times altogether a twentieth of them will do.
 
     Raises:
         GeodiffError: no class has enough.
@@ -163,6 +163,7 @@ def fit_calibration(
     classes, count = lead_class(windows), len(LEAD_EDGES_S) + 1
     middle = np.median(members, 0)
     shown = windows.asked_valid & moves(truth, windows)[:, None]
+    least = min(least, max(int(shown.sum()) // 20, 20))
     factor = _each_class(
         lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), windows, classes, shown, least
     )

@@ -24,12 +24,14 @@ class TrackData:
     Attributes:
         pool: tracks to learn from.
         held: tracks of vessels set aside to watch and calibrate.
+        aside: the cleaned fixes of those vessels.
         history: past tracks, of the vessels learned from.
         notes: what the card says of the data.
     """
 
     pool: TrackPool
     held: TrackPool
+    aside: pl.DataFrame
     history: TrackHistory
     notes: dict[str, Any]
 
@@ -67,6 +69,7 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
     return TrackData(
         pool=TrackPool(trained),
         held=TrackPool(set_aside),
+        aside=set_aside,
         history=TrackHistory.from_table(trained),
         notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **_starts(trained)},
     )

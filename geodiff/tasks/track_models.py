@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from geodiff.config import catalogs_dir
@@ -17,11 +18,16 @@ from geodiff.tasks.track_calibration import fit_calibration
 from geodiff.tasks.track_data import TrackData, split_tracks
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.train_tracks import TrackTrainConfig, train_tracks
+from geodiff.tracks import TrackQuery
+from geodiff.vessels.cases import Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import read_fixes
+from geodiff.vessels.spans import usual_spans
 from geodiff.vessels.usual_rules import usual_rules
-from geodiff.vessels.windows import Windows
+from geodiff.vessels.windows import ASKED, Windows
 from geodiff.vessels.windows_draw import DrawSettings
+
+Floats = npt.NDArray[np.float64]
 
 MODELS = "tracks"
 """Folder of the catalogue with the weights of models of motion."""
@@ -104,7 +110,7 @@ def calibrate_tracks(
         weights: of a training, with their card, which is rewritten.
         data: of the training; ``data.held`` has the vessels set aside.
         drawn: what is asked of them.
-        windows: questions asked.
+        windows: questions asked, half of them drawn as in training, half as they are mostly asked.
         seed: of the draw and of the noise.
 
     Returns:
@@ -114,18 +120,50 @@ def calibrate_tracks(
         GeodiffError: too few tracks to calibrate on.
     """
     model = DenoiserMotion.load(weights).with_history(data.history)
-    rng = generator(seed, "track calibration")
-    parts: list[tuple[Windows, Any, Any]] = []
-    for begin in range(0, windows, BATCH):
-        draws = data.held.draw(min(BATCH, windows - begin), rng, drawn)
-        told = model if (begin // BATCH) % 2 == 0 else model.with_history(None)
-        found = told.sample(draws.queries, members=CALIBRATION_MEMBERS, seed=seed)
-        parts.append((found.windows, found.members, found.windows.to_payload(draws.lon_deg, draws.lat_deg)))
+    parts = [_ask(model, *questions, seed) for questions in _drawn(data, drawn, windows // 2, seed)]
+    parts += [_ask(model, *questions, seed) for questions in _usual(data, windows // 2, seed)]
     joined = Windows.joined([part[0] for part in parts])
     members, truth = np.concatenate([part[1] for part in parts], 1), np.concatenate([part[2] for part in parts])
     calibration = fit_calibration(members, truth, joined).to_json()
     _amend(weights, {"track_calibration": calibration})
     return calibration
+
+
+Questions = tuple[list[TrackQuery], Floats, Floats]
+"""Questions of one stretch each, with the longitudes and latitudes (n, ASKED) that are true."""
+
+
+def _ask(
+    model: DenoiserMotion, queries: list[TrackQuery], lon: Floats, lat: Floats, seed: int
+) -> tuple[Windows, Floats, Floats]:
+    """Windows, members and truth in the model's units."""
+    found = model.sample(queries, members=CALIBRATION_MEMBERS, seed=seed)
+    return found.windows, found.members, found.windows.to_payload(lon, lat)
+
+
+def _drawn(data: TrackData, drawn: DrawSettings, count: int, seed: int) -> Iterator[Questions]:
+    """Questions of all lengths and any density of fixes, as in training."""
+    rng = generator(seed, "track calibration")
+    for begin in range(0, count, BATCH):
+        draws = data.held.draw(min(BATCH, count - begin), rng, drawn)
+        yield draws.queries, draws.lon_deg, draws.lat_deg
+
+
+def _usual(data: TrackData, count: int, seed: int) -> Iterator[Questions]:
+    """Questions as they are mostly asked: gaps and forecasts of vessels that move, with all fixes around them."""
+    tracks = Tracks.of(data.aside)
+    gaps, horizons = (usual_spans(tracks.interval_s, task=task) for task in ("impute", "forecast"))
+    each = max(count // (2 * len(gaps)), 1)
+    cases = [case for gap in gaps for case in impute_cases(tracks, gap, most=each, seed=seed)]
+    cases += forecast_cases(tracks, horizons, most=each * len(gaps), seed=seed)
+    moving = [case for case in cases if case.moving]
+    for begin in range(0, len(moving), BATCH):
+        some = moving[begin : begin + BATCH]
+        lon, lat = (
+            np.stack([np.append(truth, np.full(ASKED - len(truth), truth[-1])) for truth in truths])
+            for truths in zip(*((case.truth_lon_deg, case.truth_lat_deg) for case in some), strict=True)
+        )
+        yield [case.query for case in some], lon, lat
 
 
 def _amend(weights: Path, changes: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ SMALL = {
     "checkpoint_every": 2,
     "longest_s": 3600.0,
     "scene_share": 0.5,
-    "calibration_windows": 200,
+    "calibration_windows": 400,
     "threads": 1,
 }
 
@@ -122,7 +122,7 @@ def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data,
 
 def test_a_card_with_impossible_calibration_is_refused(data, tmp_path):
     weights = train_tracks(data, tmp_path, config(steps=2))
-    calibrate_tracks(weights, data, drawn=DrawSettings(longest_s=3600.0), windows=200)
+    calibrate_tracks(weights, data, drawn=DrawSettings(longest_s=3600.0), windows=400)
     path = weights.with_suffix(".json")
     card = json.loads(path.read_text())
     card["track_calibration"]["reach"][0][0][0] = -1.0
