@@ -33,6 +33,18 @@ def _span(piece: Piece, rng: np.random.Generator, shortest_s: float, longest_s: 
     return (int(first), int(last)) if last - first >= enough and last < len(piece) - 2 else None
 
 
+def _rhythm(piece: Piece, rng: np.random.Generator, length_s: float) -> Floats:
+    """(k,) whole seconds of new fixes within a time, as irregular as those of the stretch, but for long silences."""
+    usual = np.diff(piece.time_s)
+    usual = usual[usual <= 3 * piece.step_s]
+    first, most = int(rng.integers(len(usual))), int(length_s / usual.min()) + 2
+    waits = np.resize(np.roll(usual, -first), most)
+    since = np.rint(np.cumsum(waits))
+    # The last one leaves room for the fix that follows.
+    kept: Floats = np.unique(since[since <= length_s - max(0.3 * piece.step_s, 1.0)])
+    return kept if len(kept) else np.array([np.rint(length_s / 2)])
+
+
 def _bump(piece: Piece, first: int, last: int) -> Floats:
     """(n,) a smooth hill, 0 outside and at both ends, 1 in the middle."""
     part = (piece.time_s - piece.time_s[first]) / (piece.time_s[last] - piece.time_s[first])
@@ -100,8 +112,8 @@ def wander(piece: Piece, rng: np.random.Generator) -> Piece | None:
     if span is None:
         return None
     at, length = span[0], max(rng.uniform(900.0, 2700.0), 8 * piece.step_s)
-    count = int(length / piece.step_s)
-    part = np.arange(1, count + 1) / (count + 1)
+    since = _rhythm(piece, rng, length)
+    count, part = len(since), since / length
     speeds, courses = piece.velocity()
     name = str(rng.choice(["circling", "figure of eight", "drifting"]))
     if name == "drifting":
@@ -120,7 +132,7 @@ def wander(piece: Piece, rng: np.random.Generator) -> Piece | None:
     east, north = (each + rng.normal(0, NOISE_KM, count) for each in (east, north))
     after = at + 1 + np.arange(count) % (len(piece) - at - 2)
     order = np.concatenate([np.arange(at + 1), after, np.arange(at + 1, len(piece))])
-    times = piece.time_s[at] + np.rint(length * part)
+    times = piece.time_s[at] + since
     made = Spliced(at + 1, times, piece.east_km[at] + east, piece.north_km[at] + north, np.ones(count, bool))
     return spliced(piece, order, made, length, f"{name} for {length / 60:.0f} min")
 
@@ -149,8 +161,7 @@ def retimed(piece: Piece, rng: np.random.Generator) -> Piece | None:
     ramp = np.clip(np.minimum(own, 1 - own) * 5, 0, 1)
     pace = 1 + (factor - 1) * ramp**2 * (3 - 2 * ramp)
     new = np.concatenate([[0.0], np.cumsum(2 / (pace[1:] + pace[:-1])) * (own[1] - own[0])]) * length
-    times = start + np.arange(1, max(int(new[-1] / piece.step_s), 3)) * piece.step_s
-    times = np.rint(times[times < start + new[-1] - 1])
+    times = start + _rhythm(piece, rng, float(new[-1]))
     own_s = np.interp(times - start, new, own * length)
     east, north = (PchipInterpolator(piece.time_s, each)(start + own_s) for each in (piece.east_km, piece.north_km))
     near = np.clip(np.searchsorted(piece.time_s, start + own_s), first, last)

@@ -35,6 +35,9 @@ COURSE_KN: Final = 2.0
 COURSE_KM: Final = 0.1
 """Shorter steps have no course above GNSS noise."""
 
+STILL_KM: Final = 0.1
+"""A vessel that moves less than this while it is silent has not moved."""
+
 _NO_LETTER: Final = "-"
 
 
@@ -110,11 +113,19 @@ def _gap(fixes: Fixes) -> Evidence:
     """Silence before and after a fix, of the vessel as a whole: cleaning splits tracks at long gaps."""
     order, same = vessel_order(fixes)
     wait = np.where(same, np.diff(fixes.time_s[order]), np.nan)
-    longest = np.empty(len(fixes))
-    longest[order] = np.fmax(np.append(np.nan, wait), np.append(wait, np.nan))
     usual = np.maximum(fixes.interval_s, 1.0)[fixes.track]
-    usual = np.where(np.isfinite(usual), usual, longest)
-    return Evidence(GAP, np.log(longest / usual), {"silent_s": longest, "usual_s": usual})
+    lon, lat = fixes.lon_deg[order], fixes.lat_deg[order]
+    way = distance_km(lon[:-1], lat[:-1], lon[1:], lat[1:])
+    # Silence counts by its length and by how far the vessel went unseen: reception at a berth fades in and out.
+    strange = np.log(np.maximum(wait, 1.0)) + np.log(way + STILL_KM)
+    later = np.nan_to_num(np.append(strange, np.nan), nan=-np.inf)
+    sooner = np.nan_to_num(np.append(np.nan, strange), nan=-np.inf)
+    value, silent = np.empty(len(fixes)), np.empty(len(fixes))
+    value[order] = np.maximum(sooner, later)
+    silent[order] = np.where(later > sooner, np.append(wait, np.nan), np.append(np.nan, wait))
+    usual = np.where(np.isfinite(usual), usual, silent)
+    value = np.where(np.isfinite(value), value - np.log(usual), np.nan)
+    return Evidence(GAP, value, {"silent_s": silent, "usual_s": usual})
 
 
 def vessel_order(fixes: Fixes) -> tuple[Ints, BoolArray]:

@@ -146,5 +146,8 @@ def _fit(clean: Floats, anomalous: Floats) -> Floats:
         return value, np.concatenate([[slope.sum()], seen.T @ slope + pull])
 
     start = np.zeros(seen.shape[1] + 1)
-    found: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    # More evidence never counts against a fix; the means of its track and the size of it may.
+    free = range(1 + FIX_WIDTH - len(KINDS), 1 + FIX_WIDTH) if seen.shape[1] == FIX_WIDTH else range(2, 4)
+    bounds = [(None, None) if column == 0 or column in free else (0.0, None) for column in range(len(start))]
+    found: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}).x
     return found

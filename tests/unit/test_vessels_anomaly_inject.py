@@ -89,6 +89,17 @@ def test_an_activity_delays_what_follows(clean: pl.DataFrame) -> None:
         assert table.height > was.height
 
 
+@pytest.mark.parametrize("kind", ["activity", "speed"])
+def test_new_fixes_come_as_irregularly_as_the_others(clean: pl.DataFrame, kind: str) -> None:
+    # A steady rhythm would betray the injection by itself.
+    made = inject(clean, kind, share=1.0, seed=1).fixes.sort("track_id", "time")
+    wait = made.select(pl.col("time").diff().over("track_id").dt.total_seconds())["time"].fill_null(0).to_numpy()
+    new = made[ANOMALOUS].to_numpy() & (wait > 0)
+    old = ~made[ANOMALOUS].to_numpy() & (wait > 0) & (wait < 180)
+    assert np.std(wait[new]) > 0.6 * np.std(wait[old])
+    assert np.median(wait[new]) == pytest.approx(np.median(wait[old]), rel=0.15)
+
+
 def test_a_steered_vessel_meets_another_where_it_did_not_before(clean: pl.DataFrame) -> None:
     made = inject(clean, "approach", share=1.0, seed=1)
     assert made.tracks.height >= 3
