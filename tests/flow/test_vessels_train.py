@@ -138,7 +138,7 @@ def test_too_few_vessels_are_refused_in_words(fleet):
         split_tracks({"one": clean_fixes(few)})
 
 
-@pytest.mark.parametrize("name", ["tracks_cpu", "tracks_hourly", "tracks_gpu"])
+@pytest.mark.parametrize("name", ["tracks_cpu", "tracks_hourly", "tracks_gpu", "tracks_tune"])
 def test_configurations_that_come_with_the_package_are_understood(name):
     settings = TrackTrainConfig.parse(read_yaml(catalogs_dir() / "training" / f"{name}.yaml"), where=name)
     assert settings.width % settings.heads == 0

@@ -242,7 +242,9 @@ def test_worldstrat_trains_one_step_of_the_gpu_configuration(tmp_path: Path) -> 
 
 
 def test_shipped_settings_are_valid() -> None:
-    for path in sorted((catalogs_dir() / "training").glob("*.yaml")):
+    found = [path for path in sorted((catalogs_dir() / "training").glob("*.yaml")) if "tracks" not in path.stem]
+    assert found
+    for path in found:  # those of tracks: tests/flow/test_vessels_train.py
         TrainConfig.parse(read_yaml(path), where=str(path))
 
 
