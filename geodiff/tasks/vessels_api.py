@@ -20,7 +20,7 @@ import polars as pl
 from geodiff.schema import UsageError
 from geodiff.tasks.motion_models import Historic, load_motion_model
 from geodiff.tasks.vessels_coast import Coast
-from geodiff.tasks.vessels_context import Usual, history_of, past_of
+from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_plan import installed
@@ -36,6 +36,7 @@ from geodiff.tracks import REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
 from geodiff.vessels.associate import associate as associate_plots
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe, to_geodataframe
+from geodiff.vessels.usual_rules import Usual
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +13,11 @@ import polars as pl
 from geodiff.outputs.atomic import replacing
 from geodiff.tasks.vessels_gaps import STILL_KN
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
-from geodiff.vessels.clean_rules import DEFAULT_RULES, CleanRules
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.partition import PartitionedFixes
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_traffic import Traffic
-from geodiff.vessels.usual_rules import LARGEST_MMSI, LONGEST_GAP_S, OWN_SHARE, SILENT_STEPS
+from geodiff.vessels.usual_rules import Usual
 
 HISTORY_STEP_S: Final = 120.0
 """Past tracks are kept at about this step, and where they turn no finer: lanes need no more."""
@@ -29,41 +27,6 @@ MOST_HISTORY: Final = 2_000_000
 
 TRAFFIC_COLUMNS: Final = ("slot", "vessel", "lon_deg", "lat_deg", "east_km_s", "north_km_s")
 _HISTORY: Final = (VESSEL_ID, TRACK_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE)
-
-
-@dataclass(frozen=True, slots=True)
-class Usual:
-    """How a source reports.
-
-    Attributes:
-        interval_s: median over vessels of the median seconds between their fixes; NaN where no vessel has two.
-        own_numbers: identities are the source's own, not MMSI.
-    """
-
-    interval_s: float
-    own_numbers: bool
-
-    @classmethod
-    def of(cls, parts: Sequence[pl.DataFrame | pl.LazyFrame]) -> Usual:
-        """Of tables of whole vessels, one after the other; how they are cut into parts changes nothing."""
-        medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
-        middle = medians["step"].drop_nulls().median()
-        own = (medians[VESSEL_ID] > LARGEST_MMSI).mean() if len(medians) else 0.0
-        interval = float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
-        return cls(interval, float(own or 0.0) > OWN_SHARE)  # type: ignore[arg-type]
-
-    def rules(self, gap_s: float | None) -> CleanRules:
-        """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI."""
-        gap = DEFAULT_RULES.gap_s
-        if np.isfinite(self.interval_s):
-            gap = max(gap, min(SILENT_STEPS * self.interval_s, LONGEST_GAP_S))
-        return replace(DEFAULT_RULES, gap_s=gap if gap_s is None else gap_s, mmsi=not self.own_numbers)
-
-
-def _medians(part: pl.LazyFrame) -> pl.LazyFrame:
-    known = part.select(VESSEL_ID, TIME).drop_nulls().unique().sort(VESSEL_ID, TIME)
-    step = pl.col(TIME).diff().dt.total_microseconds() / 1e6
-    return known.group_by(VESSEL_ID).agg(step.median().alias("step"))
 
 
 def usual_of(fixes: PartitionedFixes) -> Usual:

@@ -15,13 +15,13 @@ from geodiff.schema import UsageError
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_generate import GenerateSettings as Wanted
 from geodiff.tasks.track_generate import generate_tracks
-from geodiff.tasks.vessels_context import Usual
 from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_inputs import OwnReader, is_own
 from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings
 from geodiff.tracks import ROW, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import in_order, read_fixes
+from geodiff.vessels.usual_rules import Usual
 
 TRACKS_A_PART: Final = 256
 MOST_SHOWN: Final = 256

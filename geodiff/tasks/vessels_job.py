@@ -21,7 +21,7 @@ from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.motion_models import Historic, load_motion_model
-from geodiff.tasks.vessels_context import Usual, history_of, past_of, traffic_of
+from geodiff.tasks.vessels_context import history_of, past_of, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_pool import one_thread
@@ -30,6 +30,7 @@ from geodiff.tracks import LAT, LON, OBSERVED, REASON, STATE, MotionModel, Track
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.partition import open_partition
 from geodiff.vessels.stops import find_stops
+from geodiff.vessels.usual_rules import Usual
 
 FIXES, HISTORY = "fixes", "history"
 """What is read: the input, and past tracks of other files."""

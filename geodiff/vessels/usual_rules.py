@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,26 +21,47 @@ OWN_SHARE: Final = 0.01
 """Share of identities above every MMSI from which a source counts as one that numbers vessels its own way."""
 
 
-def usual_interval_s(fixes: pl.DataFrame) -> float:
-    """Median over vessels of the median seconds between their fixes; NaN where no vessel has two.
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How a source reports.
 
     Each vessel counts once: two that report every minute do not shred the tracks of nine that report hourly.
+
+    Attributes:
+        interval_s: median over vessels of the median seconds between their fixes; NaN where no vessel has two.
+        own_numbers: identities are the source's own, not MMSI.
     """
-    known = fixes.select(VESSEL_ID, TIME).drop_nulls().unique().sort(VESSEL_ID, TIME)
+
+    interval_s: float
+    own_numbers: bool
+
+    @classmethod
+    def of(cls, parts: Sequence[pl.DataFrame | pl.LazyFrame]) -> Usual:
+        """Of tables of whole vessels, one after the other; how they are cut into parts changes nothing."""
+        medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
+        middle = medians["step"].drop_nulls().median()
+        own = (medians[VESSEL_ID] > LARGEST_MMSI).mean() if len(medians) else 0.0
+        interval = float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
+        return cls(interval, float(own or 0.0) > OWN_SHARE)  # type: ignore[arg-type]
+
+    def rules(self, gap_s: float | None) -> CleanRules:
+        """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI."""
+        gap = DEFAULT_RULES.gap_s
+        if np.isfinite(self.interval_s):
+            gap = max(gap, min(SILENT_STEPS * self.interval_s, LONGEST_GAP_S))
+        return replace(DEFAULT_RULES, gap_s=gap if gap_s is None else gap_s, mmsi=not self.own_numbers)
+
+
+def _medians(part: pl.LazyFrame) -> pl.LazyFrame:
+    known = part.select(VESSEL_ID, TIME).drop_nulls().unique().sort(VESSEL_ID, TIME)
     step = pl.col(TIME).diff().dt.total_microseconds() / 1e6
-    middle = known.group_by(VESSEL_ID).agg(step.median().alias("step"))["step"].drop_nulls().median()
-    return float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
+    return known.group_by(VESSEL_ID).agg(step.median().alias("step"))
 
 
-def usual_rules(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> CleanRules:
+def usual_rules(fixes: pl.DataFrame) -> CleanRules:
     """Rules for a table: hourly fixes are tracks too, and numbers of a source's own are not judged as MMSI.
 
     Args:
         fixes: with the columns of ``geodiff.tracks``.
-        rules: for all else.
     """
-    interval = usual_interval_s(fixes)
-    gap = rules.gap_s if np.isnan(interval) else max(rules.gap_s, min(SILENT_STEPS * interval, LONGEST_GAP_S))
-    ids = fixes[VESSEL_ID].drop_nulls().unique().to_numpy()
-    own = len(ids) > 0 and float((ids > LARGEST_MMSI).mean()) > OWN_SHARE
-    return replace(rules, gap_s=gap, mmsi=rules.mmsi and not own)
+    return Usual.of([fixes]).rules(None)

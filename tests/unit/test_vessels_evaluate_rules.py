@@ -7,12 +7,11 @@ import polars as pl
 import pytest
 
 from geodiff.sphere import distance_km, move
-from geodiff.tasks.vessels_context import Usual
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.historic import NearestHistoric
 from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.usual_rules import usual_rules
+from geodiff.vessels.usual_rules import Usual, usual_rules
 
 START = datetime(2024, 5, 1, tzinfo=UTC).timestamp()
 

@@ -18,7 +18,7 @@ from geodiff.outputs.track_columns import ellipse_columns, quantile_columns
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.vessels_coast import Coast, avoid_land
-from geodiff.tasks.vessels_context import Usual, history_of, open_traffic, past_of, store_traffic, traffic_of
+from geodiff.tasks.vessels_context import history_of, open_traffic, past_of, store_traffic, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
@@ -35,6 +35,7 @@ from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import to_geodataframe
 from geodiff.vessels.kalman import Kalman
 from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.usual_rules import Usual
 
 START = datetime(2021, 5, 1, tzinfo=UTC)
 
