@@ -89,8 +89,8 @@ def train_tracks(
     from geodiff.config import read_yaml
 
     try:
-        from geodiff.tasks.track_models import start_track_training
         from geodiff.tasks.train_tracks import TrackTrainConfig
+        from geodiff.tasks.train_tracks_start import start_track_training
     except ModuleNotFoundError as error:
         raise _needs_lightning(error) from None
     chosen = {"minutes": minutes, "steps": steps}

@@ -71,6 +71,11 @@ class Contender:
         return replace(self, model=self.model.with_history(history)) if isinstance(self.model, Historic) else self
 
 
+def shipped_models() -> dict[str, Path]:
+    """Names and weights of the models of motion that come with the package."""
+    return {path.stem: path for path in sorted((catalogs_dir() / SHIPPED).glob("*.safetensors"))}
+
+
 def load_motion_model(name_or_path: str) -> MotionModel:
     """Open a model.
 
@@ -88,7 +93,7 @@ def load_contender(name_or_path: str) -> Contender:
     """Open a model for an evaluation; arguments and errors as of ``load_motion_model``."""
     if name_or_path in BASELINES:
         return Contender(name_or_path, BASELINES[name_or_path]())
-    shipped = {path.stem: path for path in sorted((catalogs_dir() / SHIPPED).glob("*.safetensors"))}
+    shipped = shipped_models()
     path = shipped.get(name_or_path, Path(name_or_path).expanduser())
     if not path.is_file():
         known = ", ".join([*shipped, *BASELINES])

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.schema import GeodiffError
+from geodiff.vessels.cases import MOVING_KM, MOVING_KN
+from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.windows import INSIDE, NOISE_KM, Windows
 
 Floats = npt.NDArray[np.float64]
@@ -26,9 +28,6 @@ LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
 """Edges of the classes of time, about an octave each: 4 minutes to 8 hours."""
 
 KINDS = 3
-MOVING_KM, MOVING_KM_S = 0.25, 1.852 / 3600
-"""A quarter of a kilometre and a knot (``vessels.cases``)."""
-
 LARGEST = 1e4
 
 
@@ -117,7 +116,7 @@ def lead_class(windows: Windows) -> npt.NDArray[np.int64]:
 def moves(truth: Floats, windows: Windows) -> npt.NDArray[np.bool_]:
     """Windows (n,) in which the vessel moved: those that are asked about; a moored one is easy for every model."""
     way = np.linalg.norm(windows.to_km(truth), axis=-1) * windows.asked_valid
-    fast = way > MOVING_KM_S * np.maximum(windows.lead_s, 1.0)
+    fast = way > MOVING_KN * KM_S_PER_KN * np.maximum(windows.lead_s, 1.0)
     out: npt.NDArray[np.bool_] = ((way > MOVING_KM) & fast).any(1)
     return out
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from geodiff.config import catalogs_dir, config_hash
+from geodiff.config import config_hash
 from geodiff.outputs.stac_items import check_name
 from geodiff.outputs.track_item import file_sha256
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import UsageError
-from geodiff.tasks.motion_models import SHIPPED, Contender, Historic, load_contender
+from geodiff.tasks.motion_models import Contender, Historic, load_contender, shipped_models
 from geodiff.tasks.out_folder import check_out
 from geodiff.tasks.vessels_associate import rules_of
 from geodiff.tasks.vessels_inputs import Input, count_parts, find_inputs
@@ -191,8 +191,7 @@ def _model(kind: str, settings: TrackSettings) -> tuple[Contender | None, tuple[
 
 def installed(kind: str, model: str) -> str:
     """The model itself, or a classical rule where it is the default and not installed."""
-    shipped = catalogs_dir() / SHIPPED / f"{model}.safetensors"
-    absent = model == DEFAULT_MODEL and not shipped.exists() and not Path(model).exists()
+    absent = model == DEFAULT_MODEL and model not in shipped_models() and not Path(model).exists()
     return FALLBACK[kind] if absent and kind in FALLBACK else model
 
 

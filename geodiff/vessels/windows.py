@@ -97,10 +97,6 @@ class Windows:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def take(self, rows: npt.NDArray[np.int64] | slice) -> Windows:
-        """Some of the windows."""
-        return Windows(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
-
     @classmethod
     def joined(cls, parts: Sequence[Windows]) -> Windows:
         """Windows one after another."""

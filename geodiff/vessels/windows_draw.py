@@ -8,7 +8,6 @@ that minute data teach hourly questions too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -104,19 +103,6 @@ class TrackPool:
         # Long tracks would fill the batches: a track counts like the root of its fixes.
         weight = 1.0 / np.sqrt((self._end - self._first)[number])
         self._cumulated = {True: np.cumsum(weight[self._moving]), False: np.cumsum(weight)}
-
-    @classmethod
-    def joined(cls, tables: list[pl.DataFrame]) -> Self:
-        """A pool of several tables, whose tracks stay apart."""
-        return cls(
-            pl.concat(
-                [
-                    table.with_columns(pl.format("{}:{}", pl.lit(i), TRACK_ID).alias(TRACK_ID))
-                    for i, table in enumerate(tables)
-                ],
-                how="diagonal",
-            )
-        )
 
     def draw(self, count: int, rng: np.random.Generator, settings: DrawSettings = DrawSettings()) -> Draws:
         """Draw ``count`` windows, each of one vessel alone."""

@@ -16,8 +16,8 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import lead_class, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_models import calibrate_tracks, start_track_training
 from geodiff.tasks.train_tracks import TrackTrainConfig, TrackTraining, make_batch, train_tracks
+from geodiff.tasks.train_tracks_start import calibrate_tracks, start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.split import is_for_calibration, is_held_out

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from geodiff.model.checkpoint import digest
 from geodiff.sphere import distance_km, move
-from geodiff.tasks.track_models import load_denoiser, track_models
+from geodiff.tasks.motion_models import shipped_models
+from geodiff.tasks.track_models import load_denoiser
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.split import is_held_out
 
-SHIPPED = sorted(track_models())
+SHIPPED = sorted(shipped_models())
 
 
 def test_there_is_a_model_for_ais():
@@ -22,7 +25,7 @@ def test_there_is_a_model_for_ais():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_weights_are_those_of_their_card_small_and_calibrated(name):
-    path = track_models()[name]
+    path = shipped_models()[name]
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["sha256"] == digest(path)
     assert path.stat().st_size < 20e6
@@ -31,6 +34,12 @@ def test_weights_are_those_of_their_card_small_and_calibrated(name):
     assert {source["name"] for source in card["data"]} == set(card["terms"])
     assert "omtad" not in json.dumps(card["data"])
     assert card["trust"]
+
+
+def test_a_model_is_used_without_the_packages_of_training():
+    code = "import sys; from geodiff.tasks.track_models import load_denoiser; load_denoiser('ais'); "
+    found = subprocess.run([sys.executable, "-c", code + "print('lightning' in sys.modules)"], capture_output=True)
+    assert found.stdout.decode().strip() == "False", found.stderr.decode()
 
 
 def test_strangers_are_strangers_and_held_out_vessels_were_not_trained_on():
