@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,6 +29,7 @@ from geodiff.model.simulate import simulate
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sensor import band_mtf
 from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig
+from geodiff.tasks.train_loop import fit
 from geodiff.tasks.train_sources import TrainData
 
 
@@ -247,26 +248,7 @@ def train_superres(
     earlier = {"started_from": read_card(start_from)} if start_from else {}
     weights = out / "superres.safetensors"
     card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, "messages": data.messages}
-    trainer = L.Trainer(
-        max_steps=config.steps,
-        accelerator="auto",
-        precision=config.precision,
-        logger=False,
-        default_root_dir=out,
-        gradient_clip_val=1.0,
-        val_check_interval=config.validate_every,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[
-            Export(weights, card),
-            ModelCheckpoint(out, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False),
-        ],
-    )
-    if config.compile:
-        module.net.compile()
-    trainer.fit(module, ckpt_path=str(last) if module.first_step else None, weights_only=True)
+    fit(module, out, config, Export(weights, card))
     return weights
 
 

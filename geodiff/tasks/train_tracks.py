@@ -15,7 +15,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -29,6 +29,7 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import fleet_of, pad_scenes
 from geodiff.tasks.train import first_step
+from geodiff.tasks.train_loop import fit
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
 from geodiff.vessels.windows_draw import DrawSettings, TrackPool
@@ -308,26 +309,7 @@ def train_tracks(
         module.first_step = first_step(last, module.settings)
     weights = out / "tracks.safetensors"
     card = {**earlier, "training": config.model_dump(mode="json"), **data.notes}
-    trainer = L.Trainer(
-        max_steps=config.steps,
-        accelerator="auto",
-        precision=config.precision,
-        logger=False,
-        default_root_dir=out,
-        gradient_clip_val=1.0,
-        val_check_interval=config.validate_every,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[
-            ExportTracks(weights, card),
-            ModelCheckpoint(out, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False),
-        ],
-    )
-    if config.compile:
-        module.net.compile()
-    trainer.fit(module, ckpt_path=str(last) if module.first_step else None, weights_only=True)
+    fit(module, out, config, ExportTracks(weights, card))
     return weights
 
 
