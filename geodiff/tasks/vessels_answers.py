@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -30,7 +29,10 @@ from geodiff.tracks import (
 )
 
 BATCH: Final = 2048
-"""Questions that a model is given at once: bounds the memory of members."""
+"""Questions that a model is given at once."""
+
+POSITIONS: Final = 1 << 22
+"""Positions of members that are drawn at once, questions x times x members: about 120 bytes each, 500 MB in all."""
 
 Question = tuple[int, TrackQuery]
 """Row of the table after which the answer stands, and what is asked."""
@@ -49,25 +51,27 @@ def answer_rows(
     seed: int,
     members: bool,
     mend: Mend | None = None,
+    redrawn: int = 0,
 ) -> pl.DataFrame:
     """Ask a model, and make rows of what it says.
 
     Args:
         table: of fixes; a row of an answer takes identity, track, ship type and static data from the row before it.
         questions: with known fixes on whose line the answer lies.
-        model: asked in batches of ``BATCH``.
+        model: asked in batches of ``BATCH``, fewer where their members would be more than ``POSITIONS``.
         state: of the new rows.
         ensemble: members asked for.
         seed: of their noise.
         members: keep them.
         mend: corrects the answers of each batch.
+        redrawn: members of a question that ``mend`` may ask for again.
 
     Returns:
         The columns of ``table`` and those of ``track_columns``, speed and course along the line of the answers; no rows
         where nothing was asked.
     """
     parts = [table.clear()]
-    for batch in _batches(questions):
+    for batch in _batches(questions, ensemble + redrawn):
         queries = [query for _, query in batch]
         answers = model.predict(queries, members=ensemble, seed=seed)
         kept = np.array([len(query.ask_s) for query in queries], np.int64)
@@ -82,9 +86,18 @@ def answer_rows(
     return pl.concat(parts, how="diagonal_relaxed")
 
 
-def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
-    rest = iter(questions)
-    while batch := list(islice(rest, BATCH)):
+def _batches(questions: Iterable[Question], members: int) -> Iterator[list[Question]]:
+    """Questions in their order, as many at once as ``BATCH`` and ``POSITIONS`` allow, one at least."""
+    batch: list[Question] = []
+    held = 0
+    for question in questions:
+        size = len(question[1].ask_s) * members
+        if batch and (len(batch) == BATCH or held + size > POSITIONS):
+            yield batch
+            batch, held = [], 0
+        batch.append(question)
+        held += size
+    if batch:
         yield batch
 
 

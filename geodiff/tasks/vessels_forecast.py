@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from geodiff.tasks.vessels_answers import answer_rows
-from geodiff.tasks.vessels_coast import Coast, avoid_land
+from geodiff.tasks.vessels_coast import MORE, Coast, avoid_land
 from geodiff.tasks.vessels_gaps import Sent, end_question, lies_still
 from geodiff.tasks.vessels_impute import check_cleaned
 from geodiff.tasks.vessels_settings import ForecastSettings
@@ -65,6 +65,7 @@ def forecast_tracks(
         seed=settings.seed,
         members=settings.members,
         mend=land,
+        redrawn=0 if land is None else MORE * settings.ensemble,
     )
     whole = pl.concat([cleaned, rows], how="diagonal_relaxed")
     whole = whole.sort(TRACK_ID, TIME, nulls_last=True, maintain_order=True)

@@ -20,6 +20,8 @@ FALLBACK: Final[dict[str, str]] = {"impute": "hermite", "forecast": "dead_reckon
 
 MOST_MEMBERS: Final = 256
 MOST_HOURS: Final = 12.0
+MOST_POSITIONS: Final = 1 << 24
+"""Times x members of one gap or forecast, which a model answers whole: 2 GB of memory."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -75,6 +77,14 @@ class MotionSettings(TrackSettings):
     seed: Annotated[int, Field(ge=0)] = 0
     members: bool = False
 
+    def _check_size(self, hours: float, what: str) -> None:
+        """Raises UsageError where one question would not fit in memory."""
+        if (size := hours * 3600 / self.step_s * self.ensemble) > MOST_POSITIONS:
+            raise UsageError(
+                f"{what} of {hours:g} h every {self.step_s} s with {self.ensemble} members are {size:,.0f} positions, "
+                f"more than {MOST_POSITIONS:,}: take a longer step, fewer members, or fewer hours"
+            )
+
 
 class ImputeSettings(MotionSettings):
     """Of ``impute``.
@@ -84,6 +94,11 @@ class ImputeSettings(MotionSettings):
     """
 
     longest_h: Annotated[float, Field(gt=0, le=240)] = 24.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self._check_size(self.longest_h, "a gap")
+        return self
 
 
 class ForecastSettings(MotionSettings):
@@ -107,6 +122,7 @@ class ForecastSettings(MotionSettings):
     def _step_within(self) -> Self:
         if self.step_s > self.hours * 3600:
             raise UsageError(f"step {self.step_s:g} s is longer than the forecast, {self.hours:g} h")
+        self._check_size(self.hours, "a forecast")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import geodiff
 from geodiff.outputs.track_columns import ellipse_columns, quantile_columns
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
+from geodiff.tasks import vessels_answers
 from geodiff.tasks.vessels_coast import Coast, avoid_land
 from geodiff.tasks.vessels_context import history_of, open_traffic, past_of, store_traffic, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
@@ -103,6 +105,40 @@ def test_members_are_kept_only_where_they_are_asked_for():
     assert "member_lon_deg" not in plain.columns
     assert kept.schema["member_lon_deg"] == pl.Array(pl.Float64, 8)
     assert_frame_equal(kept.select(plain.columns), plain)
+
+
+class Weighed(Kalman):
+    """Notes how many positions of members it is asked for at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def predict(self, queries, *, members, seed):
+        self.asked.append(sum(len(query.ask_s) for query in queries) * members)
+        return super().predict(queries, members=members, seed=seed)
+
+
+def test_members_drawn_at_once_are_bounded_by_times_and_members(monkeypatch):
+    fleet = [gap_run(gap, vessel=219_000_001 + gap) for gap in (60, 61, 200, 400, 62, 63)]
+    cleaned = clean_fixes(pl.concat(fleet))
+    whole, _ = impute_tracks(cleaned, Kalman(), SETTINGS)
+    monkeypatch.setattr(vessels_answers, "POSITIONS", 40 * SETTINGS.ensemble)
+    model = Weighed()
+    parts, _ = impute_tracks(cleaned, model, SETTINGS)
+    assert_frame_equal(parts, whole)
+    # By vessel four gaps of 12 times, one of 40 and one of 80, more or less: what is too large is asked alone.
+    assert [round(asked / SETTINGS.ensemble, -1) for asked in model.asked] == [40, 10, 40, 80]
+
+
+def test_what_is_drawn_again_for_land_counts_too(coast, monkeypatch):
+    fleet = [run(range(30), vessel=219_000_001 + k, lon=-1.0 + k / 100) for k in range(3)]
+    settings = ForecastSettings(model="kalman", ensemble=8, hours=3)
+    cleaned = clean_fixes(pl.concat(fleet))
+    monkeypatch.setattr(vessels_answers, "POSITIONS", 5 * 36 * 8)
+    model = Weighed()
+    forecast_tracks(cleaned, model, settings, coast=coast)
+    assert model.asked.count(36 * 8) == 3
 
 
 def test_a_gap_between_two_tracks_of_a_vessel_is_filled_and_belongs_to_the_first():
@@ -376,12 +412,14 @@ def test_a_region_may_cross_180_degrees():
         (ForecastSettings, {"hours": 13}, "hours"),
         (ForecastSettings, {"hours": 0.05}, "longer than the forecast"),
         (ForecastSettings, {"at": "yesterday"}, "at"),
+        (ForecastSettings, {"hours": 12, "step_s": 1, "ensemble": 256}, None),
+        (ImputeSettings, {"longest_h": 240, "step_s": 1, "ensemble": 20}, "17,280,000 positions"),
         (GenerateSettings, {"start": (0, 95)}, "outside the world"),
         (ImputeSettings, {"modle": "ais"}, "model"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, values, word):
-    with pytest.raises(UsageError, match=word):
+    with pytest.raises(UsageError, match=word) if word else nullcontext():
         settings.parse(values)
 
 
