@@ -37,8 +37,8 @@ from geodiff.vessels.windows_draw import DrawSettings, TrackPool
 Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
 
-SIDEWAYS = (1, 3, 5)
-"""Features that change sign in a mirror: the second component of the first three vectors of each token."""
+SIDEWAYS = {"known": (1, 3, 5), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
+"""Features that change sign in a mirror: the second components of vectors."""
 
 
 class TrackTrainConfig(Settings):
@@ -120,9 +120,9 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     """Port for starboard in some windows: no rule of motion tells them apart."""
     sign = torch.where(which, -1.0, 1.0)[:, None, None]
     changed = {}
-    for name in ("known", "asked", "history"):
+    for name, columns in SIDEWAYS.items():
         values = getattr(fleet, name).clone()
-        for column in SIDEWAYS:
+        for column in columns:
             values[..., column] *= sign
         changed[name] = values
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)

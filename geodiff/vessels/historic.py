@@ -13,7 +13,7 @@ from geodiff.sphere import Array, from_local_km
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.baselines_flat import Asks, Fixes, Index
-from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.history import Answers, Asking, TrackHistory
 
 _BATCH = 2000
 
@@ -64,17 +64,19 @@ class NearestHistoric(Hermite):
         centre = fixes.place(anchor)
         velocity = fixes.velocity(anchor, centre)
         reach = np.hypot(velocity[:, 0], velocity[:, 1]) * np.abs(end - start)
-        said = history.ask(
-            lon_deg=centre[0],
-            lat_deg=centre[1],
-            east_km_s=velocity[:, 0],
-            north_km_s=velocity[:, 1],
-            vessel_id=vessels[asks.query[rows]],
-            after_s=np.stack([t - start, end - start], 1),
-            reach_km=reach,
-            # What lies ahead of the last fix is asked of the past alone.
-            until_s=np.where(after < 0, start, np.inf),
+        asking = Asking(
+            *centre,
+            velocity[:, 0],
+            velocity[:, 1],
+            vessels[asks.query[rows]],
+            np.stack([t - start, end - start], 1),
+            reach,
         )
+        # What lies ahead of the last fix is asked of the past alone.
+        others = history.ask(asking, until_s=np.where(after < 0, start, np.inf))
+        ahead, behind = after < 0, asks.before[rows] < 0
+        hidden = np.stack([np.where(behind, -np.inf, start), np.where(ahead, np.inf, np.where(behind, start, end))], 1)
+        said = Answers.joined([others, history.ask_own(asking, hidden)])
         # A track counts where it is known at both times, so that the path has no step between them.
         weight = said.weight.min(2)
         total = weight.sum(1)

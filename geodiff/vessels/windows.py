@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_PER_NMI, from_local_km, to_local_km
+from geodiff.sphere import KM_PER_NMI, from_local_km, move, to_local_km
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.history import Answers, Asking, TrackHistory
 from geodiff.vessels.kinematics import dead_reckon, hermite, linear
 
 Floats = npt.NDArray[np.float64]
@@ -47,9 +47,12 @@ NOISE_KM = 0.02
 ERROR_SHARE = 0.1
 """Error of a classical prediction, as a share of the way made meanwhile; measured on hourly and on minute data."""
 
+_STEP_KM = 0.01
+"""How far a course is followed to learn its direction in a plane: far above rounding, far below convergence."""
+
 KNOWN_WIDTH = 23
 ASKED_WIDTH = 33
-HISTORY_WIDTH = 9
+HISTORY_WIDTH = 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,8 +212,14 @@ def _pad(stretches: Sequence[TrackQuery]) -> _Raw:
     return _Raw(time, lon, lat, sog, cog, shown, ask, asked, edges, kind, ship, vessel)
 
 
-def _slopes(time: Floats, place: Floats, shown: npt.NDArray[np.bool_]) -> Floats:
-    """Velocity (n, 2 * SIDE, 2) km/s from the neighbouring fixes shown on the same side; zero for a lone fix."""
+def _slopes(raw: _Raw, place: Floats) -> Floats:
+    """Velocity (n, 2 * SIDE, 2) km/s from the neighbouring fixes shown on the same side.
+
+    A lone fix at one side of a gap moves as the way across the gap tells; one without any other fix does not.
+    """
+    time, shown = raw.time_s, raw.shown
+    across = (place[:, SIDE] - place[:, SIDE - 1]) / np.maximum(time[:, SIDE] - time[:, SIDE - 1], 1.0)[:, None]
+    across = np.where((raw.kind == INSIDE)[:, None], across, 0.0)
     out = np.zeros_like(place)
     for side in (slice(0, SIDE), slice(SIDE, 2 * SIDE)):
         t, p, ok = time[:, side], place[:, side], shown[:, side]
@@ -222,17 +231,22 @@ def _slopes(time: Floats, place: Floats, shown: npt.NDArray[np.bool_]) -> Floats
         has_left = np.concatenate([pair[:, :1] & False, pair], 1)[..., None]
         has_right = np.concatenate([pair, pair[:, :1] & False], 1)[..., None]
         number = has_left.astype(float) + has_right
-        out[:, side] = (left + right) / np.maximum(number, 1)
+        out[:, side] = np.where(number > 0, (left + right) / np.maximum(number, 1), across[:, None])
     return out
 
 
-def _velocity(raw: _Raw, place: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Velocity (n, 2 * SIDE, 2) km/s east and north, and whether speed and course told it."""
+def _velocity(raw: _Raw, place: Floats, centre: tuple[Floats, Floats]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Velocity (n, 2 * SIDE, 2) km/s east and north in the plane, and whether speed and course told it.
+
+    A course is told from true north where the fix is: 300 km east of the plane's centre that is 5 degrees off the
+    plane's north in 60 N. So a short step along it is taken there, and seen in the plane.
+    """
     told = np.isfinite(raw.sog) & (np.isfinite(raw.cog) | (raw.sog < 0.5)) & raw.shown
+    ahead = move(raw.lon, raw.lat, np.nan_to_num(raw.cog), _STEP_KM)
+    east, north = to_local_km(*ahead, centre[0][:, None], centre[1][:, None])
+    step = np.where(raw.shown[..., None], np.stack([east, north], -1) - place, 0.0) / _STEP_KM
     speed = np.where(told, raw.sog, 0.0) * KM_PER_NMI / 3600
-    angle = np.radians(np.nan_to_num(raw.cog))
-    velocity = np.stack([speed * np.sin(angle), speed * np.cos(angle)], -1)
-    return np.where(told[..., None], velocity, _slopes(raw.time_s, place, raw.shown)), told
+    return np.where(told[..., None], speed[..., None] * step, _slopes(raw, place)), told
 
 
 def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
@@ -243,7 +257,7 @@ def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
     lon0, lat0 = raw.lon[rows, near], raw.lat[rows, near]
     east, north = to_local_km(raw.lon, raw.lat, lon0[:, None], lat0[:, None])
     place = np.where(raw.shown[..., None], np.stack([east, north], -1), 0.0)
-    velocity, told = _velocity(raw, place)
+    velocity, told = _velocity(raw, place, (lon0, lat0))
     inside = raw.kind == INSIDE
     duration = np.maximum(raw.edges[:, 1] - raw.edges[:, 0], 1.0)
     chord = np.where(inside[:, None], place[rows, far], velocity[rows, near])
@@ -336,7 +350,7 @@ def _known_features(
     parts = [
         np.arcsinh(place / reach[..., None] * 4.0),
         velocity / speed[..., None],
-        (velocity - _slopes(raw.time_s, place, raw.shown)) / speed[..., None],
+        (velocity - _slopes(raw, place)) / speed[..., None],
         told[..., None].astype(float),
         _waves(tau, 4),
         np.broadcast_to((np.arange(2 * SIDE) >= SIDE)[None, :, None].astype(float), (*tau.shape, 1)),
@@ -391,29 +405,30 @@ def _history(
     (lon0, lat0, angle), (prior, unit, reach) = frame, local
     rows = np.arange(len(lon0))
     start = raw.time_s[rows, np.where(raw.kind == BEFORE, SIDE, SIDE - 1)]
-    inside = raw.kind == INSIDE
+    inside, after_end = raw.kind == INSIDE, raw.kind == AFTER
     last = np.where(inside, raw.edges[:, 1], raw.ask[:, -1])
     after = np.concatenate([raw.ask, last[:, None]], 1) - start[:, None]
-    said = history.ask(
-        lon_deg=lon0, lat_deg=lat0, east_km_s=velocity[:, 0], north_km_s=velocity[:, 1], vessel_id=raw.vessel,
-        after_s=after, reach_km=reach, until_s=np.where(raw.kind == AFTER, start, np.inf),
-    )  # fmt: skip
-    path = turn(np.stack([said.east_km, said.north_km], -1), -angle[:, None, None])
-    missed = end[:, None, :] - path[:, :, -1]
-    bend = np.where(
-        inside[:, None, None, None],
-        missed[:, :, None] * (after / np.maximum(after[:, -1:], 1.0))[:, None, :, None],
-        0.0,
-    )
-    fit = np.exp(-np.hypot(missed[..., 0], missed[..., 1]) / (0.2 * reach[:, None]))
-    arrived = np.where(inside[:, None], fit * (said.weight[:, :, -1] > 0), 1.0)
-    weight = (said.weight * arrived[..., None])[:, :, :-1]
-    departure = np.arcsinh(((path + bend)[:, :, :-1] - prior[:, None]) / unit[:, None, :, None])
-    return _summary(departure, weight)
+    asking = Asking(lon0, lat0, velocity[:, 0], velocity[:, 1], raw.vessel, after, reach)
+    hidden = np.stack([np.where(raw.kind == BEFORE, -np.inf, start), np.where(after_end, np.inf, last)], 1)
+    hidden[raw.kind == BEFORE, 1] = start[raw.kind == BEFORE]
+    others = history.ask(asking, until_s=np.where(after_end, start, np.inf))
+    own = history.ask_own(asking, hidden)
+
+    def departures(said: Answers) -> tuple[Floats, Floats]:
+        path = turn(np.stack([said.east_km, said.north_km], -1), -angle[:, None, None])
+        missed = end[:, None, :] - path[:, :, -1]
+        share = (after / np.maximum(after[:, -1:], 1.0))[:, None, :, None]
+        bend = np.where(inside[:, None, None, None], missed[:, :, None] * share, 0.0)
+        fit = np.exp(-np.hypot(missed[..., 0], missed[..., 1]) / (0.2 * reach[:, None]))
+        arrived = np.where(inside[:, None], fit * (said.weight[:, :, -1] > 0), 1.0)
+        weight = (said.weight * arrived[..., None])[:, :, :-1]
+        return np.arcsinh(((path + bend)[:, :, :-1] - prior[:, None]) / unit[:, None, :, None]), weight
+
+    return np.concatenate([_summary(*departures(said)) for said in (others, own)], -1)
 
 
 def _summary(departure: Floats, weight: Floats) -> Floats:
-    """Mean, the three best paths' order and spread of weighted departures (n, k, m, 2) -> (n, m, HISTORY_WIDTH)."""
+    """Mean, the three best paths' order and spread of weighted departures (n, k, m, 2) -> (n, m, 9)."""
     total = weight.sum(1)
     share = weight / np.maximum(total, 1e-9)[:, None]
     mean = (share[..., None] * departure).sum(1)

@@ -88,7 +88,7 @@ def test_the_order_of_vessels_in_a_scene_does_not_matter_but_their_company_does(
     backward = motion.predict(questions[::-1], members=2, seed=1)[::-1]
     alone = motion.predict([dataclasses.replace(each, scene=0) for each in questions], members=2, seed=1)
     for a, b in zip(forward, backward, strict=True):
-        np.testing.assert_allclose(a.lon_deg, b.lon_deg, atol=1e-5)
+        np.testing.assert_allclose(a.lon_deg, b.lon_deg, atol=3e-5)
     apart = [distance_km(a.lon_deg, a.lat_deg, b.lon_deg, b.lat_deg).max() for a, b in zip(forward, alone, strict=True)]
     assert max(apart) > 1e-3
 

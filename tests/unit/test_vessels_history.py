@@ -8,7 +8,7 @@ import pytest
 
 from geodiff.schema import GeodiffError
 from geodiff.sphere import distance_km, from_local_km, move
-from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.history import PASSES, Asking, TrackHistory
 from geodiff.vessels.windows import ASKED, build_windows
 from geodiff.vessels.windows_draw import BEHAVIOURS, DrawSettings, TrackPool, behaviour_of
 
@@ -36,10 +36,10 @@ def bent(vessel, *, speed=12.0, hours=4.0, shift_km=0.0, every=120.0, start=0.0)
     )
 
 
-def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0, until=None):
+def asking(*, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0):
     """From half-way along the first leg, eastward."""
     lon, lat = move(5.0, 55.0, 90.0, 12 * 1.852)
-    answer = history.ask(
+    return Asking(
         lon_deg=np.array([float(lon)]),
         lat_deg=np.array([float(lat)]),
         east_km_s=np.array([speed * 1.852 / 3600]),
@@ -47,8 +47,11 @@ def ask(history, *, vessel=99, speed=12.0, hours=(0.5, 3.0), reach=60.0, until=N
         vessel_id=np.array([vessel]),
         after_s=3600.0 * np.array([hours]),
         reach_km=np.array([reach]),
-        until_s=until,
     )
+
+
+def ask(history, *, until=None, **told):
+    answer = history.ask(asking(**told), until_s=until)
     best = answer.weight[0].sum(1).argmax()
     return answer, answer.east_km[0, best], answer.north_km[0, best]
 
@@ -104,6 +107,40 @@ def test_windows_of_forecasts_are_told_of_the_past_alone_and_those_of_gaps_of_al
         far = windows.asked_valid & (windows.lead_s > 1500) & (windows.asked_s < 1.6e9 + 3 * 3600)
         assert far.any()
         assert windows.history[far].any() == told
+
+
+def test_a_vessel_is_told_of_its_own_other_passes_but_never_of_what_is_hidden():
+    """A ferry that went this way the day before, and goes it again now."""
+    day = 86_400.0
+    ferry = TrackHistory.from_table(
+        pl.concat([bent(99, start=-day).with_columns(track_id=pl.lit("99/a")), bent(99)]).sort("time")
+    )
+    now = 1.6e9 + 3600.0
+    told = ferry.ask_own(asking(hours=(0.5, 2.0)), np.array([[now, np.inf]]))
+    assert told.weight.shape == (1, PASSES, 2)
+    best = told.weight[0].sum(1).argmax()
+    np.testing.assert_allclose(told.north_km[0, best], [0, 12 * 1.852], atol=0.7)
+    assert (told.weight[0].max(0) > 0).all()
+    assert (told.weight[0].sum(1) > 0.5).sum() == 1  # the pass of now is hidden
+    # Asked before its first pass there is nothing to tell; of a gap what lies after it may be told.
+    assert ferry.ask_own(asking(hours=(0.5,)), np.array([[now - day, np.inf]])).weight.max() == 0
+    assert ferry.ask_own(asking(hours=(0.5,)), np.array([[now - day, now - day + 3600]])).weight.max() > 0
+
+
+def test_private_vessels_answer_nobody_but_themselves():
+    shared, private = (TrackHistory.from_table(bent(7, start=-86_400.0), private=some) for some in ([], [7]))
+    assert ask(shared)[0].weight.max() > 0
+    assert ask(private)[0].weight.max() == 0
+    hidden = np.array([[1.6e9, np.inf]])
+    assert private.ask_own(asking(vessel=7), hidden).weight.max() > 0
+    assert private.ask_own(asking(vessel=8), hidden).weight.max() == 0
+
+
+def test_the_past_is_found_behind_any_number_of_nearer_tracks_of_the_future():
+    early = bent(1, shift_km=2.0, start=-86_400.0)
+    late = [bent(100 + i, shift_km=0.001 * i, start=86_400.0) for i in range(150)]
+    history = TrackHistory.from_table(pl.concat([early, *late]))
+    assert ask(history, until=np.array([1.6e9]))[0].weight.max() > 0
 
 
 def test_without_history_nothing_is_said():
