@@ -207,7 +207,7 @@ class Layout(Settings):
         nulls: texts that mean "not available" in every column; compared as they stand, without blanks around them.
         apart: rows that are no positions of vessels.
         static_rows: the rows without a position carry static data, which join the later fixes of their vessel.
-        delimiter: of a text table; None: sniffed.
+        delimiter: of a text table, a tab, a blank or a mark of ASCII other than a double quote; None: sniffed.
         decimal_comma: numbers with a decimal comma; None: sniffed.
     """
 
@@ -220,7 +220,7 @@ class Layout(Settings):
     nulls: tuple[str, ...] = ("", "None", "NULL", "null", "nan", "NaN", "N/A", "NA")
     apart: tuple[Apart, ...] = ()
     static_rows: bool = False
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    delimiter: str | None = Field(None, pattern=r"^[\t !#-/:-@\[-`{-~]$")
     decimal_comma: bool | None = None
 
     @property

@@ -87,13 +87,15 @@ def read_fixes(
     Returns:
         The fixes in the order of the sources, with the static columns that any of them has, and what was refused.
     """
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
     counts, batches = ReadCounts(), []
-    for source in [sources] if isinstance(sources, str | Path) else sources:
+    for source in given:
         reader = open_fixes(source, layout=layout, date=date, timezone=timezone, sensor=sensor, truth=truth, now=now)
         batches += list(reader.batches())
         counts.add(reader.counts)
-    if not batches:
+    if not given:
         raise UsageError("nothing to read: name at least one file")
+    check_any(counts, f"{len(given)} sources" if len(given) > 1 else str(given[0]))
     return in_order(pl.concat(batches, how="diagonal")), counts
 
 

@@ -154,4 +154,5 @@ def check_any(counts: ReadCounts, where: str) -> None:
         return
     if not counts.read:
         raise GeodiffError(f"{where}: no rows below the header")
-    raise GeodiffError(f"{where}: no fix among {counts.read:,} rows: {describe(counts)}")
+    why = describe(counts) if counts.refused else "none of them holds a position"
+    raise GeodiffError(f"{where}: no fix among {counts.read:,} rows: {why}")

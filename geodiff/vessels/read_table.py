@@ -135,9 +135,10 @@ class TableReader:
         if layout.place != ("lon_deg", "lat_deg") and options.sensor is None:
             raise UsageError(f"{self.where}: ranges and metres need the position of the radar: give sensor (--sensor)")
         names = _names(layout, Header(self._table.columns), identity)
-        sample = take_sample(self._table, sorted(set(names.values())))
+        seen = ReadCounts()
+        sample = take_sample(self._table, sorted(set(names.values())), seen)
         if not sample.width:
-            check_any(ReadCounts(), self.where)
+            check_any(seen, self.where)
         comma = layout.decimal_comma
         source = Source(layout, names, _decimal_comma(sample, names, layout) if comma is None else comma, identity)
         told = layout.columns.time
@@ -204,6 +205,8 @@ class TableReader:
     def _fill_static(self, frame: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
         """Static data of a vessel, from the rows that carry them, to its later rows."""
         names = [name for name in ("ship_type", *STATIC_TYPES) if name in frame.columns]
+        if not names:
+            return frame.with_columns(pl.lit(False).alias("__static"))
         static = pl.col("lon_deg").is_null() & pl.any_horizontal(pl.col(name).is_not_null() for name in names)
         frame = frame.with_columns(static.alias("__static"))
         whole = pl.concat([progress.static, frame], how="diagonal_relaxed") if progress.static.height else frame

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,14 +20,26 @@ from geodiff.schema import GeodiffError, UsageError
 
 HEAD_BYTES = 1 << 16
 STEP_BYTES = 1 << 14
-MAX_MEMBERS = 10_000
-"""Files in one zip."""
+MAX_MEMBERS = 2_000
+"""Files in one zip, whose list is read again for each."""
 
 DELIMITERS = (",", ";", "\t", "|")
 
 _SENTENCE = re.compile(rb"[!$][A-Z]{2}VD[MO],\d")
 _CONTROL = bytes(set(range(32)) - {9, 10, 13, 27, 0x1F})
-_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, pa.ArrowException)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    pa.ArrowException,
+    # What zipfile raises, on purpose or not, of a damaged, an encrypted and an unsupported zip.
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    struct.error,
+)
 
 Kind = Literal["parquet", "nmea", "text"]
 Packing = Literal["", "gzip", "zstd", "zip"]
@@ -82,23 +96,27 @@ class _Guarded:
 
 
 @contextmanager
-def open_plain(file: Sniffed) -> Iterator[Readable]:
+def open_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Iterator[Readable]:
     """The decompressed bytes, in order and in bounded memory.
+
+    Args:
+        file: what and where.
+        archive: the zip that it is in, where that is open already.
 
     Raises:
         GeodiffError: the file cannot be read, or (while reading) is truncated or damaged.
     """
     with ExitStack() as stack:
         try:
-            stream = _open(file, stack)
+            stream = _open(file, stack, archive)
         except _UNREADABLE as error:
             raise GeodiffError(f"{file.where}: cannot be opened ({_reason(error)})") from None
         yield _Guarded(stream, file.packing or "file", file.where)
 
 
-def _open(file: Sniffed, stack: ExitStack) -> Readable:
+def _open(file: Sniffed, stack: ExitStack, archive: zipfile.ZipFile | None) -> Readable:
     if file.packing == "zip":
-        archive = stack.enter_context(zipfile.ZipFile(file.path))
+        archive = archive or stack.enter_context(zipfile.ZipFile(file.path))
         return stack.enter_context(archive.open(file.member))
     raw = stack.enter_context(file.path.open("rb"))
     if not file.packing:
@@ -134,16 +152,22 @@ def sniff(path: Path) -> list[Sniffed]:
 def _sniff_zip(path: Path) -> list[Sniffed]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [info.filename for info in archive.infolist() if not info.is_dir()]
+            return _sniff_members(path, archive)
     except _UNREADABLE as error:
         raise GeodiffError(f"{path}: truncated or damaged zip ({_reason(error)})") from None
-    members = [name for name in members if not name.startswith("__MACOSX/")]
-    if not members or len(members) > MAX_MEMBERS:
-        raise GeodiffError(f"{path}: a zip of {len(members)} files; 1 to {MAX_MEMBERS} can be read")
+
+
+def _sniff_members(path: Path, archive: zipfile.ZipFile) -> list[Sniffed]:
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if not names or len(names) > MAX_MEMBERS:
+        raise GeodiffError(f"{path}: a zip of {len(names)} files; 1 to {MAX_MEMBERS} can be read")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise GeodiffError(f"{path}: a zip with two files of the name {printable(twice)!r}: unpack it")
     found, refused = [], []
-    for member in members:
+    for name in names:
         try:
-            found.append(_sniff_plain(Sniffed(path, "text", "zip", member)))
+            found.append(_sniff_plain(Sniffed(path, "text", "zip", name), archive))
         except GeodiffError as problem:
             refused.append(problem)
     if not found:
@@ -153,9 +177,9 @@ def _sniff_zip(path: Path) -> list[Sniffed]:
     return found
 
 
-def _sniff_plain(file: Sniffed) -> Sniffed:
+def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniffed:
     """The kind of a file by its first plain bytes."""
-    with open_plain(file) as stream:
+    with open_plain(file, archive) as stream:
         head, damage = read_up_to(stream, HEAD_BYTES)
     if damage is not None and not head:
         raise damage

@@ -60,10 +60,10 @@ def open_table(file: Sniffed, *, delimiter: str | None = None) -> RawTable:
     return table
 
 
-def take_sample(table: RawTable, wanted: Sequence[str]) -> pl.DataFrame:
-    """The first rows, for sniffing.
+def take_sample(table: RawTable, wanted: Sequence[str], counts: ReadCounts) -> pl.DataFrame:
+    """The first rows, for sniffing; no columns where there are none, and ``counts`` says why.
 
     Raises:
-        GeodiffError: no rows, or a damaged file.
+        GeodiffError: a damaged file.
     """
-    return next(table.frames(wanted, ReadCounts(), rows=SAMPLE_ROWS), pl.DataFrame())
+    return next(table.frames(wanted, counts, rows=SAMPLE_ROWS), pl.DataFrame())

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import io
-import zipfile
+import random
 from pathlib import Path
 
 import polars as pl
 import pytest
-import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from geodiff.schema import GeodiffError
+from geodiff.testing.tracks_hostile import HEAD, ROWS, TABLE, TARGETS, packed_tables, read_or_refuse, seeds
 from geodiff.vessels.read import open_fixes
 from geodiff.vessels.reading import ReadCounts
 from geodiff.vessels.sniff import Sniffed
 from geodiff.vessels.tables_text import TextTable, open_text
 
-HEAD = "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,VesselType,Status,Length\n"
-ROWS = [
-    f'{219000001 + n % 3},2020-01-01T00:{n:02d}:00,55.0{n:02d},10.5,{n}.1,80.0,511,"A, {n}",IMO9{n:06d},70,0,90\n'
-    for n in range(20)
-]
-TABLE = (HEAD + "".join(ROWS)).encode()
-
-
-def _parquet() -> bytes:
-    buffer = io.BytesIO()
-    pl.read_csv(TABLE).write_parquet(buffer)
-    return buffer.getvalue()
-
-
-def _zip() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.csv", TABLE)
-    return buffer.getvalue()
-
-
-FILES = [TABLE, TABLE, _parquet(), _parquet(), gzip.compress(TABLE), zstandard.compress(TABLE), _zip()]
+FILES = [TABLE, *packed_tables()]
 SEEDS = [
     b'"',
     b",",
@@ -80,25 +58,6 @@ def mutated(draw: st.DrawFn) -> bytes:
             case "repeat":
                 data[at:at] = data[at : at + 200]
     return bytes(data)
-
-
-def read_or_refuse(path: Path, rows: int) -> None:
-    """Read all; what was read must add up, and what is refused must be told in one line."""
-    try:
-        reader = open_fixes(path)
-        batches = list(reader.batches(rows=rows))
-    except GeodiffError as error:
-        lines = str(error).splitlines()
-        assert len(lines) == 1
-        return
-    counts = reader.counts
-    assert sum(batch.height for batch in batches) == counts.kept
-    assert counts.read == counts.kept + sum(counts.refused.values())
-    for batch in batches:
-        assert batch["lat_deg"].abs().max() <= 90  # type: ignore[operator]
-        assert batch["lon_deg"].abs().max() <= 180  # type: ignore[operator]
-        assert batch.select("time", "lon_deg", "lat_deg", "row", "source").null_count().sum_horizontal().item() == 0
-        assert batch.filter(pl.col("cog_deg").is_between(0, 360, closed="left").not_()).is_empty()
 
 
 @settings(QUIET, max_examples=60)
@@ -153,3 +112,15 @@ def test_what_expands_is_read_in_blocks(tmp_path: Path) -> None:
     packer.close()
     with pytest.raises(GeodiffError, match="a line of more than 1048576 bytes"):
         open_fixes(path)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_fuzzers_feed_is_read_or_refused(tmp_path: Path, name: str) -> None:
+    """The targets of ``tests/fuzz`` hold for their seeds, and for some that are cut and spoilt."""
+    dice = random.Random(7)
+    for seed in seeds()[name]:
+        spoilt = bytearray(seed)
+        for _ in range(4):
+            spoilt[dice.randrange(len(spoilt))] = dice.randrange(256)
+        for data in (seed, bytes(spoilt), seed[: dice.randrange(len(seed))]):
+            TARGETS[name](data, tmp_path)
