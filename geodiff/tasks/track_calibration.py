@@ -3,7 +3,7 @@
 Members are moved away from their median by a factor, so that their spread is the error's; an ellipse has the shape of
 their covariance and the size that split conformal prediction gives it on vessels that were neither trained on nor are
 tested on (scores: Mahalanobis distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization").
-Both depend on the kind of stretch and on its length in time.
+Both depend on the kind of stretch, on its length in time, and on whether the vessel is under way beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.cases import MOVING_KM, MOVING_KN
+from geodiff.vessels.cases import MOVING_KN
 from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.windows import INSIDE, NOISE_KM, Windows
 
@@ -27,18 +27,18 @@ LEVELS = (0.5, 0.9)
 LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
 """Edges of the classes of time, about an octave each: 4 minutes to 8 hours."""
 
-KINDS = 3
+KINDS, STATES = 3, 2
 LARGEST = 1e4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackCalibration:
-    """Factors by kind and class of lead.
+    """Factors by kind, state (at rest, under way) and class of lead.
 
     Attributes:
         levels: probabilities of the ellipses.
-        spread_factor: (KINDS, classes) by which members leave their median.
-        reach: (levels, KINDS, classes) Mahalanobis radius of the ellipses.
+        spread_factor: (KINDS, STATES, classes) by which members leave their median.
+        reach: (levels, KINDS, STATES, classes) Mahalanobis radius of the ellipses.
         members: with how many members it was found.
     """
 
@@ -54,15 +54,16 @@ class TrackCalibration:
         Raises:
             GeodiffError: it is no calibration.
         """
-        shape = (KINDS, len(LEAD_EDGES_S) + 1)
+        shape = (KINDS, STATES, len(LEAD_EDGES_S) + 1)
         try:
             levels = tuple(float(level) for level in raw["levels"])  # type: ignore[index]
             factor = np.array(raw["spread_factor"], np.float64)  # type: ignore[index]
             reach = np.array(raw["reach"], np.float64)  # type: ignore[index]
             members = int(raw["members"])  # type: ignore[index]
+            edges = list(raw["lead_edges_s"])  # type: ignore[index]
         except (KeyError, TypeError, ValueError) as error:
             raise GeodiffError(f"{where}: its track_calibration is not one ({error}): calibrate again") from None
-        good = factor.shape == shape and reach.shape == (len(levels), *shape)
+        good = edges == list(LEAD_EDGES_S) and factor.shape == shape and reach.shape == (len(levels), *shape)
         values = np.concatenate([factor.ravel(), reach.ravel()])
         good = good and bool(((values > 0) & (values < LARGEST)).all()) and all(0 < level < 1 for level in levels)
         if not good:
@@ -76,12 +77,13 @@ class TrackCalibration:
             "spread_factor": self.spread_factor.round(4).tolist(),
             "reach": self.reach.round(4).tolist(),
             "members": self.members,
+            "lead_edges_s": list(LEAD_EDGES_S),
         }
 
     def spread(self, members: Floats, windows: Windows) -> Floats:
         """Departures (member, n, ASKED, 2) with the spread that errors have."""
         middle = np.median(members, 0)
-        factor: Floats = self.spread_factor[windows.kind[:, None], lead_class(windows)][..., None]
+        factor: Floats = self.spread_factor[classes_of(windows)][..., None]
         return middle + factor * (members - middle)
 
     def ellipses(self, place_km: Floats, middle_km: Floats, windows: Windows) -> Floats:
@@ -101,7 +103,8 @@ class TrackCalibration:
         major = axes[..., :, 1]
         east_angle = np.arctan2(major[..., 1], major[..., 0]) + windows.frame[:, None, 2]
         course = (90.0 - np.degrees(east_angle)) % 180.0
-        reach = self.reach[:, windows.kind[:, None], lead_class(windows)]
+        kind, state, lead = classes_of(windows)
+        reach = self.reach[:, kind, state, lead]
         return np.concatenate(
             [reach[..., None] * size[None], np.broadcast_to(course[None, ..., None], (*reach.shape, 1))], -1
         )
@@ -113,12 +116,18 @@ def lead_class(windows: Windows) -> npt.NDArray[np.int64]:
     return np.searchsorted(np.array(LEAD_EDGES_S), np.where(windows.kind[:, None] == INSIDE, length, windows.lead_s))
 
 
-def moves(truth: Floats, windows: Windows) -> npt.NDArray[np.bool_]:
-    """Windows (n,) in which the vessel moved: those that are asked about; a moored one is easy for every model."""
-    way = np.linalg.norm(windows.to_km(truth), axis=-1) * windows.asked_valid
-    fast = way > MOVING_KN * KM_S_PER_KN * np.maximum(windows.lead_s, 1.0)
-    out: npt.NDArray[np.bool_] = ((way > MOVING_KM) & fast).any(1)
-    return out
+def under_way(windows: Windows) -> npt.NDArray[np.int64]:
+    """1 where the vessel (n,) is under way at a known fix beside the stretch, or on the way across it; else 0."""
+    (begin, end) = windows.edges[:, 0], windows.edges[:, 1]
+    seconds = np.maximum(end[:, 0] - begin[:, 0], 1.0)
+    speeds = [np.hypot(*edge[:, 3:].T) for edge in (begin, end)] + [np.hypot(*(end - begin)[:, 1:3].T) / seconds]
+    moves: npt.NDArray[np.int64] = (np.max(speeds, 0) >= MOVING_KN * KM_S_PER_KN).astype(np.int64)
+    return moves
+
+
+def classes_of(windows: Windows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Kind and state (n, 1) and class of lead (n, ASKED), which index the factors together."""
+    return windows.kind[:, None], under_way(windows)[:, None], lead_class(windows)
 
 
 def scatter(place_km: Floats, middle_km: Floats) -> Floats:
@@ -159,20 +168,19 @@ def fit_calibration(
     Raises:
         GeodiffError: no class has enough.
     """
-    classes, count = lead_class(windows), len(LEAD_EDGES_S) + 1
+    classes, shown = classes_of(windows), windows.asked_valid
     middle = np.median(members, 0)
-    shown = windows.asked_valid & moves(truth, windows)[:, None]
     least = min(least, max(int(shown.sum()) // 20, 20))
     factor = _each_class(
-        lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), windows, classes, shown, least
+        lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), classes, shown, least
     )
-    first = TrackCalibration(levels, factor, np.ones((len(levels), KINDS, count)), len(members))
+    first = TrackCalibration(levels, factor, np.ones((len(levels), *factor.shape)), len(members))
     place = windows.to_km(first.spread(members, windows))
     middle_km = np.median(place, 0)
     distance = mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
 
     def radius(level: float) -> Floats:
-        return _each_class(lambda rows: _quantile(distance[rows], level), windows, classes, shown, least)
+        return _each_class(lambda rows: _quantile(distance[rows], level), classes, shown, least)
 
     reach = np.stack([radius(level) for level in levels])
     return TrackCalibration(levels, factor, reach, len(members))
@@ -180,24 +188,24 @@ def fit_calibration(
 
 def _each_class(
     figure: Callable[[tuple[Any, ...]], float],
-    windows: Windows,
-    classes: npt.NDArray[np.int64],
+    classes: tuple[npt.NDArray[np.int64], ...],
     shown: npt.NDArray[np.bool_],
     least: int,
 ) -> Floats:
-    """A figure for each kind and class of lead, (KINDS, classes); small classes borrow from the nearest large one."""
-    out = np.full((KINDS, len(LEAD_EDGES_S) + 1), np.nan)
-    for kind in range(KINDS):
-        for each in range(out.shape[1]):
-            rows = np.nonzero(shown & (windows.kind == kind)[:, None] & (classes == each))
-            if len(rows[0]) >= least:
-                out[kind, each] = figure(rows)
+    """A figure for each kind, state and class of lead; small classes borrow from the nearest large one."""
+    kind, state, lead = classes
+    out = np.full((KINDS, STATES, len(LEAD_EDGES_S) + 1), np.nan)
+    for each in np.ndindex(out.shape):
+        rows = np.nonzero(shown & (kind == each[0]) & (state == each[1]) & (lead == each[2]))
+        if len(rows[0]) >= least:
+            out[each] = figure(rows)
     known = np.argwhere(np.isfinite(out))
     if not len(known):
         raise GeodiffError(f"no class of lead time has {least} times: give more tracks to calibrate on")
-    for kind, each in np.argwhere(np.isnan(out)):
-        far = np.abs(known - (kind, each)) @ np.array([100, 1])
-        out[kind, each] = out[tuple(known[far.argmin()])]
+    for one in np.argwhere(np.isnan(out)):
+        # Another time of the same kind and state is nearer than the other state, and that than another kind.
+        far = np.abs(known - one) @ np.array([10_000, 100, 1])
+        out[tuple(one)] = out[tuple(known[far.argmin()])]
     return out
 
 

@@ -37,7 +37,7 @@ from geodiff.vessels.windows_draw import DrawSettings, TrackPool
 Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
 
-SIDEWAYS = {"known": (1, 3, 5), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
+SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
 """Features that change sign in a mirror: the second components of vectors."""
 
 

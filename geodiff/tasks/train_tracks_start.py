@@ -128,15 +128,14 @@ def _drawn(data: TrackData, drawn: DrawSettings, count: int, seed: int) -> Itera
 
 
 def _usual(data: TrackData, count: int, seed: int) -> Iterator[Questions]:
-    """Questions as they are mostly asked: gaps and forecasts of vessels that move, with all fixes around them."""
+    """Questions as they are mostly asked: gaps and forecasts, most of vessels under way, with all fixes around them."""
     tracks = Tracks.of(data.aside)
     gaps, horizons = (usual_spans(tracks.interval_s, task=task) for task in ("impute", "forecast"))
     each = max(count // (2 * len(gaps)), 1)
     cases = [case for gap in gaps for case in impute_cases(tracks, gap, most=each, seed=seed)]
     cases += forecast_cases(tracks, horizons, most=each * len(gaps), seed=seed)
-    moving = [case for case in cases if case.moving]
-    for begin in range(0, len(moving), BATCH):
-        some = moving[begin : begin + BATCH]
+    for begin in range(0, len(cases), BATCH):
+        some = cases[begin : begin + BATCH]
         lon, lat = (
             np.stack([np.append(truth, np.full(ASKED - len(truth), truth[-1])) for truth in truths])
             for truths in zip(*((case.truth_lon_deg, case.truth_lat_deg) for case in some), strict=True)

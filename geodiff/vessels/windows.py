@@ -50,7 +50,7 @@ ERROR_SHARE = 0.1
 _STEP_KM = 0.01
 """How far a course is followed to learn its direction in a plane: far above rounding, far below convergence."""
 
-KNOWN_WIDTH = 23
+KNOWN_WIDTH = 25
 ASKED_WIDTH = 33
 HISTORY_WIDTH = 18
 
@@ -280,7 +280,7 @@ def _frame(raw: _Raw, history: TrackHistory | None) -> Windows:
         raw, history, (lon0, lat0, angle), velocity[rows, near], own[0][rows, far], (prior, unit, scales[2])
     )
     return Windows(
-        known=_known_features(raw, *own, told, scales).astype(np.float32),
+        known=_known_features(raw, *own, told, edges, scales).astype(np.float32),
         known_km=own[0],
         known_days=((raw.time_s - raw.edges[:, :1]) / 86_400.0 * raw.shown).astype(np.float32),
         known_valid=raw.shown,
@@ -341,12 +341,24 @@ def _whole(raw: _Raw, scales: tuple[Floats, Floats, Floats]) -> Floats:
 
 
 def _known_features(
-    raw: _Raw, place: Floats, velocity: Floats, told: npt.NDArray[np.bool_], scales: tuple[Floats, Floats, Floats]
+    raw: _Raw,
+    place: Floats,
+    velocity: Floats,
+    told: npt.NDArray[np.bool_],
+    edges: Floats,
+    scales: tuple[Floats, Floats, Floats],
 ) -> Floats:
-    """Features of the fixes shown: (n, 2 * SIDE, KNOWN_WIDTH)."""
+    """Features of the fixes shown: (n, 2 * SIDE, KNOWN_WIDTH).
+
+    The last two are how far each lies from what is reckoned back from the edge, in the units of what is to be said:
+    how the vessel turned and slowed until then, to metres, which places in units of the whole stretch do not show.
+    """
     duration, speed, reach = (each[:, None] for each in scales)
     tau = np.arcsinh((raw.time_s - raw.edges[:, :1]) / duration * 2.0) / 2.0
     whole = np.broadcast_to(_whole(raw, scales)[:, None], (*tau.shape, 6))
+    edge = np.repeat(edges, SIDE, 1)
+    reckoned = dead_reckon(edge[..., 0], edge[..., 1:3], edge[..., 3:], raw.time_s)
+    unit = NOISE_KM + ERROR_SHARE * speed * np.abs(raw.time_s - edge[..., 0])
     parts = [
         np.arcsinh(place / reach[..., None] * 4.0),
         velocity / speed[..., None],
@@ -355,6 +367,7 @@ def _known_features(
         _waves(tau, 4),
         np.broadcast_to((np.arange(2 * SIDE) >= SIDE)[None, :, None].astype(float), (*tau.shape, 1)),
         whole,
+        np.arcsinh((place - reckoned) / unit[..., None]),
     ]
     return np.where(raw.shown[..., None], np.concatenate(parts, -1), 0.0)
 

@@ -13,7 +13,7 @@ from geodiff.config import catalogs_dir, read_yaml
 from geodiff.model.track_objectives import track_ensemble_loss
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError
-from geodiff.tasks.track_calibration import lead_class, mahalanobis, scatter
+from geodiff.tasks.track_calibration import classes_of, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.train_tracks import TrackTrainConfig, TrackTraining, make_batch, train_tracks
@@ -106,7 +106,7 @@ def test_from_a_file_to_calibrated_weights(fleet, tmp_path):
 def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data, tmp_path):
     weights = train_tracks(data, tmp_path, config())
     drawn = DrawSettings(longest_s=3600.0)
-    calibrate_tracks(weights, data, drawn=drawn, windows=600)
+    calibrate_tracks(weights, data, drawn=drawn, windows=1600)
     model = DenoiserMotion.load(weights)
     draws = data.held.draw(400, np.random.default_rng(5), drawn)
     found = model.sample(draws.queries, members=16, seed=9)
@@ -114,7 +114,8 @@ def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data,
     middle = np.median(place, 0)
     truth = found.windows.to_km(found.windows.to_payload(draws.lon_deg, draws.lat_deg))
     distance = mahalanobis(truth, middle, scatter(place, middle))
-    reach = model.calibration.reach[:, found.windows.kind[:, None], lead_class(found.windows)]
+    kind, state, lead = classes_of(found.windows)
+    reach = model.calibration.reach[:, kind, state, lead]
     shown = found.windows.asked_valid
     for level, each in zip(model.levels, reach, strict=True):
         assert abs((distance <= each)[shown].mean() - level) < 0.08
@@ -125,7 +126,7 @@ def test_a_card_with_impossible_calibration_is_refused(data, tmp_path):
     calibrate_tracks(weights, data, drawn=DrawSettings(longest_s=3600.0), windows=400)
     path = weights.with_suffix(".json")
     card = json.loads(path.read_text())
-    card["track_calibration"]["reach"][0][0][0] = -1.0
+    card["track_calibration"]["reach"][0][0][0][0] = -1.0
     path.write_text(json.dumps(card))
     with pytest.raises(GeodiffError, match="impossible values"):
         DenoiserMotion.load(weights)
