@@ -18,7 +18,9 @@ import numpy.typing as npt
 from geodiff.schema import GeodiffError
 from geodiff.vessels.cases import MOVING_KN
 from geodiff.vessels.kinematics import KM_S_PER_KN
-from geodiff.vessels.windows import INSIDE, NOISE_KM, Windows
+from geodiff.vessels.window_features import NOISE_KM
+from geodiff.vessels.window_fixes import INSIDE
+from geodiff.vessels.windows import Windows
 
 Floats = npt.NDArray[np.float64]
 

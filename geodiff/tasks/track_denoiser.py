@@ -26,7 +26,8 @@ from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import in_digest
-from geodiff.vessels.windows import ASKED, Windows, build_windows, predict_km, turn
+from geodiff.vessels.window_fixes import ASKED, turn
+from geodiff.vessels.windows import Windows, build_windows, predict_km
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,8 @@ from geodiff.rng import generator
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.track_fleets import fleet_of
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.windows import ASKED, build_windows
+from geodiff.vessels.window_fixes import ASKED
+from geodiff.vessels.windows import build_windows
 
 Floats = npt.NDArray[np.float64]
 

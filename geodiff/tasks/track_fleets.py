@@ -12,7 +12,8 @@ from torch import Tensor
 from geodiff.model.tracks import Fleet
 from geodiff.sphere import from_local_km, to_local_km
 from geodiff.tracks import ship_group
-from geodiff.vessels.windows import Windows, turn
+from geodiff.vessels.window_fixes import turn
+from geodiff.vessels.windows import Windows
 
 MOST_VESSELS = 64
 """Vessels of one scene."""

@@ -26,7 +26,7 @@ from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tracks import TrackQuery, ship_group
 from geodiff.vessels.clean_rules import SpeedLimits
-from geodiff.vessels.windows import ASKED
+from geodiff.vessels.window_fixes import ASKED
 from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 Floats = npt.NDArray[np.float64]

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.sphere import course_deg, from_local_km
-from geodiff.vessels.windows import NOISE_KM, turn
+from geodiff.vessels.window_features import NOISE_KM
+from geodiff.vessels.window_fixes import turn
 
 Floats = npt.NDArray[np.float64]
 

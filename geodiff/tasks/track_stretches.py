@@ -13,7 +13,7 @@ from scipy.interpolate import PchipInterpolator
 from geodiff.schema import UsageError
 from geodiff.tasks.track_regions import ellipses_between
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.windows import ASKED
+from geodiff.vessels.window_fixes import ASKED
 
 Floats = npt.NDArray[np.float64]
 

@@ -31,7 +31,9 @@ from geodiff.tasks.track_fleets import fleet_of, pad_scenes
 from geodiff.tasks.train import first_step
 from geodiff.tasks.train_loop import fit
 from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.windows import build_windows
 from geodiff.vessels.windows_draw import DrawSettings, TrackPool
 
 Batch = tuple[Fleet, Tensor]

@@ -23,7 +23,8 @@ from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import read_fixes
 from geodiff.vessels.spans import usual_spans
 from geodiff.vessels.usual_rules import usual_rules
-from geodiff.vessels.windows import ASKED, Windows
+from geodiff.vessels.window_fixes import ASKED
+from geodiff.vessels.windows import Windows
 from geodiff.vessels.windows_draw import DrawSettings
 
 Floats = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ import polars as pl
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
-from geodiff.vessels.windows import ASKED
+from geodiff.vessels.window_fixes import ASKED
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

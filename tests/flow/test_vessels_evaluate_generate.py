@@ -20,7 +20,8 @@ from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.motion_models import load_contender
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.split import vessel_digest
-from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH
 
 
 @pytest.fixture(scope="module")

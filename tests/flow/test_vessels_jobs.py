@@ -26,7 +26,8 @@ from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import ImputeSettings
 from geodiff.testing.tracks import make_fleet
-from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH
 
 POOL = Pool()
 Cli = Callable[..., Result]

@@ -21,7 +21,8 @@ from geodiff.tasks.train_tracks_start import calibrate_tracks, start_track_train
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.split import is_for_calibration, is_held_out
-from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH
 from geodiff.vessels.windows_draw import DrawSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and folders

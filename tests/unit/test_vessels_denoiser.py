@@ -19,7 +19,10 @@ from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import fleet_of, group_scenes
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.windows import ASKED, ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH, build_windows
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_fixes import ASKED
+from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.windows import build_windows
 
 NAMES = ("time_s", "lon_deg", "lat_deg", "sog_kn", "cog_deg")
 

@@ -14,7 +14,8 @@ from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_generate import LIMITS, GenerateSettings, generate_tracks
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
-from geodiff.vessels.windows import ASKED_WIDTH, HISTORY_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH
 
 
 @pytest.fixture(scope="module")
