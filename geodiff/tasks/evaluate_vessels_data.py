@@ -47,7 +47,7 @@ class Drawn:
         cases: in order of length, then of the draw.
         split: (n,) where each belongs, one of ``split.SPLITS``.
         labels: lengths in rising order, as reports name them.
-        history: past tracks of vessels that are not asked about; None where there are none.
+        history: past tracks; those of vessels that are asked about answer these alone, and never with what is hidden.
         notes: JSON-serialisable.
     """
 
@@ -139,7 +139,7 @@ def draw_cases(
         data: whom to ask about.
         contenders: models; whom they were trained on decides whom they may be asked about.
         settings: of the evaluation.
-        past: further tracks for the history, of which those of vessels that are asked about are left out.
+        past: further tracks for the history.
 
     Raises:
         UsageError: lengths that cannot be read.
@@ -162,17 +162,18 @@ def draw_cases(
             f"{len(np.unique(tracks.vessel_id))} vessels, but no track holds {spans[0]} with fixes on the known side: "
             f"fixes are {tracks.interval_s:.0f} s apart, choose other {_option(settings)}"
         )
-    rest = _past(data, past, asked) if settings.history else data.table.clear()
-    history = None if rest.is_empty() else TrackHistory.from_table(rest)
+    vessels = np.unique(tracks.vessel_id)
+    told = _past(data, past) if settings.history else data.table.clear()
+    history = None if told.is_empty() else TrackHistory.from_table(told, private=vessels)
     last = np.array([case.query.ask_s[-1] for case in found])
     split = split_of([case.query.vessel_id for case in found], last, data.cut_s)
     notes = {
-        "vessels": len(np.unique(tracks.vessel_id)),
+        "vessels": len(vessels),
         "tracks": len(np.unique(tracks.first)),
         "fixes": len(tracks),
         "interval_s": tracks.interval_s if np.isfinite(tracks.interval_s) else None,
-        "history_vessels": rest[VESSEL_ID].n_unique(),
-        "held_out": int(is_held_out(np.unique(tracks.vessel_id)).sum()),
+        "history_vessels": len(np.setdiff1d(told[VESSEL_ID].unique().to_numpy(), vessels)),
+        "held_out": int(is_held_out(vessels).sum()),
     }
     return Drawn(tuple(found), tuple(split.tolist()), tuple(map(str, spans)), history, notes)
 
@@ -212,13 +213,12 @@ def _option(settings: VesselSettings) -> str:
     return "--gaps" if settings.task == "impute" else "--horizons"
 
 
-def _past(data: Cleaned, past: Cleaned | None, asked: BoolArray) -> pl.DataFrame:
-    """Tracks of vessels that are not asked about."""
-    known = data.table.filter(pl.Series(asked))[VESSEL_ID].unique()
+def _past(data: Cleaned, past: Cleaned | None) -> pl.DataFrame:
+    """All tracks that are known."""
     tables = [data.table] if past is None else [data.table, past.table]
     # A track of one name in two files is one track told twice, or two that must not be mixed.
     named = [
         table.with_columns(pl.format("{}|{}", pl.lit(number), TRACK_ID).alias(TRACK_ID))
         for number, table in enumerate(tables)
     ]
-    return pl.concat(named, how="diagonal").filter(~pl.col(VESSEL_ID).is_in(known.implode()))
+    return pl.concat(named, how="diagonal")

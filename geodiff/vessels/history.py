@@ -142,7 +142,7 @@ class TrackHistory:
         time_s = kept[TIME].dt.epoch("us").to_numpy() / 1e6
         track = kept[TRACK_ID].rle_id().cast(pl.Int64).to_numpy()
         lon, lat = kept[LON].to_numpy(), kept[LAT].to_numpy()
-        east, north = velocity_km_s(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
+        east, north = _velocity(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
         vessel = kept[VESSEL_ID].fill_null(-1).to_numpy()
         return cls(
             track=track, vessel_id=vessel, time_s=time_s, lon_deg=lon, lat_deg=lat, east_km_s=east, north_km_s=north,
@@ -331,7 +331,7 @@ def _pace(speed: Floats, theirs: Floats) -> Floats:
     return out
 
 
-def velocity_km_s(
+def _velocity(
     track: Ints, time_s: Floats, lon_deg: Floats, lat_deg: Floats, sog_kn: Floats, cog_deg: Floats
 ) -> tuple[Floats, Floats]:
     """East and north velocity (n,) of fixes sorted by track and time, in km/s.

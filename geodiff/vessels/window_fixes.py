@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_PER_NMI, move, to_local_km
 from geodiff.tracks import TrackQuery
+from geodiff.vessels.kinematics import velocity_km_s
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,9 +25,6 @@ BEFORE, INSIDE, AFTER = 0, 1, 2
 
 OFFSETS = (0.0, 0.04, 0.1, 0.18, 0.28, 0.4, 0.55, 0.75, 1.0, 1.3, 1.7, 2.2)
 """How far from the edge the fixes that are shown lie, in durations of the stretch."""
-
-_STEP_KM = 0.01
-"""How far a course is followed to learn its direction in a plane: far above rounding, far below convergence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,14 +130,7 @@ def slopes(raw: PaddedFixes, place: Floats) -> Floats:
 
 
 def velocity_of(raw: PaddedFixes, place: Floats, centre: tuple[Floats, Floats]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Velocity (n, 2 * SIDE, 2) km/s east and north in the plane, and whether speed and course told it.
-
-    A course is told from true north where the fix is: 300 km east of the plane's centre that is 5 degrees off the
-    plane's north in 60 N. So a short step along it is taken there, and seen in the plane.
-    """
-    told = np.isfinite(raw.sog) & (np.isfinite(raw.cog) | (raw.sog < 0.5)) & raw.shown
-    ahead = move(raw.lon, raw.lat, np.nan_to_num(raw.cog), _STEP_KM)
-    east, north = to_local_km(*ahead, centre[0][:, None], centre[1][:, None])
-    step = np.where(raw.shown[..., None], np.stack([east, north], -1) - place, 0.0) / _STEP_KM
-    speed = np.where(told, raw.sog, 0.0) * KM_PER_NMI / 3600
-    return np.where(told[..., None], speed[..., None] * step, slopes(raw, place)), told
+    """Velocity (n, 2 * SIDE, 2) km/s east and north in the plane, and whether speed and course told it."""
+    velocity = velocity_km_s((raw.lon, raw.lat), raw.sog, raw.cog, (centre[0][:, None], centre[1][:, None]))
+    told = np.isfinite(velocity[..., 0]) & raw.shown
+    return np.where(told[..., None], velocity, slopes(raw, place)), told
