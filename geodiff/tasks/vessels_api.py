@@ -5,7 +5,8 @@ filled = geodiff.impute(tracks)
 later = geodiff.forecast(tracks, hours=6, coastline=land)
 
 Tables have a point for each fix and the columns of ``geodiff.tracks``; functions that need tracks clean a table that
-has none. For more than fits in memory there is ``geodiff vessels``.
+has none. Anonymous tracks, from ``associate``, get a number of their own as ``vessel_id``. For more than fits in memory
+there is ``geodiff vessels``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from geodiff.tasks.vessels_coast import Coast
 from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
+from geodiff.tasks.vessels_inputs import identified_by_track
+from geodiff.tasks.vessels_job import clean_counts, nothing_left
 from geodiff.tasks.vessels_plan import installed
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_settings import (
@@ -215,10 +218,15 @@ def _tracks(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame
     """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
     table = known_by(from_geodataframe(frame), at)
     if TRACK_ID not in table.columns and STATE not in table.columns:
-        return _clean(table)
+        cleaned = _clean(table)
+        counts = clean_counts(cleaned)
+        if not counts["kept"]:
+            raise nothing_left("table", counts, len(table))
+        return cleaned
     if not {TRACK_ID, STATE} <= set(table.columns):
         raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
-    return table if REASON in table.columns else table.with_columns(pl.lit(None, pl.String).alias(REASON))
+    named = identified_by_track(table)
+    return named if REASON in named.columns else named.with_columns(pl.lit(None, pl.String).alias(REASON))
 
 
 def _told(

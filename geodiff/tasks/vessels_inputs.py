@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import uuid
@@ -17,7 +18,8 @@ import pyarrow.parquet as pq
 from geodiff.outputs.atomic import explained
 from geodiff.outputs.track_item import file_sha256
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tracks import OBSERVED, STATE, STATIC_TYPES, TRACK_ID
+from geodiff.tracks import OBSERVED, STATE, STATIC_TYPES, TRACK_ID, VESSEL_ID
+from geodiff.vessels.codes import identity_of
 from geodiff.vessels.read import STDIN, list_files
 from geodiff.vessels.reading import FIX_SCHEMA, POLARS_TYPES, FixReader, ReadCounts
 
@@ -126,11 +128,27 @@ def _rows(path: Path) -> int:
     return path.stat().st_size // _BYTES_A_ROW.get(path.suffix.lower(), _PLAIN)
 
 
+def identified_by_track(table: pl.DataFrame, whose: str = "") -> pl.DataFrame:
+    """Give the fixes of anonymous tracks an identity, a number from 2**62 up, so that each track counts as a vessel.
+
+    Args:
+        table: with ``vessel_id`` and ``track_id``, as association leaves them.
+        whose: what tells tracks of one table from equally named ones of another.
+    """
+    nameless = pl.col(VESSEL_ID).is_null() & pl.col(TRACK_ID).is_not_null()
+    tracks = table.filter(nameless)[TRACK_ID].unique()
+    if not len(tracks):
+        return table
+    numbers = {track: identity_of(f"{whose}/{track}") for track in tracks}
+    made = pl.col(TRACK_ID).replace_strict(numbers, default=None, return_dtype=pl.Int64)
+    return table.with_columns(pl.when(nameless).then(made).otherwise(VESSEL_ID).alias(VESSEL_ID))
+
+
 class OwnReader:
     """Observed fixes of a table that a job over tracks wrote; see ``reading.FixReader``.
 
     Imputed, forecast and generated fixes are nobody's observation, and rejected ones were judged before: they are
-    counted as refused.
+    counted as refused. Tracks without an identity, from association, are read as vessels whose ``name`` is the track's.
     """
 
     layout = "geodiff"
@@ -152,17 +170,21 @@ class OwnReader:
             missing = [name for name in FIX_SCHEMA if name not in have]
             if missing:
                 raise GeodiffError(f"{self.path}: it has track_id and state, but no column {', '.join(missing)}")
-            wanted = [*FIX_SCHEMA, *(name for name in STATIC_TYPES if name in have)]
-            for batch in file.iter_batches(batch_size=rows, columns=[*wanted, STATE]):
-                yield self._kept(pl.DataFrame(pa.Table.from_batches([batch])), wanted)
+            whose = hashlib.sha256(repr(sorted((file.metadata.metadata or {}).items())).encode()).hexdigest()
+            static = [name for name in STATIC_TYPES if name in have]
+            nameless = any(batch.column(0).null_count for batch in file.iter_batches(columns=[VESSEL_ID]))
+            for batch in file.iter_batches(batch_size=rows, columns=[*FIX_SCHEMA, *static, STATE, TRACK_ID]):
+                table = pl.DataFrame(pa.Table.from_batches([batch]))
+                yield self._kept(_named(table, whose) if nameless else table)
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise GeodiffError(f"{self.path}: damaged ({str(error).splitlines()[0]})") from None
         if not self.counts.kept:
             raise GeodiffError(f"{self.path}: no fix in it was observed ({self.counts.read} rows)")
 
-    def _kept(self, table: pl.DataFrame, wanted: list[str]) -> pl.DataFrame:
+    def _kept(self, table: pl.DataFrame) -> pl.DataFrame:
         types = {**FIX_SCHEMA, **{name: POLARS_TYPES[kind] for name, kind in STATIC_TYPES.items()}}
-        observed = table.filter(pl.col(STATE) == OBSERVED).select(pl.col(name).cast(types[name]) for name in wanted)
+        wanted = [pl.col(name).cast(kind) for name, kind in types.items() if name in table.columns]
+        observed = table.filter(pl.col(STATE) == OBSERVED).select(wanted)
         first = self.counts.read
         others = table.with_row_index("_row", first + 1).filter(pl.col(STATE).ne_missing(OBSERVED))["_row"]
         if len(others):
@@ -170,3 +192,10 @@ class OwnReader:
         self.counts.read += len(table)
         self.counts.kept += len(observed)
         return observed
+
+
+def _named(table: pl.DataFrame, whose: str) -> pl.DataFrame:
+    """Anonymous tracks as vessels of the tracks' names."""
+    named = table if "name" in table.columns else table.with_columns(pl.lit(None, pl.String).alias("name"))
+    track = pl.when(pl.col(VESSEL_ID).is_null()).then(pl.col(TRACK_ID))
+    return identified_by_track(named.with_columns(pl.coalesce("name", track).alias("name")), whose)

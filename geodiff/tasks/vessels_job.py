@@ -7,7 +7,7 @@ do their own step (``step_part``) on each cleaned part. A part is whole vessels:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -28,14 +28,13 @@ from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
 from geodiff.tracks import LAT, LON, OBSERVED, REASON, STATE, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.clean_rules import NO_IDENTITY
 from geodiff.vessels.partition import open_partition
 from geodiff.vessels.stops import find_stops
 from geodiff.vessels.usual_rules import Usual
 
 FIXES, HISTORY = "fixes", "history"
 """What is read: the input, and past tracks of other files."""
-
-OUTSIDE: Final = "outside the region, or after the time"
 
 CLEAN, IMPUTE, FORECAST, SCORE, ASSOCIATE, GENERATE = JOBS = (
     "clean",
@@ -167,6 +166,17 @@ def clean_counts(cleaned: pl.DataFrame) -> dict[str, Any]:
     found = cleaned.group_by(STATE, REASON).len().sort(REASON)
     rejected = {reason: count for _, reason, count in found.iter_rows() if reason is not None}
     return {"kept": int((cleaned[STATE] == OBSERVED).sum()), "rejected": rejected}
+
+
+def nothing_left(where: str, counts: Mapping[str, Any], total: int) -> GeodiffError:
+    """What to say where cleaning left none of ``total`` fixes; counts as of ``clean_counts``."""
+    rejected = counts.get("rejected", {})
+    why = [f"{count} {reason}" for reason, count in rejected.items()]
+    outside = [f"{counts['outside']} outside the region or after the time"] if counts.get("outside") else []
+    hint = "; geodiff vessels associate makes tracks of points without an identity" if NO_IDENTITY in rejected else ""
+    return GeodiffError(
+        f"{where}: none of {total:,} fixes is left: {'; '.join([*why, *outside]) or 'none was read'}{hint}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,18 @@ from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.vessels_associate import associate_parts
 from geodiff.tasks.vessels_context import store_traffic, usual_of
 from geodiff.tasks.vessels_inputs import Input
-from geodiff.tasks.vessels_job import ASSOCIATE, CLEAN, FIXES, GENERATE, HISTORY, SCORE, TrackJob, clean_part, step_part
+from geodiff.tasks.vessels_job import (
+    ASSOCIATE,
+    CLEAN,
+    FIXES,
+    GENERATE,
+    HISTORY,
+    SCORE,
+    TrackJob,
+    clean_part,
+    nothing_left,
+    step_part,
+)
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish
@@ -125,7 +136,7 @@ def _clean(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
         calls: list[tuple[Any, ...]] = [(job, what, part) for part in range(job.parts)]
         _run(pool.light, stage, clean_part, calls, progress)
     if FIXES in stages:
-        _require_any(job)
+        _require_any(plan)
 
 
 def _run(pool: Pool, stage: str, task: Callable[..., None], calls: list[tuple[Any, ...]], progress: Progress) -> None:
@@ -163,17 +174,15 @@ def _forget_unread(job: TrackJob) -> None:
         shutil.rmtree(job.work, ignore_errors=True)
 
 
-def _require_any(job: TrackJob) -> None:
+def _require_any(plan: TrackPlan) -> None:
     """Raises GeodiffError where cleaning left nothing, with the reasons."""
+    job = plan.job
     counts = added_counts(job, "clean")
     if not counts.get("kept"):
         fixes: PartitionedFixes = open_partition(job.work / FIXES)
         shutil.rmtree(job.work, ignore_errors=True)
-        why = [f"{count} {reason}" for reason, count in counts.get("rejected", {}).items()]
-        outside = [f"{counts['outside']} outside the region or after the time"] if counts.get("outside") else []
-        raise GeodiffError(
-            f"none of {fixes.counts.kept} fixes is left: {'; '.join([*why, *outside]) or 'none was read'}"
-        )
+        where = plan.inputs[0].href if len(plan.inputs) == 1 else f"{len(plan.inputs)} files"
+        raise nothing_left(where, counts, fixes.counts.kept)
 
 
 def _prepare_scores(job: TrackJob, progress: Progress) -> None:

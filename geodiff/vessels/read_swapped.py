@@ -11,6 +11,9 @@ from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, turn_deg
 MOST = 0.5
 """Share of positions out of range as they stand, and in range when swapped, from which a table is refused."""
 
+FEW = 10
+"""Positions below which damage would look the same, so that the error leaves the choice."""
+
 _MIN_STEPS = 20
 _MIN_SPEED_KN = 3.0
 _MAX_STEP_S = 900.0
@@ -35,19 +38,27 @@ def check_swapped(frame: pl.DataFrame, *, where: str, columns: tuple[str, str]) 
     told = _by_range(frame) or _by_motion(frame)
     if told:
         lon, lat = columns
-        raise GeodiffError(
-            f"{where}: longitude and latitude are swapped: {told}; name them right in a column map, as "
-            f"`lon_deg: {lat}, lat_deg: {lon}`"
-        )
+        right = f"name them right in a column map, as `lon_deg: {lat}, lat_deg: {lon}`"
+        if _known(frame).height < FEW:
+            raise GeodiffError(
+                f"{where}: longitude and latitude seem to be swapped: {told}; if they are, {right}; if not, these rows "
+                "are damaged: take them out"
+            )
+        raise GeodiffError(f"{where}: longitude and latitude are swapped: {told}; {right}")
 
 
-def _by_range(frame: pl.DataFrame) -> str | None:
-    known = frame.select("lon_deg", "lat_deg").filter(
+def _known(frame: pl.DataFrame) -> pl.DataFrame:
+    """Positions that are there, and not the code for none."""
+    return frame.select("lon_deg", "lat_deg").filter(
         pl.col("lon_deg").is_not_null()
         & pl.col("lat_deg").is_not_null()
         & ~((pl.col("lat_deg") - 91).abs() < 1e-6)
         & ~((pl.col("lon_deg") - 91).abs() < 1e-6)
     )
+
+
+def _by_range(frame: pl.DataFrame) -> str | None:
+    known = _known(frame)
     only_swapped = known.filter((pl.col("lat_deg").abs().is_between(90, 180)) & (pl.col("lon_deg").abs() <= 90))
     if only_swapped.height <= MOST * known.height or not known.height:
         return None

@@ -237,6 +237,14 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
         noaa(30, lambda n: {"LAT": f"{-120 + n / 100}", "LON": f"{35 + n / 100}"}).encode(),
         "longitude and latitude are swapped: 30 of 30 latitudes are beyond 90",
     ),
+    "one row, swapped or damaged": (
+        noaa(1, lambda n: {"LAT": "-120", "LON": "35"}).encode(),
+        r"seem to be swapped: 1 of 1 latitudes .* if they are, name them .* `lon_deg: LAT, lat_deg: LON`; if not",
+    ),
+    "one damaged latitude of two": (
+        noaa(2, lambda n: {"LAT": "-120", "LON": "350" if n else "35"}).encode(),
+        r"no fix among 2 rows: latitude out of range 2 \(rows 2, 3\)",
+    ),
 }
 
 
