@@ -13,7 +13,8 @@ from geodiff.sphere import Array, from_local_km
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.baselines_flat import Asks, Fixes, Index
-from geodiff.vessels.history import Answers, Asking, TrackHistory
+from geodiff.vessels.history import Answers, TrackHistory
+from geodiff.vessels.history_search import Asking
 
 _BATCH = 2000
 

@@ -10,37 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.spatial import cKDTree
 
-from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_NMI, to_local_km
+from geodiff.sphere import KM_PER_NMI, to_local_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.history_search import TURN_KM, Asking, PassSearch, pace
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-NEIGHBOURS = 24
-"""Historic tracks that answer a query."""
-
-PASSES = 3
-"""Other passes of its own that answer a vessel."""
-
-TURN_KM = (1.5, 6.0, 24.0, 96.0)
-"""Kilometres of offset that weigh as much as a course one radian off: the reach of the question decides which."""
-
-SLOWEST_KM_S = 0.5 * KM_PER_NMI / 3600
-"""Fixes slower than half a knot are no start of a movement."""
-
-FARTHEST = 3.0
-"""In units of ``TURN_KM``: what differs more does not answer."""
-
-MOST_LOOKED_AT = 64 * NEIGHBOURS
-"""Fixes looked at for one question where most of the nearest may not answer, being of its future."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,31 +42,6 @@ class Answers:
         """All tracks that answer, of several answers to the same questions."""
         names = ("east_km", "north_km", "weight")
         return cls(*(np.concatenate([getattr(part, name) for part in parts], 1) for name in names))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asking:
-    """n vessels that ask, each at a place and a time of its own.
-
-    Attributes:
-        lon_deg, lat_deg, east_km_s, north_km_s: (n,) where they are, and their velocity.
-        vessel_id: (n,) identity.
-        after_s: (n, m) seconds after (negative: before) the asking time.
-        reach_km: (n,) how far the question reaches, such as speed times horizon.
-    """
-
-    lon_deg: Floats
-    lat_deg: Floats
-    east_km_s: Floats
-    north_km_s: Floats
-    vessel_id: Ints
-    after_s: Floats
-    reach_km: Floats
-
-    @property
-    def speed_km_s(self) -> Floats:
-        """(n,)."""
-        return np.hypot(self.east_km_s, self.north_km_s)
 
 
 class TrackHistory:
@@ -122,8 +78,10 @@ class TrackHistory:
         self._start_s = float(time_s.min()) if len(time_s) else 0.0
         self._span = float(np.ptp(time_s)) + 1.0 if len(time_s) else 1.0
         self._keys = self._number * self._span + (time_s - self._start_s)
-        self._private = np.zeros(len(track), bool) if private is None else private
-        self._trees: dict[int, tuple[cKDTree, Ints]] = {}
+        self._search = PassSearch(
+            self._number, vessel_id, time_s, (lon_deg, lat_deg), (east_km_s, north_km_s),
+            np.zeros(len(track), bool) if private is None else private,
+        )  # fmt: skip
 
     @classmethod
     def from_table(cls, cleaned: pl.DataFrame, *, private: npt.ArrayLike = ()) -> Self:
@@ -152,23 +110,6 @@ class TrackHistory:
     def __len__(self) -> int:
         return len(self.time_s)
 
-    @cached_property
-    def _points(self) -> Floats:
-        return _points(self.lon_deg, self.lat_deg)
-
-    def _tree(self, which: int) -> tuple[cKDTree, Ints]:
-        """The index for questions of one reach, and the fixes in it: moving, and thinned along each track."""
-        if which not in self._trees:
-            step = np.linalg.norm(np.diff(self._points, axis=0, prepend=self._points[:1]), axis=1)
-            step[self._first] = 0
-            # Fixes a twelfth of the turning scale apart say nothing new.
-            mark = np.floor(np.cumsum(step) / (TURN_KM[which] / 12.0)).astype(np.int64)
-            fresh = (np.diff(mark, prepend=-1) != 0) | (np.diff(self._number, prepend=-1) != 0)
-            kept = np.flatnonzero(fresh & (self._speed > SLOWEST_KM_S) & ~self._private)
-            features = _features(self._points[kept], self.east_km_s[kept], self.north_km_s[kept], which)
-            self._trees[which] = (cKDTree(features), kept)
-        return self._trees[which]
-
     def ask(self, asking: Asking, *, until_s: Floats | None = None) -> Answers:
         """Where other vessels went that once moved like these.
 
@@ -179,14 +120,8 @@ class TrackHistory:
         Returns:
             Displacements and weights, (n, ``NEIGHBOURS``, m).
         """
-        asked = len(asking.vessel_id)
-        near, distance = np.full((asked, NEIGHBOURS), -1, np.int64), np.full((asked, NEIGHBOURS), np.inf)
-        which, until = _scale_of(asking.reach_km), np.full(asked, np.inf) if until_s is None else until_s
-        features = _features_of(asking, which)
-        for scale in np.unique(which) if len(self) else ():
-            rows = np.flatnonzero(which == scale)
-            near[rows], distance[rows] = self._nearest(features[rows], asking.vessel_id[rows], until[rows], int(scale))
-        return self._answers(asking, near, distance, until)
+        until = np.full(len(asking.vessel_id), np.inf) if until_s is None else until_s
+        return self._answers(asking, *self._search.others(asking, until), until)
 
     def ask_own(self, asking: Asking, hidden_s: Floats) -> Answers:
         """What each vessel itself did on its nearest other passes of the place.
@@ -199,89 +134,20 @@ class TrackHistory:
         Returns:
             Displacements and weights, (n, ``PASSES``, m).
         """
-        asked = len(asking.vessel_id)
-        near, distance = np.full((asked, PASSES), -1, np.int64), np.full((asked, PASSES), np.inf)
-        which, speed = _scale_of(asking.reach_km), asking.speed_km_s
-        features = _features_of(asking, which)
-        first, last = asking.after_s.min(1, initial=0.0), asking.after_s.max(1, initial=0.0)
-        for row, vessel in enumerate(asking.vessel_id.tolist()):
-            mine = self._moving_fixes_of(vessel)
-            pace, time = _pace(speed[row], self._speed[mine]), self.time_s[mine]
-            mine = mine[(time + pace * last[row] <= hidden_s[row, 0]) | (time + pace * first[row] >= hidden_s[row, 1])]
-            own = _features(self._points[mine], self.east_km_s[mine], self.north_km_s[mine], which[row])
-            far = np.linalg.norm(own - features[row], axis=1)
-            for one in range(PASSES):
-                best = int(far.argmin()) if len(far) else -1
-                if best < 0 or far[best] >= FARTHEST * TURN_KM[which[row]]:
-                    break
-                near[row, one], distance[row, one] = mine[best], far[best]
-                # Fixes within the length of the question before and after are of the same pass.
-                far[np.abs(self.time_s[mine] - self.time_s[mine[best]]) <= last[row] - first[row]] = np.inf
-        return self._answers(asking, near, distance, np.full(asked, np.inf))
+        found = self._search.own(asking, hidden_s)
+        return self._answers(asking, *found, np.full(len(asking.vessel_id), np.inf))
 
     def _answers(self, asking: Asking, near: Ints, distance: Floats, until_s: Floats) -> Answers:
         """Follow the fixes ``near`` (n, k) at the asking vessel's pace; no further than ``until_s`` (n,)."""
         if not len(self):
             nothing = np.zeros((*near.shape, asking.after_s.shape[1]))
             return Answers(nothing, nothing, nothing)
-        on_s = _pace(asking.speed_km_s[:, None], self._speed[near])[:, :, None] * asking.after_s[:, None, :]
+        on_s = pace(asking.speed_km_s[:, None], self._search.speed_km_s[near])[:, :, None] * asking.after_s[:, None, :]
         east, north, known = self._follow(near, on_s)
         known = known * (self.time_s[near][:, :, None] + on_s <= until_s[:, None, None])
-        width = 0.5 * np.array(TURN_KM)[_scale_of(asking.reach_km)]
+        width = 0.5 * np.array(TURN_KM)[asking.scale]
         close = np.exp(-distance / width[:, None]) * (near >= 0)
         return Answers(east, north, close[:, :, None] * known)
-
-    def _moving_fixes_of(self, vessel: int) -> Ints:
-        """Indices of a vessel's moving fixes."""
-        ids, order = self._moving_by_vessel
-        low, high = np.searchsorted(ids, [vessel, vessel + 1])
-        return order[low:high]
-
-    @cached_property
-    def _moving_by_vessel(self) -> tuple[Ints, Ints]:
-        moving = np.flatnonzero(self._speed > SLOWEST_KM_S)
-        order = moving[np.argsort(self.vessel_id[moving], kind="stable")]
-        return self.vessel_id[order], order
-
-    @cached_property
-    def _speed(self) -> Floats:
-        return np.hypot(self.east_km_s, self.north_km_s)
-
-    def _nearest(self, features: Floats, vessel_id: Ints, until_s: Floats, scale: int) -> tuple[Ints, Floats]:
-        """The nearest fix of each of the nearest tracks: indices (n, k), -1 where there is none, and distances.
-
-        Where many of the nearest are of the question's own vessel or of its future, more are looked at.
-        """
-        tree, kept = self._tree(scale)
-        out, far = np.full((len(features), NEIGHBOURS), -1, np.int64), np.full((len(features), NEIGHBOURS), np.inf)
-        rows, count = np.arange(len(features)), min(4 * NEIGHBOURS, len(kept))
-        while len(rows) and count:
-            distance, found = tree.query(features[rows], k=count, distance_upper_bound=FARTHEST * TURN_KM[scale])
-            distance, found = distance.reshape(len(rows), count), found.reshape(len(rows), count)
-            index = kept[np.minimum(found, len(kept) - 1)]
-            there = (found < len(kept)) & (self.vessel_id[index] != vessel_id[rows, None])
-            there &= self.time_s[index] < until_s[rows, None]
-            out[rows], far[rows] = self._one_a_track(index, distance, there)
-            if count >= min(MOST_LOOKED_AT, len(kept)):
-                break
-            rows = rows[(out[rows, NEIGHBOURS // 2] < 0) & (found[:, -1] < len(kept))]
-            count = min(4 * count, len(kept))
-        return out, far
-
-    def _one_a_track(self, index: Ints, distance: Floats, there: npt.NDArray[np.bool_]) -> tuple[Ints, Floats]:
-        """Of fixes (n, many) from near to far the nearest of each track: (n, NEIGHBOURS) indices and distances."""
-        out, far = np.full((len(index), NEIGHBOURS), -1, np.int64), np.full((len(index), NEIGHBOURS), np.inf)
-        # Columns of a track seen before do not count.
-        number = np.where(there, self._number[index], -1 - np.arange(index.shape[1]))
-        order = np.argsort(number, axis=1, kind="stable")
-        ranked = np.take_along_axis(number, order, 1)
-        first = np.ones_like(there)
-        np.put_along_axis(first, order, np.diff(ranked, axis=1, prepend=np.iinfo(np.int64).min) != 0, 1)
-        chosen = there & first
-        place = np.cumsum(chosen, 1) - 1
-        rows, cols = np.nonzero(chosen & (place < NEIGHBOURS))
-        out[rows, place[rows, cols]], far[rows, place[rows, cols]] = index[rows, cols], distance[rows, cols]
-        return out, far
 
     def _follow(self, near: Ints, after_s: Floats) -> tuple[Floats, Floats, Floats]:
         """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known."""
@@ -299,36 +165,6 @@ class TrackHistory:
         east0, north0 = to_local_km(self.lon_deg[left], self.lat_deg[left], lon0, lat0)
         east1, north1 = to_local_km(self.lon_deg[right], self.lat_deg[right], lon0, lat0)
         return east0 + share * (east1 - east0), north0 + share * (north1 - north0), known.astype(np.float64)
-
-
-def _points(lon_deg: Floats, lat_deg: Floats) -> Floats:
-    """Places in space, kilometres: (n, 3)."""
-    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
-    flat = np.cos(lat)
-    return EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
-
-
-def _features(points: Floats, east: Floats, north: Floats, which: int | Ints) -> Floats:
-    """Place in km, course as a unit vector, logarithm of speed, on one scale: (n, 6)."""
-    speed = np.maximum(np.hypot(east, north), SLOWEST_KM_S)[:, None]
-    turn = np.array(TURN_KM)[which, None] if isinstance(which, np.ndarray) else TURN_KM[which]
-    return np.concatenate([points, turn * np.stack([east, north], 1) / speed, 0.5 * turn * np.log(speed)], 1)
-
-
-def _features_of(asking: Asking, which: Ints) -> Floats:
-    return _features(_points(asking.lon_deg, asking.lat_deg), asking.east_km_s, asking.north_km_s, which)
-
-
-def _scale_of(reach_km: Floats) -> Ints:
-    """Which of ``TURN_KM`` suits questions of a reach."""
-    out: Ints = np.abs(np.log(np.maximum(reach_km, 0.1))[:, None] - np.log(3.0 * np.array(TURN_KM))).argmin(1)
-    return out
-
-
-def _pace(speed: Floats, theirs: Floats) -> Floats:
-    """How much faster a vessel is than those whose ways it follows, within a factor of two."""
-    out: Floats = np.clip(speed / np.maximum(theirs, 1e-6), 0.5, 2.0)
-    return out
 
 
 def _velocity(

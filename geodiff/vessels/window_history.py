@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.vessels.history import Answers, Asking, TrackHistory
+from geodiff.vessels.history import Answers, TrackHistory
+from geodiff.vessels.history_search import Asking
 from geodiff.vessels.window_fixes import AFTER, BEFORE, INSIDE, SIDE, PaddedFixes, turn
 
 Floats = npt.NDArray[np.float64]

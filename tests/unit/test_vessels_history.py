@@ -8,7 +8,8 @@ import pytest
 
 from geodiff.schema import GeodiffError
 from geodiff.sphere import distance_km, from_local_km, move
-from geodiff.vessels.history import PASSES, Asking, TrackHistory
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.history_search import PASSES, Asking
 from geodiff.vessels.window_fixes import ASKED
 from geodiff.vessels.windows import build_windows
 from geodiff.vessels.windows_draw import BEHAVIOURS, DrawSettings, TrackPool, behaviour_of
