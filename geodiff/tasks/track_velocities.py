@@ -45,7 +45,7 @@ TOLD = 0.3
 """Share of those windows whose last fix tells speed and course."""
 
 UNTOLD = (0.1, 0.08, 0.08)
-"""Shares of the windows without both labels, without a ship group, without a behaviour: guidance pulls away from them."""
+"""Shares of the windows without either label, without a ship group, without a behaviour, for guidance to pull from."""
 
 STILL_WEIGHT = 0.2
 """Of windows that lie still, which have little to learn from."""
