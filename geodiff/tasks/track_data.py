@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from geodiff.schema import GeodiffError
-from geodiff.tasks.track_pieces import cut_pieces, usual_grid
+from geodiff.tasks.track_pieces import Pieces, cut_pieces, usual_grid
 from geodiff.tasks.track_starts import CARD, StartSpeeds
 from geodiff.tracks import LAT, LON, OBSERVED, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.history import TrackHistory
@@ -26,6 +26,7 @@ class TrackData:
         held: tracks of vessels set aside to watch and calibrate.
         aside: the cleaned fixes of those vessels.
         history: past tracks, of the vessels learned from.
+        pieces: whole tracks to learn generation from; None where no track is long enough.
         notes: what the card says of the data.
     """
 
@@ -33,6 +34,7 @@ class TrackData:
     held: TrackPool
     aside: pl.DataFrame
     history: TrackHistory
+    pieces: Pieces | None
     notes: dict[str, Any]
 
 
@@ -65,22 +67,24 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
             f"{trained[VESSEL_ID].n_unique()} vessels to learn from and {set_aside[VESSEL_ID].n_unique()} to calibrate "
             "on: give more vessels"
         )
-    vessels = trained[VESSEL_ID].unique().to_numpy()
+    vessels, pieces = trained[VESSEL_ID].unique().to_numpy(), _pieces(trained)
+    starts = {} if pieces is None else {CARD: StartSpeeds.of(pieces).to_json()}
     return TrackData(
         pool=TrackPool(trained),
         held=TrackPool(set_aside),
         aside=set_aside,
         history=TrackHistory.from_table(trained),
-        notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **_starts(trained)},
+        pieces=pieces,
+        notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **starts},
     )
 
 
-def _starts(trained: pl.DataFrame) -> dict[str, Any]:
-    """How fast tracks begin, for generation; nothing where no track is long enough for a window."""
+def _pieces(trained: pl.DataFrame) -> Pieces | None:
+    """Windows of whole tracks at even steps; None where no track is long enough for one."""
     try:
-        return {CARD: StartSpeeds.of(cut_pieces(trained, usual_grid(trained))).to_json()}
+        return cut_pieces(trained, usual_grid(trained))
     except GeodiffError:
-        return {}
+        return None
 
 
 def _describe(name: str, table: pl.DataFrame) -> dict[str, Any]:

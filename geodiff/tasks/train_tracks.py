@@ -28,6 +28,7 @@ from geodiff.rng import generator
 from geodiff.schema import GeodiffError
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import fleet_of, pad_scenes
+from geodiff.tasks.track_velocities import card_entry, generation_batch
 from geodiff.tasks.train import first_step
 from geodiff.tasks.train_loop import fit
 from geodiff.vessels.history import TrackHistory
@@ -53,6 +54,7 @@ class TrackTrainConfig(Settings):
         regression_share: first part of the training, which learns the mean alone: most of the way at half the cost.
         ensemble_share: part of the training that scores ensembles.
         history_share: share of the windows that are shown what historic tracks say.
+        generation_share: share of the batches that teach whole tracks of a ship group and behaviour.
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
         shortest_s, longest_s: range of the durations that are hidden.
@@ -75,6 +77,7 @@ class TrackTrainConfig(Settings):
     pure_noise: float = Field(0.4, ge=0, le=1)
     lowest_level: float = Field(0.1, ge=0, lt=1)
     history_share: float = Field(0.6, ge=0, le=1)
+    generation_share: float = Field(0.3, ge=0, le=1)
     scene_share: float = Field(0.1, ge=0, le=1)
     scene_vessels: int = Field(4, ge=2, le=64)
     group_share: float = Field(0.85, ge=0, le=1)
@@ -108,7 +111,7 @@ def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig,
     rows = np.arange(len(windows))[:, None]
     if together:
         rows = pad_scenes(np.array([query.scene for query in drawn.queries]), config.scene_vessels)
-    fleet = fleet_of(windows, behaviour=drawn.behaviour, scenes=rows)
+    fleet = fleet_of(windows, scenes=rows)
     truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
     told = torch.from_numpy(rng.random(len(rows)) < config.history_share)[:, None, None, None]
     named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
@@ -130,6 +133,14 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
 
 
+def any_batch(data: TrackData, config: TrackTrainConfig, *key: str | int) -> Batch:
+    """A batch of questions about tracks, or of whole tracks to generate, as the key decides."""
+    chance = generator(config.seed, "kind of batch", *key)
+    if data.pieces is not None and chance.random() < config.generation_share:
+        return generation_batch(data.pieces, data.history, config, chance)
+    return make_batch(data.pool, data.history, config, *key)
+
+
 class Batches(IterableDataset[Batch]):
     """Endless batches from the step at which a training goes on; other ranks and workers draw others."""
 
@@ -141,8 +152,13 @@ class Batches(IterableDataset[Batch]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         number = self.start + first
         while True:
-            yield make_batch(self.data.pool, self.data.history, self.config, number * self.world + self.rank)
+            yield any_batch(self.data, self.config, number * self.world + self.rank)
             number += step
+
+
+def is_generation(fleet: Fleet) -> bool:
+    """Whether whole tracks are to be generated: they alone are told a behaviour."""
+    return bool((fleet.behaviour > 0).any())
 
 
 class Held(Dataset[Batch]):
@@ -216,7 +232,9 @@ class TrackTraining(L.LightningModule):
         number = self.global_step * self.trainer.world_size + self.trainer.global_rank
         chance = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
         config = self.config
-        if self.progress >= 1.0 - config.ensemble_share:
+        if is_generation(batch[0]):
+            loss = track_denoising_loss(self.net, *batch, pure=0.03, lowest=0.02, generator=chance)
+        elif self.progress >= 1.0 - config.ensemble_share:
             loss = track_ensemble_loss(self.net, *batch, passes=config.passes, members=config.members, generator=chance)
         else:
             pure = 1.0 if self.progress < config.regression_share else config.pure_noise
@@ -262,7 +280,7 @@ class TrackTraining(L.LightningModule):
         median = drawn.median(1).values
         valid = fleet.asked_valid
         for name, kind in (("gap", 1), ("forecast", 2)):
-            some = valid & (fleet.kind == kind)[..., None] & (fleet.behaviour == 0)[..., None]
+            some = valid & (fleet.kind == kind)[..., None]
             for label, value in (("prior", torch.zeros_like(clean)), ("mean", mean), ("median", median)):
                 error = (value - clean).square().sum(-1).sqrt()[some].mean()
                 self.log(f"{name}_{label}", error, on_epoch=True, batch_size=len(clean), sync_dist=True)
@@ -310,7 +328,8 @@ def train_tracks(
     if resume and last.exists():
         module.first_step = first_step(last, module.settings)
     weights = out / "tracks.safetensors"
-    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes}
+    generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
+    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, **generates}
     fit(module, out, config, ExportTracks(weights, card))
     return weights
 

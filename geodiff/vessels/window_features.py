@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from geodiff.sphere import KM_PER_NMI
 from geodiff.vessels.kinematics import dead_reckon
-from geodiff.vessels.window_fixes import ASKED, SIDE, PaddedFixes, slopes
+from geodiff.vessels.window_fixes import SIDE, PaddedFixes, slopes
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def asked_features(
         _waves(np.log(np.maximum(lead, 1.0) / 3600.0) / 8.0, 3),
         np.log(unit)[..., None] / 3,
         raw.asked[..., None].astype(float),
-        raw.asked[..., None] * (raw.asked.sum(1) / ASKED)[:, None, None],
+        raw.asked[..., None] * (raw.asked.sum(1) / raw.asked.shape[1])[:, None, None],
         whole,
     ]
     return np.concatenate(parts, -1)

@@ -70,8 +70,8 @@ def _pick(time_s: Floats, edge: int, step: int, duration_s: float) -> Ints:
     return picked[::-1] if step < 0 else picked
 
 
-def pad_fixes(stretches: Sequence[TrackQuery]) -> PaddedFixes:
-    """The fixes that windows show of each stretch, and its times; see ``windows.build_windows``."""
+def pad_fixes(stretches: Sequence[TrackQuery], most: int) -> PaddedFixes:
+    """The fixes that windows show of each stretch, and its times, at most so many; see ``windows.build_windows``."""
     count = len(stretches)
     time = np.zeros((count, 2 * SIDE))
     lon, lat, sog, cog = (
@@ -81,7 +81,7 @@ def pad_fixes(stretches: Sequence[TrackQuery]) -> PaddedFixes:
         np.full_like(time, np.nan),
     )
     shown = np.zeros((count, 2 * SIDE), bool)
-    ask, asked = np.zeros((count, ASKED)), np.zeros((count, ASKED), bool)
+    ask, asked = np.zeros((count, most)), np.zeros((count, most), bool)
     edges, kind = np.zeros((count, 2)), np.zeros(count, np.int64)
     for row, query in enumerate(stretches):
         split = int(np.searchsorted(query.time_s, query.ask_s[0]))

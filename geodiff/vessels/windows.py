@@ -20,7 +20,7 @@ from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.kinematics import dead_reckon, hermite, linear
 from geodiff.vessels.window_features import ERROR_SHARE, NOISE_KM, asked_features, known_features
-from geodiff.vessels.window_fixes import BEFORE, INSIDE, SIDE, PaddedFixes, pad_fixes, turn, velocity_of
+from geodiff.vessels.window_fixes import ASKED, BEFORE, INSIDE, SIDE, PaddedFixes, pad_fixes, turn, velocity_of
 from geodiff.vessels.window_history import history_features
 
 Floats = npt.NDArray[np.float64]
@@ -101,14 +101,17 @@ class Windows:
         return from_local_km(east_north[..., 0], east_north[..., 1], self.frame[:, None, 0], self.frame[:, None, 1])
 
 
-def build_windows(stretches: Sequence[TrackQuery], history: TrackHistory | None = None) -> Windows:
-    """Windows of queries of one stretch each, with at most ``ASKED`` times.
+def build_windows(
+    stretches: Sequence[TrackQuery], history: TrackHistory | None = None, *, asked: int = ASKED
+) -> Windows:
+    """Windows of queries of one stretch each.
 
     Args:
         stretches: each with at least one known fix, and times on one side of all of them or between two neighbours.
         history: past tracks of the region; without, the features of history are zero.
+        asked: most times of a stretch; ``ASKED`` in the shapes of ``Windows`` stands for it.
     """
-    raw = pad_fixes(stretches)
+    raw = pad_fixes(stretches, asked)
     return _frame(raw, history)
 
 

@@ -1,7 +1,7 @@
 """Windows to train on: stretches of real tracks hidden at random, with what was there.
 
 The mixture of what is hidden makes one network do all: gaps (imputation), ends (forecast), beginnings, and everything
-but a first position (generation). Durations are drawn evenly in their logarithm, and fixes are thinned at random, so
+but a first position. Durations are drawn evenly in their logarithm, and fixes are thinned at random, so
 that minute data teach hourly questions too.
 """
 
@@ -38,16 +38,16 @@ class DrawSettings:
     """Shares and ranges of what is drawn.
 
     Attributes:
-        gap, forecast, before: shares of the kinds; what is left to 1 is generation from a first position.
+        gap, forecast, before: shares of the kinds; what is left to 1 is forecasts from a lone fix.
         shortest_s, longest_s: range of durations.
         thinned: share of the windows whose fixes are thinned.
         moving: share of the windows that begin on a moving fix.
         mute: share of the windows without speed and course.
     """
 
-    gap: float = 0.46
-    forecast: float = 0.4
-    before: float = 0.04
+    gap: float = 0.48
+    forecast: float = 0.44
+    before: float = 0.05
     shortest_s: float = 300.0
     longest_s: float = 14 * 3600.0
     thinned: float = 0.6
@@ -62,13 +62,11 @@ class Draws:
     Attributes:
         queries: n questions of one stretch each.
         lon_deg, lat_deg: (n, ASKED) the truth at the times asked for; the last one is repeated where fewer are asked.
-        behaviour: (n,) index into ``BEHAVIOURS``, told for generation only.
     """
 
     queries: list[TrackQuery]
     lon_deg: Floats
     lat_deg: Floats
-    behaviour: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +120,23 @@ class TrackPool:
 
         Windows of a scene share what is hidden of them, and the number of their scene, from 1.
         """
-        found: list[tuple[TrackQuery, Ints, int]] = []
+        found: list[tuple[TrackQuery, Ints]] = []
         for scene in range(1, count + 1):
-            some: list[tuple[TrackQuery, Ints, int]] = []
+            some: list[tuple[TrackQuery, Ints]] = []
             for _ in range(1000):
                 anchor, plan = self._anchor(rng, settings), _plan(rng, settings)
                 drawn = [self._one(each, plan, rng, settings) for each in self._company(anchor, vessels)]
                 some = [each for each in drawn if each is not None]
                 if some:
                     break
-            found += [(replace(query, scene=scene), picked, label) for query, picked, label in some]
+            found += [(replace(query, scene=scene), picked) for query, picked in some]
         if not found:
             raise GeodiffError("the tracks are too short or too sparse for the durations asked for")
         return self._draws(found)
 
-    def _draws(self, found: list[tuple[TrackQuery, Ints, int]]) -> Draws:
-        index = np.stack([np.append(picked, np.full(ASKED - len(picked), picked[-1])) for _, picked, _ in found])
-        label = np.array([label for _, _, label in found], np.int64)
-        return Draws([query for query, _, _ in found], self.lon_deg[index], self.lat_deg[index], label)
+    def _draws(self, found: list[tuple[TrackQuery, Ints]]) -> Draws:
+        index = np.stack([np.append(picked, np.full(ASKED - len(picked), picked[-1])) for _, picked in found])
+        return Draws([query for query, _ in found], self.lon_deg[index], self.lat_deg[index])
 
     def _company(self, anchor: int, vessels: int) -> list[int]:
         """The anchor and the nearest fixes of other tracks that moved within ``NEAR_KM`` of it at that time."""
@@ -161,8 +158,8 @@ class TrackPool:
 
     def _one(
         self, anchor: int, plan: _Plan, rng: np.random.Generator, settings: DrawSettings
-    ) -> tuple[TrackQuery, Ints, int] | None:
-        """One window: the question, the fixes that answer it, the behaviour told; None where a draw does not fit."""
+    ) -> tuple[TrackQuery, Ints] | None:
+        """One window: the question and the fixes that answer it; None where a draw does not fit."""
         first, end = int(self._first[self._track[anchor]]), int(self._end[self._track[anchor]])
         index = np.arange(max(first, anchor - 6 * MOST_FIXES), min(end, anchor + 6 * MOST_FIXES))
         index = self._thinned(index, anchor, plan.duration_s, rng, settings)
@@ -177,11 +174,9 @@ class TrackPool:
             "before": after[:MOST_FIXES],
             "start": index[at : at + 1],
         }[plan.kind]
-        start = plan.kind == "start"
         asked = self._asked(hidden, rng)
-        mute = rng.random() < (0.7 if start else settings.mute)
-        label = self._behaviour(np.append(anchor, hidden)) if start and rng.random() < 0.8 else 0
-        return self._query(known, asked, mute=mute), asked, label
+        mute = rng.random() < (0.7 if plan.kind == "start" else settings.mute)
+        return self._query(known, asked, mute=mute), asked
 
     def _thinned(
         self, index: Ints, anchor: int, duration: float, rng: np.random.Generator, settings: DrawSettings
@@ -216,9 +211,6 @@ class TrackPool:
             ship_type=int(self.ship_type[known[0]]),
             vessel_id=int(self.vessel_id[known[0]]),
         )
-
-    def _behaviour(self, index: Ints) -> int:
-        return behaviour_of(self.time_s[index], self.lon_deg[index], self.lat_deg[index])
 
 
 def _plan(rng: np.random.Generator, settings: DrawSettings) -> _Plan:
