@@ -52,11 +52,11 @@ def few_are_enough():
     """Classes of a small fleet are small; tracks that are drawn again and again take time."""
     from geodiff.tasks import evaluate_generate_accuracy as accuracy
     from geodiff.tasks import evaluate_generate_classifier as classifier
-    from geodiff.tasks import track_generate
+    from geodiff.tasks import track_generate_stretches
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "EPOCHS", 60)
-        patch.setattr(track_generate, "TRIES", 2)
+        patch.setattr(track_generate_stretches, "TRIES", 2)
         for name, value in {"FEWEST_TEST": 4, "FEWEST_VESSELS": 1, "FEWEST_LEARNED": 8}.items():
             patch.setattr(accuracy, name, value)
         yield

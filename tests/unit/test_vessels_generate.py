@@ -11,18 +11,21 @@ from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_generate import LIMITS, GenerateSettings, generate_tracks
+from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
+from geodiff.tasks.track_generate_stretches import LIMITS
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
 
+CARDS = {"knots": {}, "velocities": {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}}
 
-@pytest.fixture(scope="module")
-def model():
+
+@pytest.fixture(scope="module", params=list(CARDS))
+def model(request):
     torch.manual_seed(1)
     net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
-    return DenoiserMotion(net.eval(), {}, None, "test")
+    return DenoiserMotion(net.eval(), CARDS[request.param], None, "test")
 
 
 def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):

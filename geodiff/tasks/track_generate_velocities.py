@@ -1,0 +1,139 @@
+"""Generation by weights that have learned it: whole stretches of velocities, drawn from noise in many passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from geodiff.rng import generator
+from geodiff.sphere import KM_PER_NMI
+from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
+from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, longer, possible
+from geodiff.tasks.track_pieces import Grid
+from geodiff.tasks.track_velocities import MOST_KNOWN, draw_velocities
+from geodiff.tracks import TrackQuery
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.history_search import Asking
+from geodiff.vessels.velocities import generation_windows, to_positions
+
+Floats = npt.NDArray[np.float64]
+
+HEADINGS = 16
+"""Courses on which a lone fix may set off."""
+
+OFF_LANE = 0.02
+"""Weight of a course that no historic track took."""
+
+
+def grow_by_velocities(
+    model: DenoiserMotion,
+    grid: Grid,
+    seeds: Sequence[TrackQuery],
+    behaviour: Ints,
+    wanted: tuple[float, float, float],
+    seed: int,
+) -> list[TrackQuery]:
+    """Each seed with fixes ``grid.step_s`` apart to the end of its track or somewhat beyond.
+
+    A lone fix gets a whole window at once; what is longer goes on from its last part, so that each stretch is asked for
+    as the training asked.
+
+    Args:
+        model: the denoiser.
+        grid: of the windows that it learned.
+        seeds: known fixes.
+        behaviour: (n,) index into ``BEHAVIOURS``, told for every stretch.
+        wanted: hours of track, seconds between positions in the end, strength of guidance.
+        seed: of the noise.
+    """
+    out: list[TrackQuery] = []
+    for begin in range(0, len(seeds), BATCH):
+        some = slice(begin, begin + BATCH)
+        out += _grow(model, grid, list(seeds[some]), behaviour[some], wanted, seed)
+    return out
+
+
+def _grow(
+    model: DenoiserMotion,
+    grid: Grid,
+    state: list[TrackQuery],
+    behaviour: Ints,
+    wanted: tuple[float, float, float],
+    seed: int,
+) -> list[TrackQuery]:
+    hours, step_s, guidance = wanted
+    end = np.array([query.time_s[-1] for query in state]) + hours * 3600
+    while True:
+        rows = np.flatnonzero(np.array([query.time_s[-1] for query in state]) < end - 1.0)
+        if not len(rows):
+            return state
+        asked = [_asked(state[row], grid) for row in rows]
+
+        def draw(some: Ints, attempt: int, asked: list[TrackQuery] = asked, told: Ints = behaviour[rows]) -> Places:
+            windows = generation_windows(
+                [_shown(asked[k], grid, model.history) for k in some], grid.positions - 1, model.history
+            )
+            payload = draw_velocities(model.net, windows, told[some], guidance=guidance, seed=seed * TRIES + attempt)
+            return to_positions(windows, payload, grid.step_s)
+
+        lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw)
+        for k, row in enumerate(rows.tolist()):
+            count = len(asked[k].ask_s)
+            state[row] = longer(asked[k], lon[k, :count], lat[k, :count])
+
+
+def _asked(query: TrackQuery, grid: Grid) -> TrackQuery:
+    steps = grid.positions - 1
+    count = steps if len(query.time_s) == 1 else max(steps // 2, 1)
+    return dataclasses.replace(query, ask_s=query.time_s[-1] + grid.step_s * np.arange(1, count + 1))
+
+
+def _shown(query: TrackQuery, grid: Grid, history: TrackHistory | None) -> TrackQuery:
+    """What the model sees: the last part of the track, after all that history knows."""
+    steps = math.floor(MOST_KNOWN * (grid.positions - 1))
+    late = query.time_s >= query.time_s[-1] - steps * grid.step_s - 0.5
+    # When it is made says nothing: all that ever happened there may be gone by.
+    later = float(history.time_s.max()) + 1.0 - query.time_s[-1] if history is not None and len(history) else 0.0
+    return dataclasses.replace(
+        query,
+        time_s=query.time_s[late] + later,
+        lon_deg=query.lon_deg[late],
+        lat_deg=query.lat_deg[late],
+        sog_kn=query.sog_kn[late],
+        cog_deg=query.cog_deg[late],
+        ask_s=query.ask_s + later,
+    )
+
+
+def courses(seeds: Sequence[TrackQuery], knots: Floats, history: TrackHistory | None, seed: int) -> Floats:
+    """(n,) degrees on which lone fixes set off: as historic tracks went from there, anywhere where there are none.
+
+    Args:
+        seeds: the fixes.
+        knots: (n,) speed of each.
+        history: past tracks.
+        seed: of the draw, which is keyed by vessel and time.
+    """
+    chance = np.array(
+        [generator(seed, "course", query.vessel_id, int(query.time_s[0])).uniform(size=2) for query in seeds]
+    )
+    width = 360.0 / HEADINGS
+    heading = width * np.arange(HEADINGS)
+    weight = np.full((len(seeds), HEADINGS), OFF_LANE)
+    if history is not None and len(history):
+        lon, lat = (
+            np.repeat([getattr(query, name)[0] for query in seeds], HEADINGS) for name in ("lon_deg", "lat_deg")
+        )
+        speed, angle = np.repeat(knots * KM_PER_NMI / 3600, HEADINGS), np.radians(np.tile(heading, len(seeds)))
+        nobody, soon = np.full(len(lon), -1), np.full((len(lon), 1), 60.0)
+        reach = np.maximum(speed * 3600, 1.0)
+        said = history.ask(Asking(lon, lat, speed * np.sin(angle), speed * np.cos(angle), nobody, soon, reach))
+        weight += said.weight[:, :, 0].sum(1).reshape(weight.shape)
+    total = np.cumsum(weight, 1)
+    row = (total < (chance[:, :1] * total[:, -1:])).sum(1)
+    found: Floats = (heading[np.minimum(row, HEADINGS - 1)] + width * (chance[:, 1] - 0.5)) % 360.0
+    return found
