@@ -219,7 +219,7 @@ def associate(
 ) -> None:
     """Anonymous points and radar plots to tracks; identities in the input are not looked at.
 
-    What was read is kept when killed; the pass over time begins anew.
+    Safe to kill: the same command resumes where the pass over time was, to the same bytes.
     """
     from geodiff.config import read_yaml
     from geodiff.tasks.vessels_settings import AssociateSettings

@@ -1,26 +1,26 @@
 """Association of anonymous points and radar plots as a job: one pass in the order of time, then parts by track.
 
-The pass holds a block of rows and the tails of open tracks. It begins anew after a kill; what was read stays read.
+The pass holds a block of rows and the tails of open tracks, which are kept on disk every ``ROWS_AT_ONCE`` rows: after a
+kill it goes on from there, to the same bytes.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from geodiff.outputs.atomic import read_json, write_json
-from geodiff.outputs.track_columns import arrow_table, standard_frame
+from geodiff.outputs.track_columns import standard_frame
 from geodiff.schema import GeodiffError
+from geodiff.tasks.vessels_associate_journal import Journal
 from geodiff.tasks.vessels_job import FIXES, TrackJob, clean_counts, part_name, save_counts, taken_fixes
 from geodiff.tasks.vessels_settings import AssociateSettings
 from geodiff.tracks import LAT, LON, REASON, REJECTED, STATE, TIME, TRACK_ID
-from geodiff.vessels.associate import RADAR, associate_batches
+from geodiff.vessels.associate import RADAR, associate_batches, open_stream
 from geodiff.vessels.associate import AssociateSettings as Rules
 from geodiff.vessels.clean_rules import NO_POSITION
 from geodiff.vessels.partition import PartitionedFixes, open_partition
@@ -50,13 +50,12 @@ def associate_parts(job: TrackJob, *, progress: Progress) -> None:
     assert isinstance(settings, AssociateSettings)
     folder, told = job.work / "associated", job.work / "associated.json"
     if not isinstance(read_json(told), dict):
-        shutil.rmtree(folder, ignore_errors=True)
         write_json(told, _associate(job, settings, folder, progress))
     for part in range(job.parts):
         name = part_name(part)
         if name not in job.store.done():
-            path = folder / f"{name}.parquet"
-            table = pl.read_parquet(path) if path.exists() else _NOTHING
+            paths = sorted(folder.glob(f"*/{name}.parquet"))
+            table = pl.concat([pl.read_parquet(path) for path in paths]) if paths else _NOTHING
             save_counts(clean_counts(table), job.counts_path("clean", part))
             job.store.write_part(name, table)
         progress("write", part + 1, job.parts)
@@ -69,21 +68,22 @@ _NOTHING: Final = standard_frame(
 )
 
 
-def _associate(job: TrackJob, settings: AssociateSettings, folder: Path, progress: Progress) -> dict[str, Any]:
-    """The pass over time; returns counts."""
+def _associate(job: TrackJob, settings: AssociateSettings, folder: Path, progress: Progress) -> dict[str, int]:
+    """The pass over time, from where an earlier run left it; returns counts."""
     fixes = open_partition(job.work / FIXES)
-    folder.mkdir(parents=True)
-    counts = {"outside": 0, "no time": 0, "plots": 0}
-    writers: dict[int, pq.ParquetWriter] = {}
     total = fixes.counts.kept
+    stream = open_stream(rules_of(settings))
+    journal = Journal.open(folder, stream)
+    if journal.counts["plots"]:
+        progress("associate", journal.counts["plots"], total)
+    plots = _batches(fixes, settings, journal)
     try:
-        for batch in associate_batches(_batches(fixes, settings, counts), rules_of(settings)):
-            _append(standard_frame(batch), folder, job.parts, writers)
-            counts["plots"] += len(batch)
-            progress("associate", counts["plots"], total)
+        for batch in associate_batches(plots, stream=stream):
+            journal.write(standard_frame(batch), job.parts)
+            progress("associate", journal.counts["plots"], total)
     finally:
-        for writer in writers.values():
-            writer.close()
+        journal.close()
+    counts = journal.counts
     if not counts["plots"]:
         raise GeodiffError(
             f"none of {total} plots is left: {counts['outside']} outside the region, {counts['no time']} without a time"
@@ -91,25 +91,31 @@ def _associate(job: TrackJob, settings: AssociateSettings, folder: Path, progres
     return counts
 
 
-def _batches(fixes: PartitionedFixes, settings: AssociateSettings, counts: dict[str, int]) -> Iterator[pl.DataFrame]:
-    """Plots in the order of time, some minutes at once."""
-    for batch in in_time_order(fixes):
+def _batches(fixes: PartitionedFixes, settings: AssociateSettings, journal: Journal) -> Iterator[pl.DataFrame]:
+    """Plots in the order of time, some minutes at once; whenever more is asked for, what was done is kept."""
+    for batch in in_time_order(fixes, skip=journal.done):
         taken = taken_fixes(batch, settings)
-        counts["outside"] += len(batch) - len(taken)
         placed = pl.col(LON).is_finite().fill_null(False) & pl.col(LAT).is_finite().fill_null(False)
         yield taken.with_columns(
             pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(REJECTED)).alias(STATE),
             pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(NO_POSITION)).alias(REASON),
         )
-    counts["no time"] = int(
+        journal.counts["outside"] += len(batch) - len(taken)
+        journal.keep()
+    journal.counts["no time"] = int(
         sum(fixes.scan(part).select(pl.col(TIME).null_count()).collect().item() for part in range(fixes.parts))
     )
 
 
-def in_time_order(fixes: PartitionedFixes, rows: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
+def in_time_order(fixes: PartitionedFixes, rows: int | None = None, *, skip: int = 0) -> Iterator[pl.DataFrame]:
     """All fixes with a time, by time, in tables of about ``rows``, cut between minutes; equal times as they were read.
 
     Memory is that of a table, or of the busiest minute.
+
+    Args:
+        fixes: partitioned.
+        rows: of a table; ``ROWS_AT_ONCE`` when None.
+        skip: so many tables are left out at the beginning.
     """
     minute = pl.col(TIME).dt.truncate("1m").alias("minute")
     parts = [fixes.scan(part).filter(pl.col(TIME).is_not_null()) for part in range(fixes.parts)]
@@ -117,25 +123,13 @@ def in_time_order(fixes: PartitionedFixes, rows: int = ROWS_AT_ONCE) -> Iterator
     busy = found.group_by("minute").agg(pl.col("len").sum()).sort("minute")
     if not len(busy):
         return
-    number = ((busy["len"].cum_sum() - 1) // rows).to_numpy()
+    number = ((busy["len"].cum_sum() - 1) // (rows or ROWS_AT_ONCE)).to_numpy()
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     edges = [busy["minute"][int(at)] for at in starts]
-    for begin, end in zip(edges, [*edges[1:], None], strict=True):
+    for begin, end in list(zip(edges, [*edges[1:], None], strict=True))[skip:]:
         inside = pl.col(TIME) >= begin if end is None else pl.col(TIME).is_between(begin, end, closed="left")
         yield (
             pl.concat([part.filter(inside) for part in parts])
             .collect()
             .sort(TIME, "source", "row", maintain_order=True)
         )
-
-
-def _append(batch: pl.DataFrame, folder: Path, parts: int, writers: dict[int, pq.ParquetWriter]) -> None:
-    """Append rows to the files of their parts: by track, and clutter by its time."""
-    key = pl.coalesce(pl.col(TRACK_ID).str.extract(r"^t(\d+)/").cast(pl.Int64), pl.col(TIME).dt.epoch("s"))
-    placed = batch.with_columns((key % parts).alias("_part"))
-    for (part,), rows in placed.partition_by("_part", include_key=False, as_dict=True, maintain_order=True).items():
-        table = arrow_table(rows)
-        if part not in writers:
-            path = folder / f"{part_name(int(part))}.parquet"
-            writers[int(part)] = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
-        writers[int(part)].write_table(table)

@@ -152,13 +152,18 @@ def associate_batches(
     predictor: MotionPredictor | None = None,
     *,
     in_order: bool = True,
+    stream: Stream | None = None,
 ) -> Iterator[pl.DataFrame]:
     """``associate`` for a stream in bounded memory; how the stream is cut into batches changes nothing.
+
+    When the next batch is asked for, all that the one before it decided has been given out: that is when
+    ``stream.state()`` may be kept.
 
     Args:
         batches: tables of fixes; each may be unordered, but none reaches back before the one before it.
         settings, predictor: as for ``associate``.
         in_order: rows come out in the order of time as far as decided together; False spares the sorting.
+        stream: of ``open_stream``, in place of ``settings`` and ``predictor``; may hold what earlier batches left.
 
     Yields:
         Rows that are decided, each exactly once; columns as ``associate`` adds them.
@@ -166,8 +171,7 @@ def associate_batches(
     Raises:
         GeodiffError: as ``associate``, or a batch reaches back in time.
     """
-    chosen = settings or AssociateSettings()
-    stream = Stream(chosen.rules(), predictor or chosen.prior())
+    stream = stream or open_stream(settings, predictor)
     empty: pl.DataFrame | None = None
     for batch in batches:
         passed = _rejected_before(batch)
@@ -181,6 +185,12 @@ def associate_batches(
         yield _finished(decided, in_order=in_order)
     if empty is not None:
         yield empty
+
+
+def open_stream(settings: AssociateSettings | None = None, predictor: MotionPredictor | None = None) -> Stream:
+    """What ``associate_batches`` feeds; arguments as of ``associate``."""
+    chosen = settings or AssociateSettings()
+    return Stream(chosen.rules(), predictor or chosen.prior())
 
 
 def _rejected_before(batch: pl.DataFrame) -> pl.DataFrame:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from geodiff.schema import GeodiffError
@@ -30,6 +32,10 @@ from geodiff.vessels.associate_plots import (
 
 LEAST_SPAN_S = 600.0
 """Densities are taken over at least this time, so that a short block does not look busy."""
+
+
+State = tuple[dict[str, npt.NDArray[Any]], dict[str, pl.DataFrame]]
+"""Arrays and tables by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,34 @@ class Stream:
         self._numbers = np.empty(0, np.int64)  # the tracks of the two arrays above, rising
         self._next = 1
         self._decided_s = -np.inf
+
+    def state(self) -> State:
+        """All that is carried from block to block; for ``restore``, once what was fed is read to its end."""
+        arrays: dict[str, npt.NDArray[Any]] = {f"tail_{n}": each for n, each in enumerate(self._tail.columns)}
+        arrays |= {"tail_track": self._tail_track, "numbers": self._numbers, "began": self._began}
+        arrays |= {"confirmed": self._confirmed, "decided_s": np.array(self._decided_s)}
+        arrays |= {"open": np.array(self._open), "next": np.array(self._next)}
+        frames = {} if self._waiting is None else {"waiting": self._waiting}
+        if self._held:
+            arrays["held"] = np.concatenate([each.track for each in self._held])
+            frames["held"] = pl.concat([each.rows for each in self._held])
+        return arrays, frames
+
+    def restore(self, state: State) -> None:
+        """Go on from where a stream of the same rules was.
+
+        Raises:
+            KeyError: no such state.
+        """
+        arrays, frames = state
+        numbers = int(arrays["open"]), int(arrays["next"]), float(arrays["decided_s"])
+        tracks = arrays["tail_track"], arrays["numbers"], arrays["began"], arrays["confirmed"]
+        tail = Plots(*(arrays[f"tail_{n}"] for n in range(len(self._tail.columns))))
+        held = Decided(frames["held"], arrays["held"], np.empty(0), np.empty(0, bool)) if "held" in frames else None
+        # Nothing is taken over before all of it is there.
+        self._open, self._next, self._decided_s = numbers
+        self._tail_track, self._numbers, self._began, self._confirmed = tracks
+        self._tail, self._waiting, self._held = tail, frames.get("waiting"), [held] if held else []
 
     def feed(self, rows: pl.DataFrame) -> Iterator[Decided]:
         """Take rows in canonical order; yield what is decided by them.
