@@ -22,8 +22,9 @@ from geodiff.vessels.scoring import LENGTHS, Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_blocks import predict_hidden
 from geodiff.vessels.scoring_calibrate import calibrate
 from geodiff.vessels.scoring_embed import Embedder
-from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, plain_scores
+from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, ROUTE, plain_scores
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
+from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tails import cauchy_combination
 from geodiff.vessels.scoring_tracks import ALPHA
 from geodiff.vessels.scoring_traffic import Traffic
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 COMBINED, CAUCHY = "combined", "unweighted"
 """The score, and the same evidence combined without learned weights."""
 
-ABLATIONS: Final = {"position only": POSITION, "behaviour only": BEHAVIOUR}
+ABLATIONS: Final = {"position only": POSITION, "behaviour only": BEHAVIOUR, "route only": ROUTE}
 
 
 class ScoringSettings(Settings):
@@ -139,6 +140,7 @@ def run_benchmark(
     *,
     embedder: Embedder | None = None,
     traffic: Traffic | None = None,
+    routes: Routes | None = None,
     progress: Progress,
 ) -> Found:
     """Calibrate, score clean test tracks, inject and score again.
@@ -149,14 +151,21 @@ def run_benchmark(
         settings: of the benchmark.
         embedder: of behaviour; the plain one when None.
         traffic: of all vessels; those of each part alone when None.
+        routes: where others passed; without, nothing is said of routes.
         progress: told of the clean tracks and of the injections.
 
     Raises:
         UsageError: too few vessels, or none of the test tracks can take an anomaly.
     """
-    scorer = _Scorer(model, settings, embedder, traffic)
+    scorer = _Scorer(model, settings, embedder, traffic, routes)
     calibration = calibrate(
-        calibrate_tracks, model, embedder, lengths=settings.lengths, members=settings.members, traffic=traffic
+        calibrate_tracks,
+        model,
+        embedder,
+        lengths=settings.lengths,
+        members=settings.members,
+        traffic=traffic,
+        routes=routes,
     )
     fixes = Fixes.from_table(test_tracks)
     pool = np.zeros(fixes.tracks, bool)
@@ -213,6 +222,7 @@ class _Scorer:
     settings: ScoringSettings
     embedder: Embedder | None
     traffic: Traffic | None
+    routes: Routes | None
 
     def score(self, fixes: Fixes, calibration: Calibration, label: BoolArray) -> Scores:
         asked = ask(
@@ -222,6 +232,7 @@ class _Scorer:
             lengths=self.settings.lengths,
             members=self.settings.members,
             traffic=self.traffic,
+            routes=self.routes,
         )
         judged = judge(fixes, asked, calibration)
         of_fix = {COMBINED: judged.score, CAUCHY: cauchy_combination(judged.tails)}

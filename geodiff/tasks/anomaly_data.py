@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from geodiff.outputs.atomic import explained, write_json
+from geodiff.outputs.atomic import explained, replacing, write_json
 from geodiff.schema import BoolArray, UsageError
 from geodiff.tasks.motion_models import Trained
 from geodiff.tracks import VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
 from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS
+from geodiff.vessels.scoring_routes import COLUMNS, Routes
 from geodiff.vessels.split import is_held_out
 
 LARGEST_FILE = 256 * 2**20
@@ -81,6 +82,47 @@ def save_calibration(calibration: Calibration, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, json.loads(calibration.to_json()))
     return path
+
+
+def routes_path(calibration: Path) -> Path:
+    """File of the routes that belong to a calibration, beside it."""
+    return calibration.with_suffix(".routes.parquet")
+
+
+def save_routes(routes: Routes, calibration: Path) -> Path:
+    """Write where vessels pass beside the file of a calibration, whole or not at all; returns the path."""
+    path = routes_path(calibration)
+    table = pl.DataFrame({name: getattr(routes, name) for name in COLUMNS})
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            table.write_parquet(temporary, compression="zstd")
+    return path
+
+
+def load_routes(path: Path, calibration: Calibration) -> Routes | None:
+    """The routes that a calibration was made with, from beside its file; None where it says nothing of routes.
+
+    Raises:
+        UsageError: no such file, or the routes of another calibration.
+    """
+    if not calibration.routes:
+        return None
+    beside = routes_path(path)
+    try:
+        table = pl.read_parquet(beside, columns=list(COLUMNS), glob=False)
+        routes = Routes(**{name: table[name].to_numpy() for name in COLUMNS})
+        fits = routes.digest == calibration.routes
+    except OSError as error:
+        told = error.strerror or "no such file"
+        raise UsageError(
+            f"{beside}: the routes of the calibration cannot be read ({told}); move both files together"
+        ) from None
+    except pl.exceptions.PolarsError:
+        fits = False
+    if not fits:
+        raise UsageError(f"{beside}: not the routes that {path.name} was made with: keep both files of one evaluation")
+    return routes
 
 
 def load_calibration(path: Path) -> Calibration:

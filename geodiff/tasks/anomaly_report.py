@@ -17,7 +17,7 @@ from geodiff.outputs.atomic import explained, write_json
 from geodiff.outputs.report import Picture
 from geodiff.outputs.report_anomaly import TrackPicture, curves, rates, track_pictures, write_anomaly_html
 from geodiff.tasks.anomaly import ABLATIONS, COMBINED, Altered, Found, ScoringSettings, run_benchmark
-from geodiff.tasks.anomaly_data import Division, divide, save_calibration
+from geodiff.tasks.anomaly_data import Division, divide, save_calibration, save_routes
 from geodiff.tasks.anomaly_figures import false_alarms, figures, mixture
 from geodiff.tasks.evaluate_report import REPORT
 from geodiff.tasks.job import Progress
@@ -25,6 +25,7 @@ from geodiff.tasks.versions import versions
 from geodiff.tracks import LAT, LON, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring_embed import Embedder
 from geodiff.vessels.scoring_fixes import Fixes
+from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tracks import check_alpha, reasons
 from geodiff.vessels.scoring_traffic import Traffic
 
@@ -44,7 +45,7 @@ def evaluate_scoring(
     command: Sequence[str] = (),
     progress: Progress,
 ) -> tuple[dict[str, Any], Path]:
-    """Run the anomaly benchmark and write ``report.json``, ``report.html`` and ``calibration.json``.
+    """Run the anomaly benchmark and write ``report.json``, ``report.html`` and ``calibration.json``, with its routes.
 
     Args:
         cleaned: clean tracks (columns of ``geodiff.tracks``).
@@ -65,12 +66,20 @@ def evaluate_scoring(
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
     division = divide(cleaned, model, calibrate_most=settings.calibrate_most, test_most=settings.test_most)
-    traffic = Traffic.of(Fixes.from_table(cleaned))
+    fixes = Fixes.from_table(cleaned)
+    routes = Routes.joined([Routes.of(fixes)])
     found = run_benchmark(
-        division.calibrate, division.test, model, settings, embedder=embedder, traffic=traffic, progress=progress
+        division.calibrate,
+        division.test,
+        model,
+        settings,
+        embedder=embedder,
+        traffic=Traffic.of(fixes),
+        routes=routes,
+        progress=progress,
     )
     check_alpha(settings.alpha, found.calibration)
-    save_calibration(found.calibration, out / CALIBRATION)
+    save_routes(routes, save_calibration(found.calibration, out / CALIBRATION))
     report = summarise(found, division, settings, command=command)
     path = out / REPORT
     with explained(path):

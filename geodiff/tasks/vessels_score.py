@@ -11,19 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from geodiff.outputs.atomic import explained, replacing
 from geodiff.schema import UsageError
-from geodiff.tasks.anomaly_data import load_calibration, save_calibration
+from geodiff.tasks.anomaly_data import load_calibration, load_routes, save_calibration
 from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_context import open_traffic, place_of
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
-from geodiff.tracks import VESSEL_ID, MotionModel
+from geodiff.tracks import STATE, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
 from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, calibrate
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
-from geodiff.vessels.scoring_fixes import Fixes
+from geodiff.vessels.scoring_fixes import NEEDED, Fixes
+from geodiff.vessels.scoring_routes import COLUMNS, Routes
 from geodiff.vessels.scoring_tracks import Scored, check_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import Traffic
+
+ROUTES: Final = "routes"
+"""Folder of the work folder with where vessels pass."""
 
 FOLDS: Final = 2
 """Halves of the vessels of an input that is its own calibration: each is judged by the other."""
@@ -37,7 +42,7 @@ class Scorer:
         model, embedder: what the calibrations were made with.
         calibrations: one for all vessels, or for each fold that of the other one.
         alpha: nominal false-alarm rate.
-        traffic: of all vessels; those of a table alone when None.
+        traffic, routes: of all vessels; those of a table alone when None.
     """
 
     model: MotionModel
@@ -45,6 +50,7 @@ class Scorer:
     calibrations: tuple[Calibration, ...]
     alpha: float
     traffic: Traffic | None = None
+    routes: Routes | None = None
 
     @classmethod
     def of(cls, job: TrackJob) -> Self:
@@ -54,7 +60,9 @@ class Scorer:
         model = load_motion_model(str(job.model))
         found = _stored(job)
         embedder = embedder_of(model, found[0].embedder)
-        return cls(model, embedder, found, settings.alpha, open_traffic(job.work / "traffic_all"))
+        traffic = open_traffic(job.work / "traffic_all")
+        routes = open_routes(job.work / ROUTES) if job.calibration is None else load_routes(job.calibration, found[0])
+        return cls(model, embedder, found, settings.alpha, traffic, routes)
 
     def score(self, cleaned: pl.DataFrame) -> tuple[Scored, dict[str, int]]:
         """Score a table; see ``scoring_tracks.score_tracks``. Fixes flagged carry ``anomalous``, as do tracks."""
@@ -65,7 +73,13 @@ class Scorer:
             rows = numbered.filter(pl.Series(fold == number))
             parts.append(
                 score_tracks(
-                    rows, self.model, calibration, embedder=self.embedder, alpha=self.alpha, traffic=self.traffic
+                    rows,
+                    self.model,
+                    calibration,
+                    embedder=self.embedder,
+                    alpha=self.alpha,
+                    traffic=self.traffic,
+                    routes=self.routes,
                 )
             )
         fixes = pl.concat([part.fixes for part in parts]).sort("_place").drop("_place")
@@ -90,13 +104,15 @@ def scorer_of(cleaned: pl.DataFrame, settings: ScoreSettings, calibration: Path 
     Raises:
         UsageError: a calibration that does not fit, or too few vessels without one.
     """
-    model, traffic = load_motion_model(settings.model), Traffic.of(Fixes.from_table(cleaned))
+    model, fixes = load_motion_model(settings.model), Fixes.from_table(cleaned)
+    traffic = Traffic.of(fixes)
     if calibration is not None:
         found = load_calibration(calibration)
-        return Scorer(model, embedder_of(model, found.embedder), (found,), settings.alpha, traffic)
-    embedder = embedder_of(model)
-    made = calibrate_folds([cleaned.lazy()], model, embedder, settings, traffic)
-    return Scorer(model, embedder, made, settings.alpha, traffic)
+        routes = load_routes(calibration, found)
+        return Scorer(model, embedder_of(model, found.embedder), (found,), settings.alpha, traffic, routes)
+    embedder, own = embedder_of(model), Routes.joined([Routes.of(fixes)])
+    made = calibrate_folds([cleaned.lazy()], model, embedder, settings, (traffic, own))
+    return Scorer(model, embedder, made, settings.alpha, traffic, own)
 
 
 def fold_of(vessel_id: pl.Series, folds: int) -> npt.NDArray[np.int64]:
@@ -132,6 +148,7 @@ def check_calibration(job: TrackJob) -> None:
         found = load_calibration(job.calibration)
         model = load_motion_model(str(job.model))
         found.require(model, embedder_of(model, found.embedder))
+        load_routes(job.calibration, found)
         check_alpha(settings.alpha, found)
 
 
@@ -142,7 +159,7 @@ def _stored(job: TrackJob) -> tuple[Calibration, ...]:
 
 
 def prepare_calibration(job: TrackJob) -> None:
-    """Calibrate on the input's own vessels, unless a file was given or an earlier run did.
+    """Lay out where vessels pass; calibrate on the input's own vessels. Not where it was given or an earlier run did.
 
     Raises:
         UsageError: too few vessels, or too few for the rate.
@@ -152,16 +169,40 @@ def prepare_calibration(job: TrackJob) -> None:
     paths = [job.work / f"calibration_{fold}.json" for fold in range(FOLDS)]
     if job.calibration is not None or all(path.exists() for path in paths):
         return
+    if not (job.work / ROUTES / "done").exists():
+        store_routes(job)
     parts = [pl.scan_parquet(job.path("cleaned", part), glob=False) for part in range(job.parts)]
-    traffic = open_traffic(job.work / "traffic_all")
+    around = open_traffic(job.work / "traffic_all"), open_routes(job.work / ROUTES)
     model = load_motion_model(str(job.model))
-    made = calibrate_folds(parts, model, embedder_of(model), settings, traffic)
+    made = calibrate_folds(parts, model, embedder_of(model), settings, around)
     for path, calibration in zip(paths, made, strict=True):
         save_calibration(calibration, path)
 
 
+def store_routes(job: TrackJob) -> None:
+    """Write where the vessels of the input pass, in files that workers map into memory."""
+    folder = job.work / ROUTES
+    tables = (pl.read_parquet(job.path("cleaned", part), columns=[*NEEDED, STATE]) for part in range(job.parts))
+    routes = Routes.joined([Routes.of(Fixes.from_table(table)) for table in tables])
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in COLUMNS:
+            np.save(folder / f"{name}.npy", getattr(routes, name))
+        with replacing(folder / "done") as done:
+            done.touch()
+
+
+def open_routes(folder: Path) -> Routes:
+    """What ``store_routes`` wrote."""
+    return Routes(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS})
+
+
 def calibrate_folds(
-    parts: Sequence[pl.LazyFrame], model: MotionModel, embedder: Embedder, settings: ScoreSettings, traffic: Traffic
+    parts: Sequence[pl.LazyFrame],
+    model: MotionModel,
+    embedder: Embedder,
+    settings: ScoreSettings,
+    around: tuple[Traffic, Routes],
 ) -> tuple[Calibration, ...]:
     """Calibrations for both halves of the vessels, each learned from the other half.
 
@@ -172,7 +213,7 @@ def calibrate_folds(
         parts: cleaned tables of whole vessels.
         model, embedder: to be calibrated.
         settings: of the job.
-        traffic: of all vessels.
+        around: traffic of all vessels, and where they pass.
 
     Raises:
         UsageError: too few vessels, or too few for the rate.
@@ -190,7 +231,9 @@ def calibrate_folds(
         # The order within a fold begins at the fold: the first ones are any.
         chosen = ids[others[np.argsort(order[others], kind="stable")[: settings.calibrate_most]]].sort()
         some = pl.concat([part.filter(pl.col(VESSEL_ID).is_in(chosen.implode())) for part in parts]).collect()
-        calibration = calibrate(some, model, embedder, members=settings.ensemble, seed=settings.seed, traffic=traffic)
+        calibration = calibrate(
+            some, model, embedder, members=settings.ensemble, seed=settings.seed, traffic=around[0], routes=around[1]
+        )
         check_alpha(settings.alpha, calibration)
         made.append(calibration)
     return tuple(made)

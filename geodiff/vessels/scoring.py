@@ -1,9 +1,9 @@
 """Anomaly scores of tracks: evidence of every kind, its p-values at a stated false-alarm rate, and the reasons.
 
 A motion model is asked for every fix under way as if it had not been seen (``scoring_blocks``); what it misses, what
-the fix says against itself, who is near, and how unlike clean tracks the vessel moves are each turned into tails of
-clean tracks, combined, and compared with clean tracks again. How large each of them is on clean tracks is learned in
-``scoring_calibrate``.
+the fix says against itself, who is near, where others passed, and how unlike clean tracks the vessel moves are each
+turned into tails of clean tracks, combined, and compared with clean tracks again. How large each of them is on clean
+tracks is learned in ``scoring_calibrate``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from geodiff.vessels.scoring_embed import (
 )
 from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, Evidence, identity_evidence, report_evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
+from geodiff.vessels.scoring_routes import Routes, nothing_known
 from geodiff.vessels.scoring_scale import LengthScale, best_surprise
 from geodiff.vessels.scoring_tails import Stored, TailTable
 from geodiff.vessels.scoring_traffic import Traffic
@@ -36,7 +37,7 @@ from geodiff.vessels.scoring_weights import Heads, fix_views, track_views
 LENGTHS: Final = (1, 6, 24)
 """Fixes in the hidden blocks: a lone outlier, a manoeuvre, a leg of the route."""
 
-FORMAT: Final = "geodiff-anomaly-calibration-1"
+FORMAT: Final = "geodiff-anomaly-calibration-2"
 _TRACK_SIZES = (16, 64, 256)
 
 
@@ -46,6 +47,7 @@ class Calibration(Stored):
     Attributes:
         model, embedder: names of what it was made with; it serves no other.
         lengths, members, seed: of the questions.
+        routes: digest of where others pass; empty where it says nothing of routes.
         scales: of the misses, one for each length.
         cloud: of clean stretches.
         evidence: kind -> tails of its values.
@@ -54,12 +56,13 @@ class Calibration(Stored):
         vessels, fixes_seen: that it rests on, in each of the four parts.
     """
 
-    format: Literal["geodiff-anomaly-calibration-1"] = FORMAT
+    format: Literal["geodiff-anomaly-calibration-2"] = FORMAT
     model: str
     embedder: str
     lengths: tuple[int, ...] = Field(min_length=1, max_length=8)
     members: int = Field(ge=0, le=4096)
     seed: int = Field(ge=0)
+    routes: str = Field("", max_length=64)
     scales: tuple[LengthScale, ...]
     cloud: Cloud
     evidence: dict[str, TailTable]
@@ -87,7 +90,7 @@ class Asked:
         misses: length of block -> misses.
         begin, end: (k,) stretches.
         vectors: (k, width) where the stretches lie in latent space.
-        plain: evidence that needs no calibration: reports, gaps, approaches.
+        plain: evidence that needs no calibration: reports, gaps, approaches, routes.
     """
 
     misses: Mapping[int, Misses]
@@ -126,6 +129,7 @@ def ask(
     members: int = 16,
     seed: int = 0,
     traffic: Traffic | None = None,
+    routes: Routes | None = None,
 ) -> Asked:
     """Ask the model and the embedder, and gather what needs neither.
 
@@ -137,12 +141,14 @@ def ask(
         members: of the model's ensemble.
         seed: of its noise.
         traffic: whom the vessels may meet; each other when None.
+        routes: where others passed; without, nothing is said of routes.
     """
     misses = {length: predict_hidden(model, fixes, length, members=members, seed=seed) for length in lengths}
     begin, end = stretches(fixes)
     vectors = embed_stretches(embedder or KinematicEmbedder(), fixes, begin, end)
     met = (traffic if traffic is not None else Traffic.of(fixes)).around(fixes)
-    return Asked(misses, begin, end, vectors, [*report_evidence(fixes), met])
+    passed = routes.around(fixes) if routes is not None else nothing_known(fixes)
+    return Asked(misses, begin, end, vectors, [*report_evidence(fixes), met, *passed])
 
 
 def judge(fixes: Fixes, asked: Asked, calibration: Calibration) -> Judged:

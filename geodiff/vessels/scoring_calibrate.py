@@ -29,6 +29,7 @@ from geodiff.vessels.scoring import (
 )
 from geodiff.vessels.scoring_embed import Cloud, Embedder, KinematicEmbedder, fit_cloud
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
+from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_scale import LengthScale, fit_scale
 from geodiff.vessels.scoring_tails import FEWEST_OF_CLASS, TailTable, fit_tails
 from geodiff.vessels.scoring_traffic import Traffic
@@ -56,6 +57,7 @@ def calibrate(
     members: int = 16,
     seed: int = 0,
     traffic: Traffic | None = None,
+    routes: Routes | None = None,
 ) -> Calibration:
     """Learn from clean tracks how large each kind of evidence is when nothing is wrong.
 
@@ -73,8 +75,16 @@ def calibrate(
         raise UsageError(
             f"a calibration needs {FEWEST_VESSELS} vessels or more, these are {sum(counts)}: give more clean tracks"
         )
-    traffic = traffic if traffic is not None else Traffic.of(fixes)
-    asking = partial(ask, model=model, embedder=embedder, lengths=lengths, members=members, seed=seed, traffic=traffic)
+    asking = partial(
+        ask,
+        model=model,
+        embedder=embedder,
+        lengths=lengths,
+        members=members,
+        seed=seed,
+        traffic=traffic if traffic is not None else Traffic.of(fixes),
+        routes=routes,
+    )
     asked, of_part = asking(fixes), [part[fixes.track] == k for k in range(len(SHARES))]
     scales, cloud = _fit_scales(fixes, asked, of_part[0], lengths, seed)
     evidence = gather_evidence(fixes, asked, scales, cloud)
@@ -98,6 +108,7 @@ def calibrate(
         lengths=tuple(lengths),
         members=members,
         seed=seed,
+        routes=routes.digest if routes is not None else "",
         scales=scales,
         cloud=cloud,
         evidence=tables,

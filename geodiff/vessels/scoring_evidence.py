@@ -17,17 +17,20 @@ from geodiff.schema import BoolArray
 from geodiff.sphere import KM_PER_NMI, distance_km, move, turn_deg
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints, central_speed_kn, leg_course_deg, steps
 
-POSITION, SPEED, PACE, COURSE, GAP, APPROACH, IDENTITY, BEHAVIOUR = KINDS = (
+POSITION, SPEED, PACE, COURSE, GAP, APPROACH, ROUTE, FLOW, IDENTITY, BEHAVIOUR = KINDS = (
     "position",
     "speed",
     "pace",
     "course",
     "gap",
     "approach",
+    "route",
+    "flow",
     "identity",
     "behaviour",
 )
-"""Kinds of evidence. ``speed``: reported against displacement; ``pace``: against the vessel's own speed."""
+"""Kinds of evidence. ``speed``: reported against displacement; ``pace``: against the vessel's own speed; ``flow``:
+against that of others who passed there."""
 
 COURSE_KN: Final = 2.0
 """Slower vessels yaw and drift: their course over ground need not be that of the next minute."""

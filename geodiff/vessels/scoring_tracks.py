@@ -14,8 +14,9 @@ from geodiff.sphere import KM_PER_NMI
 from geodiff.tracks import REASON, SHIP_GROUPS, SHIP_TYPE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
-from geodiff.vessels.scoring_evidence import KINDS, PACE, Evidence
+from geodiff.vessels.scoring_evidence import FLOW, KINDS, PACE, Evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
+from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_traffic import Traffic
 
 ALPHA: Final = 0.01
@@ -66,6 +67,7 @@ def score_tracks(
     embedder: Embedder | None = None,
     alpha: float = ALPHA,
     traffic: Traffic | None = None,
+    routes: Routes | None = None,
 ) -> Scored:
     """Score every observed fix and every track.
 
@@ -76,14 +78,17 @@ def score_tracks(
         embedder: that the calibration was made with.
         alpha: nominal false-alarm rate: a fix is flagged when its p-value, a track when the track's, is no larger.
         traffic: whom the vessels may meet, where ``cleaned`` is a part of a fleet; each other when None.
+        routes: where others passed, those of the calibration; without, nothing is said of routes.
 
     Raises:
-        UsageError: another model, a rate outside (0, 1), or one finer than the calibration can tell.
+        UsageError: another model or other routes, a rate outside (0, 1), or one finer than the calibration can tell.
         GeodiffError: the table was not cleaned.
     """
     embedder = embedder or KinematicEmbedder()
     calibration.require(model, embedder)
     check_alpha(alpha, calibration)
+    if routes is not None and routes.digest != calibration.routes:
+        raise UsageError("the calibration was made with other routes: calibrate again, or score without")
     fixes = Fixes.from_table(cleaned)
     asked = ask(
         fixes,
@@ -93,6 +98,7 @@ def score_tracks(
         members=calibration.members,
         seed=calibration.seed,
         traffic=traffic,
+        routes=routes,
     )
     judged = judge(fixes, asked, calibration)
     return Scored(_with_scores(cleaned, fixes, judged, alpha), track_table(fixes, judged, alpha))
@@ -219,7 +225,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-_NAMES: Final = {PACE: "speed", "approach": "close approach"}
+_NAMES: Final = {PACE: "speed", FLOW: "speed", "approach": "close approach"}
 """How a kind is told where its own name is not that."""
 
 _SENTENCES: Final[dict[str, Callable[[Facts], str]]] = {
@@ -231,6 +237,8 @@ _SENTENCES: Final[dict[str, Callable[[Facts], str]]] = {
     "course": lambda f: f"reports {f['cog_deg']:.0f} deg, moves {f['moved_deg']:.0f} deg",
     "gap": lambda f: f"silent for {_span(f['silent_s'])}, usually {_span(f['usual_s'])}",
     "approach": _approach,
+    "route": lambda f: f"{_length(f['route_km'])} from where any other vessel passed on such a course",
+    "flow": lambda f: f"{f['speed_kn']:.1f} kn, where others make {f['there_kn']:.1f} kn",
     "identity": _identity,
     "behaviour": lambda f: "moves unlike clean tracks of its type",
 }

@@ -10,7 +10,7 @@ import pytest
 
 from geodiff.schema import UsageError
 from geodiff.tasks.anomaly import ScoringSettings
-from geodiff.tasks.anomaly_data import divide, load_calibration
+from geodiff.tasks.anomaly_data import divide, load_calibration, load_routes
 from geodiff.tasks.anomaly_report import evaluate_scoring, headline
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.baselines import Hermite
@@ -72,7 +72,9 @@ def test_the_page_needs_nothing_else(done: Path) -> None:
 def test_the_calibration_that_is_written_scores_tracks(done: Path, tracks: pl.DataFrame) -> None:
     calibration = load_calibration(done / "calibration.json")
     some = tracks.filter(pl.col("vessel_id").is_in(tracks["vessel_id"].unique().sort()[:20].implode()))
-    scored = score_tracks(some, Hermite(), calibration, alpha=0.05)
+    routes = load_routes(done / "calibration.json", calibration)
+    assert routes is not None
+    scored = score_tracks(some, Hermite(), calibration, alpha=0.05, routes=routes)
     assert len(scored.fixes) == len(some)
     assert scored.tracks.height == some["track_id"].drop_nulls().n_unique()
 
