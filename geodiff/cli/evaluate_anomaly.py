@@ -18,7 +18,7 @@ HEADER = ("anomaly", "AUROC fix", "AUPRC fix", "found", "AUROC track", "AUPRC tr
 def evaluate_scoring(
     *,
     data: Annotated[list[Path], typer.Option("--data", help="Any file of fixes, or cleaned tracks; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and calibration.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of report.json, report.html and the calibration.")],
     model: Annotated[
         str, typer.Option("--model", metavar="NAME|PATH", help="The motion model that scores: one.")
     ] = "hermite",
@@ -36,7 +36,7 @@ def evaluate_scoring(
     """Measure anomaly scores: false alarms on clean tracks, and what is found of anomalies put into others.
 
     Vessels that the model was trained on take no part; vessels to calibrate with and to test on are different ones. The
-    calibration that is written serves ``geodiff vessels score``.
+    calibration that is written, with the routes of all vessels beside it, serves ``geodiff vessels score``.
     """
     from geodiff.tasks.anomaly import ScoringSettings
     from geodiff.tasks.anomaly_report import evaluate_scoring as run
