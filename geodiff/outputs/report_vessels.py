@@ -68,7 +68,8 @@ def _opening(report: Report) -> str:
         "all": "of the data, none of which any of the models was trained on",
     }[report["settings"]["split"]]
     history = (
-        f"Models that use history were told the tracks of {asked['history_vessels']} other vessels."
+        f"Models that use history were told the tracks of {asked['history_vessels']} other vessels, and each vessel's own "
+        "other passes: of gaps all but what is hidden, of forecasts the past alone."
         if asked["history_vessels"]
         else "No model was told what other vessels did."
     )

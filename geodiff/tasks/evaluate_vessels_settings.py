@@ -23,7 +23,8 @@ class VesselSettings(Settings):
         draw: cases among all fixes alike, or of each vessel in turn.
         members: of the ensembles.
         max_cases: moving cases of a length of gap, or of a forecast.
-        history: tell models and rules that can use it the tracks of the vessels that are not asked about.
+        history: tell models and rules that can use it the tracks of the vessels that are not asked about, and of each
+            vessel that is its own other passes.
         seed: of the draw and of the noise.
     """
 
