@@ -68,9 +68,9 @@ def _opening(report: Report) -> str:
         "all": "of the data, none of which any of the models was trained on",
     }[report["settings"]["split"]]
     history = (
-        f"Models that use history were told the tracks of {asked['history_vessels']} other vessels, and each vessel's own "
-        "other passes: of gaps all but what is hidden, of forecasts the past alone."
-        if asked["history_vessels"]
+        f"Models that use history were told the tracks of {asked['history_vessels']} other vessels, and each vessel's "
+        "own other passes: of gaps all but what is hidden, of forecasts the past alone."
+        if report["settings"]["history"]
         else "No model was told what other vessels did."
     )
     later = f" A training ends at {escape(data['later_from'])}." if data["later_from"] else ""
