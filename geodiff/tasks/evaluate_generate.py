@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept: a change makes results of before count no more."""
 
 DEGREES = 7

@@ -42,8 +42,8 @@ class GenerateSettings:
 
     Attributes:
         count: tracks.
-        ship_type: code of ITU-R M.1371 table 53; 0 for any.
-        behaviour: one of ``BEHAVIOURS``; told for the first stretch, which sets the way of moving.
+        ship_type: code of ITU-R M.1371 table 53; 0 for any, of partial tracks for their own.
+        behaviour: one of ``BEHAVIOURS``: how it moves in any three hours.
         hours: length of a track.
         step_s: seconds between fixes.
         guidance: strength of classifier-free guidance; 1 leaves it off.
@@ -95,10 +95,10 @@ def generate_tracks(
     """
     if (start is None) == (partial is None):
         raise UsageError("give either a start or partial tracks to go on from")
-    seeds = _first(settings, start, start_time) if partial is None else _copies(partial, settings.count)
-    label = BEHAVIOURS.index(settings.behaviour) if partial is None else 0
-    made = grow_tracks(model, seeds, np.full(len(seeds), label), settings)
-    return pl.concat([track_table(number, *each, settings.ship_type) for number, each in enumerate(made, 1)])
+    seeds = _first(settings, start, start_time) if partial is None else _copies(partial, settings)
+    made = grow_tracks(model, seeds, np.full(len(seeds), BEHAVIOURS.index(settings.behaviour)), settings)
+    kinds = [query.ship_type for query in seeds]
+    return pl.concat([track_table(n, *each, kind) for n, (each, kind) in enumerate(zip(made, kinds, strict=True), 1)])
 
 
 def grow_tracks(
@@ -165,10 +165,15 @@ def _first(settings: GenerateSettings, start: tuple[float, ...] | None, moment: 
     ]
 
 
-def _copies(partial: Sequence[TrackQuery], count: int) -> list[TrackQuery]:
-    """Each track ``count`` times, with identities of their own, which key the noise."""
+def _copies(partial: Sequence[TrackQuery], settings: GenerateSettings) -> list[TrackQuery]:
+    """Each track ``count`` times, of the ship type asked for, with identities of their own, which key the noise."""
     return [
-        dataclasses.replace(query, vessel_id=row * count + copy + 1, ask_s=np.empty(0))
+        dataclasses.replace(
+            query,
+            vessel_id=row * settings.count + copy + 1,
+            ask_s=np.empty(0),
+            ship_type=settings.ship_type or query.ship_type,
+        )
         for row, query in enumerate(partial)
-        for copy in range(count)
+        for copy in range(settings.count)
     ]

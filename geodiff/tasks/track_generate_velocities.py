@@ -25,6 +25,9 @@ Floats = npt.NDArray[np.float64]
 HEADINGS = 16
 """Courses on which a lone fix may set off."""
 
+SOON_S = 900.0
+"""How far ahead it is looked which way others went."""
+
 OFF_LANE = 0.02
 """Weight of a course that no historic track took."""
 
@@ -129,10 +132,11 @@ def courses(seeds: Sequence[TrackQuery], knots: Floats, history: TrackHistory | 
             np.repeat([getattr(query, name)[0] for query in seeds], HEADINGS) for name in ("lon_deg", "lat_deg")
         )
         speed, angle = np.repeat(knots * KM_PER_NMI / 3600, HEADINGS), np.radians(np.tile(heading, len(seeds)))
-        nobody, soon = np.full(len(lon), -1), np.full((len(lon), 1), 60.0)
-        reach = np.maximum(speed * 3600, 1.0)
+        nobody, soon = np.full(len(lon), -1), np.full((len(lon), 1), SOON_S)
+        reach = np.maximum(speed * SOON_S, 1.0)
         said = history.ask(Asking(lon, lat, speed * np.sin(angle), speed * np.cos(angle), nobody, soon, reach))
-        weight += said.weight[:, :, 0].sum(1).reshape(weight.shape)
+        # Squared: of two courses the one that is taken, not one between them.
+        weight += (said.weight[:, :, 0] ** 2).sum(1).reshape(weight.shape)
     total = np.cumsum(weight, 1)
     row = (total < (chance[:, :1] * total[:, -1:])).sum(1)
     found: Floats = (heading[np.minimum(row, HEADINGS - 1)] + width * (chance[:, 1] - 0.5)) % 360.0
