@@ -89,7 +89,7 @@ def train_tracks(
     from geodiff.config import read_yaml
 
     try:
-        from geodiff.tasks.train_tracks import TrackTrainConfig
+        from geodiff.tasks.train_tracks_settings import TrackTrainConfig
         from geodiff.tasks.train_tracks_start import start_track_training
     except ModuleNotFoundError as error:
         raise _needs_lightning(error) from None

@@ -8,170 +8,27 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader
 
-from geodiff.config import Settings
 from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
-from geodiff.model.tracks import Fleet, TrackConfig, TrackDenoiser
-from geodiff.rng import generator
+from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError
+from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation
 from geodiff.tasks.track_data import TrackData
-from geodiff.tasks.track_fleets import fleet_of, pad_scenes
-from geodiff.tasks.track_velocities import card_entry, generation_batch
+from geodiff.tasks.track_velocities import card_entry
 from geodiff.tasks.train import first_step
 from geodiff.tasks.train_loop import fit
-from geodiff.vessels.history import TrackHistory
+from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
-from geodiff.vessels.windows import build_windows
-from geodiff.vessels.windows_draw import DrawSettings, TrackPool
-
-Batch = tuple[Fleet, Tensor]
-"""What is seen, and the departures (batch, cells, asked, 2) that are true."""
-
-SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
-"""Features that change sign in a mirror: the second components of vectors."""
-
-
-class TrackTrainConfig(Settings):
-    """Settings of a training on tracks; stored in the checkpoint's card.
-
-    The learning rate follows ``steps`` or, where ``minutes`` are given, whichever of the two is further along. The last
-    part of it tunes the student that samples in few ``passes``, by the score of its ensembles.
-
-    Attributes (those that do not speak for themselves):
-        regression_share: first part of the training, which learns the mean alone: most of the way at half the cost.
-        ensemble_share: part of the training that scores ensembles.
-        history_share: share of the windows that are shown what historic tracks say.
-        generation_share: share of the batches that teach whole tracks of a ship group and behaviour.
-        scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
-        group_share: share that are told the group of ship types.
-        shortest_s, longest_s: range of the durations that are hidden.
-        calibration_windows: questions to vessels set aside, from which spread and regions are calibrated.
-    """
-
-    steps: int = Field(20_000, ge=1)
-    minutes: float | None = Field(None, ge=0, allow_inf_nan=False)
-    batch: int = Field(128, ge=1)
-    learning_rate: float = Field(1.5e-3, gt=0, allow_inf_nan=False)
-    warmup: int = Field(200, ge=1)
-    width: int = Field(64, ge=8, le=4096, multiple_of=8)
-    heads: int = Field(4, ge=1, le=64)
-    layers: int = Field(3, ge=1, le=64)
-    ema: float = Field(0.998, ge=0, lt=1)
-    regression_share: float = Field(0.35, ge=0, le=1)
-    ensemble_share: float = Field(0.4, ge=0, le=1)
-    passes: int = Field(2, ge=2, le=16)
-    members: int = Field(4, ge=2, le=16)
-    pure_noise: float = Field(0.4, ge=0, le=1)
-    lowest_level: float = Field(0.1, ge=0, lt=1)
-    history_share: float = Field(0.6, ge=0, le=1)
-    generation_share: float = Field(0.3, ge=0, le=1)
-    scene_share: float = Field(0.1, ge=0, le=1)
-    scene_vessels: int = Field(4, ge=2, le=64)
-    group_share: float = Field(0.85, ge=0, le=1)
-    shortest_s: float = Field(300.0, gt=0, allow_inf_nan=False)
-    longest_s: float = Field(14 * 3600.0, gt=0, allow_inf_nan=False)
-    calibration_windows: int = Field(6000, ge=100)
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    compile: bool = False
-    workers: int = Field(0, ge=0, le=64)
-    validate_every: int = Field(500, ge=1)
-    validate_batches: int = Field(8, ge=1)
-    checkpoint_every: int = Field(250, ge=1)
-    seed: int = Field(0, ge=0)
-    threads: int = Field(2, ge=1)
-
-    @property
-    def drawn(self) -> DrawSettings:
-        """What is drawn from the tracks."""
-        return DrawSettings(shortest_s=self.shortest_s, longest_s=self.longest_s)
-
-
-def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig, *key: str | int) -> Batch:
-    """A batch whose numbers depend on the key alone."""
-    rng = generator(config.seed, "tracks", *key)
-    together = rng.random() < config.scene_share
-    if together:
-        drawn = pool.draw_scenes(config.batch // config.scene_vessels, config.scene_vessels, rng, config.drawn)
-    else:
-        drawn = pool.draw(config.batch, rng, config.drawn)
-    windows = build_windows(drawn.queries, history)
-    rows = np.arange(len(windows))[:, None]
-    if together:
-        rows = pad_scenes(np.array([query.scene for query in drawn.queries]), config.scene_vessels)
-    fleet = fleet_of(windows, scenes=rows)
-    truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
-    told = torch.from_numpy(rng.random(len(rows)) < config.history_share)[:, None, None, None]
-    named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
-    fleet = fleet.replaced(history=fleet.history * told, group=fleet.group * named)
-    # Each vessel has a frame of its own: a mirror would have to turn their places about, so scenes stay as they are.
-    mirrored = torch.from_numpy(rng.random(len(rows)) < (0.0 if together else 0.5))
-    return _mirrored(fleet, torch.from_numpy(truth[rows]), mirrored)
-
-
-def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
-    """Port for starboard in some windows: no rule of motion tells them apart."""
-    sign = torch.where(which, -1.0, 1.0)[:, None, None]
-    changed = {}
-    for name, columns in SIDEWAYS.items():
-        values = getattr(fleet, name).clone()
-        for column in columns:
-            values[..., column] *= sign
-        changed[name] = values
-    return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
-
-
-def any_batch(data: TrackData, config: TrackTrainConfig, *key: str | int) -> Batch:
-    """A batch of questions about tracks, or of whole tracks to generate, as the key decides."""
-    chance = generator(config.seed, "kind of batch", *key)
-    if data.pieces is not None and chance.random() < config.generation_share:
-        return generation_batch(data.pieces, data.history, config, chance)
-    return make_batch(data.pool, data.history, config, *key)
-
-
-class Batches(IterableDataset[Batch]):
-    """Endless batches from the step at which a training goes on; other ranks and workers draw others."""
-
-    def __init__(self, data: TrackData, config: TrackTrainConfig, *, start: int, rank: int, world: int) -> None:
-        self.data, self.config, self.start, self.rank, self.world = data, config, start, rank, world
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = torch.utils.data.get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        number = self.start + first
-        while True:
-            yield any_batch(self.data, self.config, number * self.world + self.rank)
-            number += step
-
-
-def is_generation(fleet: Fleet) -> bool:
-    """Whether whole tracks are to be generated: they alone are told a behaviour."""
-    return bool((fleet.behaviour > 0).any())
-
-
-class Held(Dataset[Batch]):
-    """Fixed batches of vessels that are held out."""
-
-    def __init__(self, data: TrackData, config: TrackTrainConfig) -> None:
-        self.batches = [make_batch(data.held, data.history, config, "held", i) for i in range(config.validate_batches)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.batches[index]
 
 
 class TrackTraining(L.LightningModule):

@@ -16,7 +16,8 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import fit_calibration
 from geodiff.tasks.track_data import TrackData, split_tracks
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tasks.train_tracks import TrackTrainConfig, train_tracks
+from geodiff.tasks.train_tracks import train_tracks
+from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.cases import Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes

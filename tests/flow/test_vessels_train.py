@@ -13,10 +13,12 @@ from geodiff.config import catalogs_dir, read_yaml
 from geodiff.model.track_objectives import track_ensemble_loss
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError
+from geodiff.tasks.track_batches import make_batch
 from geodiff.tasks.track_calibration import classes_of, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.train_tracks import TrackTrainConfig, TrackTraining, make_batch, train_tracks
+from geodiff.tasks.train_tracks import TrackTraining, train_tracks
+from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.tasks.train_tracks_start import calibrate_tracks, start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes

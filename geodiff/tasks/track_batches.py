@@ -1,0 +1,101 @@
+"""Batches that a training on tracks learns from and is watched on, each drawn by its own number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from geodiff.model.tracks import Fleet
+from geodiff.rng import generator
+from geodiff.tasks.track_data import TrackData
+from geodiff.tasks.track_fleets import fleet_of, pad_scenes
+from geodiff.tasks.track_velocities import generation_batch
+from geodiff.tasks.train_tracks_settings import TrackTrainConfig
+from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.windows import build_windows
+from geodiff.vessels.windows_draw import TrackPool
+
+Batch = tuple[Fleet, Tensor]
+"""What is seen, and the departures (batch, cells, asked, 2) that are true."""
+
+SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
+"""Features that change sign in a mirror: the second components of vectors."""
+
+
+def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig, *key: str | int) -> Batch:
+    """A batch whose numbers depend on the key alone."""
+    rng = generator(config.seed, "tracks", *key)
+    together = rng.random() < config.scene_share
+    if together:
+        drawn = pool.draw_scenes(config.batch // config.scene_vessels, config.scene_vessels, rng, config.drawn)
+    else:
+        drawn = pool.draw(config.batch, rng, config.drawn)
+    windows = build_windows(drawn.queries, history)
+    rows = np.arange(len(windows))[:, None]
+    if together:
+        rows = pad_scenes(np.array([query.scene for query in drawn.queries]), config.scene_vessels)
+    fleet = fleet_of(windows, scenes=rows)
+    truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
+    told = torch.from_numpy(rng.random(len(rows)) < config.history_share)[:, None, None, None]
+    named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
+    fleet = fleet.replaced(history=fleet.history * told, group=fleet.group * named)
+    # Each vessel has a frame of its own: a mirror would have to turn their places about, so scenes stay as they are.
+    mirrored = torch.from_numpy(rng.random(len(rows)) < (0.0 if together else 0.5))
+    return _mirrored(fleet, torch.from_numpy(truth[rows]), mirrored)
+
+
+def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
+    """Port for starboard in some windows: no rule of motion tells them apart."""
+    sign = torch.where(which, -1.0, 1.0)[:, None, None]
+    changed = {}
+    for name, columns in SIDEWAYS.items():
+        values = getattr(fleet, name).clone()
+        for column in columns:
+            values[..., column] *= sign
+        changed[name] = values
+    return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
+
+
+def any_batch(data: TrackData, config: TrackTrainConfig, *key: str | int) -> Batch:
+    """A batch of questions about tracks, or of whole tracks to generate, as the key decides."""
+    chance = generator(config.seed, "kind of batch", *key)
+    if data.pieces is not None and chance.random() < config.generation_share:
+        return generation_batch(data.pieces, data.history, config, chance)
+    return make_batch(data.pool, data.history, config, *key)
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches from the step at which a training goes on; other ranks and workers draw others."""
+
+    def __init__(self, data: TrackData, config: TrackTrainConfig, *, start: int, rank: int, world: int) -> None:
+        self.data, self.config, self.start, self.rank, self.world = data, config, start, rank, world
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        number = self.start + first
+        while True:
+            yield any_batch(self.data, self.config, number * self.world + self.rank)
+            number += step
+
+
+def is_generation(fleet: Fleet) -> bool:
+    """Whether whole tracks are to be generated: they alone are told a behaviour."""
+    return bool((fleet.behaviour > 0).any())
+
+
+class Held(Dataset[Batch]):
+    """Fixed batches of vessels that are held out."""
+
+    def __init__(self, data: TrackData, config: TrackTrainConfig) -> None:
+        self.batches = [make_batch(data.held, data.history, config, "held", i) for i in range(config.validate_batches)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batches[index]
