@@ -37,7 +37,7 @@ class Coast:
 
         Raises:
             UsageError: no such file.
-            GeodiffError: it cannot be read, has no coordinate reference system, or holds no polygon.
+            GeodiffError: it cannot be read, has no shapes, has no coordinate reference system, or holds no polygon.
         """
         import geopandas
 
@@ -47,6 +47,8 @@ class Coast:
             frame = geopandas.read_file(path)
         except (OSError, ValueError, RuntimeError) as error:
             raise GeodiffError(f"--coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
+        if not isinstance(frame, geopandas.GeoDataFrame):
+            raise GeodiffError(f"--coastline {path}: a table without shapes")
         return cls.of(frame, where=f"--coastline {path}")
 
     @classmethod

@@ -12,7 +12,7 @@ from geodiff.config import config_hash
 from geodiff.outputs.stac_items import check_name
 from geodiff.outputs.track_item import file_sha256
 from geodiff.outputs.track_store import TrackStore
-from geodiff.schema import UsageError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.motion_models import Contender, Historic, load_contender, shipped_models
 from geodiff.tasks.out_folder import check_out
 from geodiff.tasks.vessels_associate import rules_of
@@ -114,7 +114,10 @@ def make_plan(
     out = out.expanduser().resolve()
     name = kind if name is None else name
     check_out(out)
-    check_name("name", name)
+    try:
+        check_name("--name", name)
+    except GeodiffError as error:
+        raise UsageError(str(error)) from None
     contender, notes = _model(kind, settings)
     inputs, history = (find_inputs(files, out) if files else [] for files in (sources, paths.history))
     if not inputs and kind != GENERATE:

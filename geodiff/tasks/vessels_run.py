@@ -38,7 +38,8 @@ from geodiff.tasks.vessels_job import (
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish
-from geodiff.vessels.partition import PartitionedFixes, open_partition, partition_fixes
+from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
+from geodiff.vessels.read import STDIN
 from geodiff.vessels.reading import ReadCounts
 
 Progress = Callable[[str, int, int | None], None]
@@ -93,7 +94,7 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
         figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
         summary = publish(plan, figures, progress=progress)
     for one in plan.inputs:
-        if one.href == "-":
+        if one.href == STDIN:
             one.path.unlink(missing_ok=True)
     return TrackOutcome(summary, resumed=False)
 
@@ -106,9 +107,9 @@ def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
             _read(plan, FIXES, plan.inputs, progress)
         if plan.history:
             _read(plan, HISTORY, plan.history, progress)
-    except GeodiffError:
+    except GeodiffError as error:
         _forget_unread(job)
-        raise
+        raise _named(error, plan.inputs) from None
     job.store.open()
     if job.kind == ASSOCIATE:
         associate_parts(job, progress=progress)
@@ -168,9 +169,19 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
         write_json(plan.job.work / f"usual_{what}.json", usual)
 
 
+def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:
+    """The error with standard input, which lies in a file of ours that goes now, under its own name."""
+    text = str(error)
+    for one in inputs:
+        if one.href == STDIN:
+            text = text.replace(str(one.path), "standard input")
+            one.path.unlink(missing_ok=True)
+    return type(error)(text)
+
+
 def _forget_unread(job: TrackJob) -> None:
-    """Remove a work folder in which nothing was finished: another file is another run."""
-    if not any(job.work.glob("*/*/source.json")):
+    """Remove a work folder in which no file was finished, or all were and hold no fix: another file is another run."""
+    if not any(job.work.glob("*/*/source.json")) or any(job.work.glob(f"*/{MANIFEST}")):
         shutil.rmtree(job.work, ignore_errors=True)
 
 

@@ -102,9 +102,10 @@ def explain_unknown(columns: Sequence[str], layouts: Iterable[Layout]) -> str:
     if not columns or sum(_is_value(name) for name in columns) > len(columns) / 2:
         return f"the first line holds no names of columns but {_listed(columns)}: the table needs a header"
     nearest = min(layouts, key=lambda layout: (len(lacking(layout, header)), -_explained(layout, header)))
+    lacks = f"nearest is {nearest.name!r}, which needs {_listed(lacking(nearest, header))}; "
     return (
-        f"no known layout has the columns {_listed(columns)}; nearest is {nearest.name!r}, which needs "
-        f"{_listed(lacking(nearest, header))}; write a column map and name it as layout, for instance "
+        f"no known layout has the columns {_listed(columns)}; {lacks if _explained(nearest, header) else ''}"
+        "write a column map and name it as layout, for instance "
         f"`columns: {{{_example(columns)}}}` (catalogs/ais/README.md)"
     )
 

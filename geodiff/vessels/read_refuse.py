@@ -43,7 +43,9 @@ _WORDS = {
 }
 
 
-def refusal_rules(frame: pl.DataFrame, layout: Layout, now: datetime, *, anonymous: bool) -> list[Rule]:
+def refusal_rules(
+    frame: pl.DataFrame, layout: Layout, now: datetime, *, anonymous: bool, zone: str = "UTC"
+) -> list[Rule]:
     """Reasons to refuse a row, the first that holds counts.
 
     Args:
@@ -52,15 +54,17 @@ def refusal_rules(frame: pl.DataFrame, layout: Layout, now: datetime, *, anonymo
         layout: of the table.
         now: fixes more than a day after it are refused.
         anonymous: rows have no identity and need none.
+        zone: of times without an offset, whose clocks may skip or repeat some.
     """
     lon, lat, time = pl.col("lon_deg"), pl.col("lat_deg"), pl.col("time")
+    clocks = "" if zone == "UTC" else f", or is skipped or repeated by the clocks of {zone}"
     rules: list[Rule] = [("blank row", pl.col("__blank"))]
     rules += [(apart.reason, pl.col(f"__apart_{n}")) for n, apart in enumerate(layout.apart)]
     if layout.static_rows:
         rules.append(("no position: static data, joined to the fixes after it", pl.col("__static")))
     rules += [
         ("no time", pl.col("__no_time")),
-        ("time cannot be read", time.is_null()),
+        (f"time cannot be read{clocks}", time.is_null()),
         ("time before 1990", time < EARLIEST),
         ("time in the future", time > now + LATEST_AHEAD),
         *([] if anonymous else _identity_rules(layout)),

@@ -117,7 +117,8 @@ class TableReader:
                 head = parsed.head(SWAP_CHECK_ROWS)
                 check_swapped(head, where=self.where, columns=(names["lon_deg"], names["lat_deg"]))
                 progress.checked = True
-            rules = refusal_rules(parsed, self._layout, now, anonymous=self._source.identity is None)
+            anonymous, zone = self._source.identity is None, self._rule.zone
+            rules = refusal_rules(parsed, self._layout, now, anonymous=anonymous, zone=zone)
             kept = self._finish(refuse(parsed, rules, self.counts))
             if kept.height:
                 yield kept

@@ -26,6 +26,9 @@ MAX_MEMBERS = 2_000
 DELIMITERS = (",", ";", "\t", "|")
 
 _SENTENCE = re.compile(rb"[!$][A-Z]{2}VD[MO],\d")
+_HEADER = re.compile(rb"(?:\xef\xbb\xbf)?(?:\"?[A-Za-z][\w ./()#-]{0,40}\"?[,;\t|]){3}[^!$\n]*\n")
+"""Names of columns, four at least; no sentence and no text before one looks so."""
+
 _CONTROL = bytes(set(range(32)) - {9, 10, 13, 27, 0x1F})
 _UNREADABLE = (
     OSError,
@@ -185,7 +188,14 @@ def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniff
         raise damage
     if not head.strip():
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
-    if _SENTENCE.search(head):
+    if found := _SENTENCE.search(head):
+        # A sentence within its line may be a column of the table, which readers of sentences take for text before it.
+        if _HEADER.match(head) and head[found.start() - 1 : found.start()] in (b"\n", b"\\"):
+            line = head.count(b"\n", 0, found.start()) + 1
+            raise GeodiffError(
+                f"{file.where}: mixed formats: line 1 is the header of a table, line {line} holds an NMEA sentence: "
+                "split the file"
+            )
         return Sniffed(file.path, "nmea", file.packing, file.member)
     if head[:4] == b"PAR1":
         raise GeodiffError(f"{file.where}: Parquet inside {file.packing}: unpack it first")

@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from geodiff.schema import GeodiffError, UsageError
+from geodiff.testing.nmea import position
 from geodiff.tracks import STATIC_TYPES
 from geodiff.vessels.codes import HASHED_FROM
 from geodiff.vessels.read import open_fixes, read_fixes
@@ -258,6 +259,12 @@ def test_a_file_that_cannot_be_read_says_why(put: Put, content: bytes, message: 
     assert caught.value.exit_code == 1
 
 
+def test_a_column_of_sentences_is_no_mixture_of_formats(put: Put) -> None:
+    rows = [f"2021-02-03T10:00:{n:02d}Z,r1,A,{position(lon=5.7 + n / 1000)}" for n in range(9)]
+    fixes, _ = read_fixes(put("a", "\n".join(["received,station,channel,sentence", *rows])), now=NOW)
+    assert fixes.height == 9
+
+
 def test_all_refused_counts_reasons_with_rows(put: Put) -> None:
     path = put("a", noaa(9, lambda n: {"LAT": "91"} if n % 2 else {"BaseDateTime": "1970-01-01T00:00:00"}))
     with pytest.raises(GeodiffError) as caught:
@@ -337,7 +344,7 @@ def test_a_zone_is_applied_and_the_changed_hour_refused(put: Put) -> None:
     path = put("a", noaa(3, lambda n: {"BaseDateTime": times[n]}))
     fixes, counts = read_fixes(path, timezone="Europe/Oslo", now=NOW)
     assert [time.hour for time in fixes["time"]] == [23, 2]
-    assert counts.refused == {"time cannot be read": 1}
+    assert counts.refused == {"time cannot be read, or is skipped or repeated by the clocks of Europe/Oslo": 1}
 
 
 def test_a_layout_of_local_times_needs_a_zone(put: Put) -> None:
