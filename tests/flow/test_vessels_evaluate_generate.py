@@ -24,6 +24,9 @@ from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
 
 
+CARD = {"vessels": vessel_digest([1]), "generation": {"step_s": 300.0, "steps": 12, "unit_kn": 0.3}}
+
+
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory):
     """120 vessels for six hours, of which about a tenth are held out by their identities."""
@@ -38,7 +41,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(1)
     net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_track_checkpoint(net.eval(), path, card={"vessels": vessel_digest([1])})
+    save_track_checkpoint(net.eval(), path, card=CARD)
     return path
 
 
