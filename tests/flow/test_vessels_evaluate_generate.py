@@ -23,7 +23,6 @@ from geodiff.vessels.split import vessel_digest
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
 
-
 CARD = {"vessels": vessel_digest([1]), "generation": {"step_s": 300.0, "steps": 12, "unit_kn": 0.3}}
 
 
