@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from geodiff.schema import UsageError
 from geodiff.sphere import move
 from geodiff.tasks.anomaly_data import load_calibration, load_routes, routes_path, save_calibration, save_routes
+from geodiff.tasks.vessels_score import scorer_of
+from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import OBSERVED
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.scoring import Calibration
@@ -192,6 +194,10 @@ def test_routes_travel_beside_their_calibration_and_no_others_serve(
     again = load_routes(path, load_calibration(path))
     assert again is not None
     assert all((getattr(again, name) == getattr(routes(past), name)).all() for name in COLUMNS)
+    scorer = scorer_of(sail(5, bulge_km=4.0), ScoreSettings(alpha=0.05), path)
+    assert scorer.routes is not None
+    told = scorer.score(sail(5, bulge_km=4.0))[0].fixes["reason"].drop_nulls()
+    assert any("route: " in reason for reason in told)
     other = routes(lane(5))
     with pytest.raises(UsageError, match="made with other routes"):
         score_tracks(sail(5), Hermite(), calibration, alpha=0.05, routes=other)
