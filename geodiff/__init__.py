@@ -1,8 +1,8 @@
 """Super-resolution of satellite image time series and calibrated vessel tracks, by conditional diffusion.
 
-``geodiff.superres(cube, ...)`` and ``geodiff.clean``, ``impute``, ``forecast``, ``score`` and ``associate`` of
-GeoDataFrames are the entry points for notebooks; the command line is ``geodiff --help``. Names of this module load on
-first use, so that ``import geodiff`` stays cheap and no room is tied to another by it.
+``geodiff.superres(cube, ...)`` and ``geodiff.clean``, ``impute``, ``forecast``, ``generate``, ``score`` and
+``associate`` of GeoDataFrames are the entry points for notebooks; the command line is ``geodiff --help``. Names of this
+module load on first use, so that ``import geodiff`` stays cheap and no room is tied to another by it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _HOMES = {
     "forecast": _TRACKS,
     "score": _TRACKS,
     "associate": _TRACKS,
+    "generate": _TRACKS,
 }
 
-__all__ = ["__version__", "associate", "clean", "forecast", "impute", "score", "superres"]
+__all__ = ["__version__", "associate", "clean", "forecast", "generate", "impute", "score", "superres"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,10 +3,10 @@
 tracks = geodiff.clean(fixes, columns={"vessel_id": "MMSI", "time": "BaseDateTime"})
 filled = geodiff.impute(tracks)
 later = geodiff.forecast(tracks, hours=6, coastline=land)
+made = geodiff.generate(start=(10.2, 54.5), count=20, ship_type=70)
 
 Tables have a point for each fix and the columns of ``geodiff.tracks``; functions that need tracks clean a table that
-has none. Anonymous tracks, from ``associate``, get a number of their own as ``vessel_id``. For more than fits in memory
-there is ``geodiff vessels``.
+has none. Anonymous tracks, from ``associate``, get a number as ``vessel_id``. Larger tables: ``geodiff vessels``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from geodiff.tasks.motion_models import Historic, load_motion_model
 from geodiff.tasks.vessels_coast import Coast
 from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
+from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import identified_by_track
 from geodiff.tasks.vessels_job import clean_counts, nothing_left
@@ -32,6 +33,7 @@ from geodiff.tasks.vessels_settings import (
     DEFAULT_MODEL,
     AssociateSettings,
     ForecastSettings,
+    GenerateSettings,
     ImputeSettings,
     ScoreSettings,
 )
@@ -183,6 +185,65 @@ def score(
     with one_thread():
         scored, _ = scorer_of(cleaned, settings, calibration).score(cleaned)
     return to_geodataframe(scored.fixes)
+
+
+def generate(
+    partial: gpd.GeoDataFrame | None = None,
+    *,
+    start: tuple[float, ...] | None = None,
+    start_time: datetime | None = None,
+    count: int = 10,
+    ship_type: int = 0,
+    behaviour: str = "any",
+    hours: float = 6.0,
+    step_s: float = 300.0,
+    guidance: float = 1.5,
+    model: str = DEFAULT_MODEL,
+    seed: int = 0,
+    history: gpd.GeoDataFrame | None = None,
+) -> gpd.GeoDataFrame:
+    """Make tracks by ship type and behaviour: for augmenting data sets, not what a vessel did.
+
+    Args:
+        partial: tracks to go on from, from ``clean``, or fixes; in place of ``start``.
+        start: longitude and latitude, or west, south, east, north in which tracks begin, degrees.
+        start_time: of all tracks, UTC where it has no zone; 2020-01-01 when None.
+        count: tracks; of each partial track so many.
+        ship_type: code of ITU-R M.1371 table 53; 0 for any, of partial tracks for their own.
+        behaviour: way of moving, one of ``geodiff.vessels.windows_draw.BEHAVIOURS``.
+        hours, step_s: length of a track, up to 72, and seconds between its fixes.
+        guidance: pull towards type and behaviour; 1 leaves it off.
+        model, seed: as of ``impute``, a trained model.
+        history: past tracks of the region, which keep to its lanes; none when None.
+
+    Returns:
+        Fixes of state "generated", by track and time; those of ``geodiff vessels generate`` with the same settings.
+
+    Raises:
+        UsageError, GeodiffError: as of ``impute``; neither or both of ``partial`` and ``start``; a classical rule.
+    """
+    from geodiff.tasks.vessels_generate import MOST_SHOWN, generate_part, parts_of, wanted
+
+    asked: dict[str, Any] = {
+        "start": start,
+        "start_time": start_time,
+        "count": count,
+        "ship_type": ship_type,
+        "behaviour": behaviour,
+    }
+    asked |= {"hours": hours, "step_s": step_s, "guidance": guidance, "model": model, "seed": seed}
+    settings = GenerateSettings.parse(asked, where="generate")
+    wanted(settings)
+    if (start is None) == (partial is None):
+        raise UsageError("give either start or partial tracks to go on from")
+    known = None if partial is None else Sent.of(_tracks(partial)).last_known(MOST_SHOWN)
+    if known == []:
+        raise UsageError("no vessel is left in the partial tracks after cleaning")
+    chosen = load_motion_model(model) if history is None else _told(model, pl.DataFrame(), history)
+    with one_thread():
+        parts = range(parts_of(settings, None if known is None else len(known)))
+        made = pl.concat([generate_part(chosen, settings, known, part) for part in parts])
+    return to_geodataframe(made)
 
 
 def associate(

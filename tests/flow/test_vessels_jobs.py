@@ -13,11 +13,14 @@ import polars as pl
 import pystac
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from polars.testing import assert_frame_equal
 from typer.testing import Result
 
+import geodiff as api
 from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.schema import UsageError
 from geodiff.tasks import vessels_publish
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_plan import make_plan
@@ -134,6 +137,17 @@ def test_a_forecast_and_generated_tracks(geodiff: Cli, day: Path, weights: Path,
     assert made.exit_code == 0, made.output
     assert set(fixes_of(tmp_path / "g")["state"]) == {"generated"}
     assert summary(tmp_path / "g")["counts"]["tracks generated"] == 3
+    told = {"model": str(weights), "count": 3, "hours": 1, "ship_type": 70, "seed": 4}
+    frame = api.generate(start=(-30, 40), **told)
+    assert frame["track_id"].tolist() == fixes_of(tmp_path / "g")["track_id"].to_list()
+    assert_allclose(frame.geometry.x, fixes_of(tmp_path / "g")["lon_deg"], atol=1e-7)
+    partial = frame[frame["track_id"] == frame["track_id"].iloc[0]].assign(state="observed")
+    longer = api.generate(partial, **told)
+    assert longer["track_id"].nunique() == 3
+    assert longer["time"].min() == partial["time"].max()
+    for wrong in ({}, {"partial": partial, "start": (-30, 40)}):
+        with pytest.raises(UsageError, match="either start or partial"):
+            api.generate(**wrong, **told)
     on = geodiff("vessels", "generate", day, "--out", tmp_path / "p", *words)
     assert on.exit_code == 0, on.output
     assert summary(tmp_path / "p")["counts"]["tracks generated"] % 3 == 0
