@@ -16,8 +16,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-import geodiff.testing.tracks_cases_errors
-import geodiff.testing.tracks_cases_identity  # noqa: F401 (registers its cases)
+import geodiff.testing.tracks_cases_identity
+import geodiff.testing.tracks_cases_jumps
+import geodiff.testing.tracks_cases_rows
+import geodiff.testing.tracks_cases_sound  # noqa: F401 (registers its cases)
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.testing.tracks_cases import CASES, Case
 from geodiff.vessels.clean import clean_fixes

@@ -5,8 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-import geodiff.testing.tracks_cases_errors
-import geodiff.testing.tracks_cases_identity  # noqa: F401 (registers its cases)
+import geodiff.testing.tracks_cases_identity
+import geodiff.testing.tracks_cases_jumps
+import geodiff.testing.tracks_cases_rows
+import geodiff.testing.tracks_cases_sound  # noqa: F401 (registers its cases)
 from geodiff.testing.tracks_cases import CASES
 from geodiff.vessels.clean import clean_fixes
 
