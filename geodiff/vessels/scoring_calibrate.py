@@ -41,8 +41,9 @@ SHARES: Final = (0.2, 0.2, 0.2, 0.4)
 FEWEST_VESSELS: Final = 30
 """Vessels that a calibration needs."""
 
-FEWEST_FINAL: Final = 400
-"""Vessels of a class of its own in the tables of final p-values: fewer would halve a rate of half a percent."""
+FEWEST_FINAL: Final = {"fixes": 200, "tracks": 400}
+"""Vessels of a class of its own in the tables of final p-values. Fewer would halve a rate of half a percent; but of
+fixes vessels under way must not be judged by moored ones, or they are flagged three times too often."""
 
 MOST_INJECTED: Final = 400
 """Tracks that each kind of anomaly is put into to learn what the evidence counts."""
@@ -114,8 +115,8 @@ def calibrate(
         evidence=tables,
         fix_heads=heads[0],
         track_heads=heads[1],
-        fixes=_fitted(weighted, vessel, fix_classes(fixes), last, FEWEST_FINAL),
-        tracks=_fitted(whole, owner, track_classes(fixes), last[fixes.first[:-1]], FEWEST_FINAL),
+        fixes=_fitted(weighted, vessel, fix_classes(fixes), last, FEWEST_FINAL["fixes"]),
+        tracks=_fitted(whole, owner, track_classes(fixes), last[fixes.first[:-1]], FEWEST_FINAL["tracks"]),
         vessels=counts,
         fixes_seen=tuple(int(rows.sum()) for rows in of_part),
     )
