@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from geodiff.cli.show import print_rows
 from geodiff.schema import GeodiffError, UsageError
+
+if TYPE_CHECKING:
+    from geodiff.config import Settings
+
+Chosen = TypeVar("Chosen", bound="Settings")
 
 
 def list_models() -> None:
@@ -43,18 +48,12 @@ def train(
     network: Annotated[str, typer.Option(help="What is trained: denoiser, highresnet or srdiff.")] = "denoiser",
 ) -> None:
     """Train a super-resolver; a killed training of the denoiser resumes."""
-    from geodiff.config import read_yaml
-
     try:
         from geodiff.tasks.train_data import TrainConfig
         from geodiff.tasks.train_start import start_training
     except ModuleNotFoundError as error:
         raise _needs_lightning(error) from None
-    chosen = {"minutes": minutes, "steps": steps}
-    values = (read_yaml(_settings_file(config)) if config else {}) | {
-        key: value for key, value in chosen.items() if value is not None
-    }
-    settings = TrainConfig.parse(values, where=str(config or "options"))
+    settings = _settings(TrainConfig, config, minutes=minutes, steps=steps)
     if Path(data).is_dir() and root is None:
         raise UsageError(f"--data names the kind of data: write --data collection --root {data}")
     weights = start_training(
@@ -86,18 +85,12 @@ def train_tracks(
 
     A tenth of the vessels, by the hash of their identity, is left out for tests.
     """
-    from geodiff.config import read_yaml
-
     try:
         from geodiff.tasks.train_tracks_settings import TrackTrainConfig
         from geodiff.tasks.train_tracks_start import start_track_training
     except ModuleNotFoundError as error:
         raise _needs_lightning(error) from None
-    chosen = {"minutes": minutes, "steps": steps}
-    values = (read_yaml(_settings_file(config)) if config else {}) | {
-        key: value for key, value in chosen.items() if value is not None
-    }
-    settings = TrackTrainConfig.parse(values, where=str(config or "options"))
+    settings = _settings(TrackTrainConfig, config, minutes=minutes, steps=steps)
     weights = start_track_training(
         data, out, settings, start_from=start_from, resume=resume, tell=lambda line: typer.echo(line, err=True)
     )
@@ -109,6 +102,15 @@ def _needs_lightning(error: ModuleNotFoundError) -> Exception:
     if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
         return error
     return GeodiffError("training needs the package lightning: pip install 'geodiff[train]'")
+
+
+def _settings(kind: type[Chosen], config: Path | None, **given: float | None) -> Chosen:
+    """Settings of a training: those of the file, with what was given on the command line in their place."""
+    from geodiff.config import read_yaml
+
+    values = read_yaml(_settings_file(config)) if config else {}
+    values |= {key: value for key, value in given.items() if value is not None}
+    return kind.parse(values, where=str(config or "options"))
 
 
 def _settings_file(path: Path) -> Path:

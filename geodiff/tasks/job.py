@@ -20,7 +20,8 @@ from geodiff.imagery.sources import Source
 from geodiff.outputs.ledger import margins_folder
 from geodiff.outputs.stitch import MarginCache, contributors, tile_window
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
-from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray, GeodiffError
+from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray
+from geodiff.tasks.cluster import run_on_cluster
 from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.models import ModelRef, load_resolver
 from geodiff.tasks.recipes import recipe_of, tuned
@@ -28,11 +29,6 @@ from geodiff.tasks.targets import Target
 from geodiff.tasks.windows import CubeSource, TileLocks, piece_of, restore_window
 
 CUBE_CHUNK_PX = 256
-
-SCHEDULER_TIMEOUT_S = 10.0
-
-WORKERS_TIMEOUT_S = 300.0
-"""How long a cluster may take to start its first worker: queues of batch systems are slow."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
@@ -210,7 +206,9 @@ def restore_all(
     if scheduler:
         count = len(everything) - len(todo)
         progress("restore", count, len(everything))
-        _restore_on_cluster(job, todo, scheduler, lambda n: progress("restore", count + n, len(everything)))
+        session = uuid.uuid4().hex
+        calls = [(job, region, session) for region in todo]
+        run_on_cluster(scheduler, run_region, calls, tell=lambda n: progress("restore", count + n, len(everything)))
         return
     worker = Worker(job, cube, tell=lambda done, total: progress("restore", done, total))
     give_back_memory()  # planning has read samples and correlated them
@@ -224,30 +222,3 @@ def restore_all(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _restore_on_cluster(job: Job, todo: list[Region], scheduler: str, tell: Callable[[int], None]) -> None:
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise GeodiffError("--scheduler needs the package distributed: pip install 'geodiff[distributed]'") from None
-    try:
-        client = Client(scheduler, timeout=SCHEDULER_TIMEOUT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise GeodiffError(f"cannot reach the Dask scheduler at {scheduler}: {error}") from None
-    session = uuid.uuid4().hex
-    with client:
-        # Keys of a session: the cluster may still hold results of an earlier one, whose output is gone.
-        futures = [
-            client.submit(run_region, job, region, session, key=f"{job.run_id}-{region.id}-{session}")
-            for region in todo
-        ]
-        try:  # after submitting: a cluster that adapts starts its workers only when there is work
-            client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
-        except TimeoutError:
-            raise GeodiffError(
-                f"the Dask scheduler at {scheduler} has no worker after {WORKERS_TIMEOUT_S:.0f} s: start some"
-            ) from None
-        for number, future in enumerate(as_completed(futures), 1):
-            future.result()
-            tell(number)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any, Final
 
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import UsageError
+from geodiff.tasks.cluster import run_on_cluster
 
 THREADS, PROCESSES = "threads", "processes"
 
@@ -59,7 +59,7 @@ class Pool:
             GeodiffError: as the task; the scheduler cannot be reached or has no workers.
         """
         if self.scheduler not in (None, THREADS, PROCESSES):
-            _on_cluster(str(self.scheduler), task, calls, tell)
+            run_on_cluster(str(self.scheduler), task, calls, tell=tell)
         elif min(self.workers, len(calls)) <= 1 and self.scheduler != PROCESSES:
             for number, call in enumerate(calls, 1):
                 task(*call)
@@ -134,30 +134,3 @@ def one_thread() -> Iterator[None]:
     finally:
         if torch is not None and before > 1:
             torch.set_num_threads(before)
-
-
-def _on_cluster(address: str, task: Task, calls: Sequence[tuple[Any, ...]], tell: Callable[[int], None]) -> None:
-    from geodiff.tasks.job import SCHEDULER_TIMEOUT_S, WORKERS_TIMEOUT_S
-
-    try:
-        from distributed import Client
-        from distributed import as_completed as completed
-    except ImportError:
-        raise GeodiffError("--scheduler needs the package distributed: pip install 'geodiff[distributed]'") from None
-    try:
-        client = Client(address, timeout=SCHEDULER_TIMEOUT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise GeodiffError(f"cannot reach the Dask scheduler at {address}: {error}") from None
-    session = uuid.uuid4().hex
-    with client:
-        # Keys of this call: the cluster may still hold results of an earlier one, whose output is gone.
-        futures = [client.submit(task, *call, key=f"{session}-{number}") for number, call in enumerate(calls)]
-        try:  # after submitting: a cluster that adapts starts its workers only when there is work
-            client.wait_for_workers(1, timeout=WORKERS_TIMEOUT_S)
-        except TimeoutError:
-            raise GeodiffError(
-                f"the Dask scheduler at {address} has no worker after {WORKERS_TIMEOUT_S:.0f} s: start some"
-            ) from None
-        for number, future in enumerate(completed(futures), 1):
-            future.result()
-            tell(number)

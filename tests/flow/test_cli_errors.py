@@ -269,7 +269,7 @@ def test_a_model_that_is_unknown(superres: Cli, tmp_path: Path) -> None:
 
 def test_a_scheduler_that_does_not_answer(superres: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("geodiff.tasks.job.SCHEDULER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("geodiff.tasks.cluster.SCHEDULER_TIMEOUT_S", 0.5)
     refused(superres(scheduler="tcp://127.0.0.1:9"), 1, "127.0.0.1:9", out=tmp_path / "out")
 
 

@@ -62,7 +62,7 @@ def test_a_cluster_gives_the_values_of_threads_also_again_after_the_output_was_d
 def test_a_cluster_without_workers_is_an_error(
     geodiff: Cli, place: TinyPlace, tmp_path: Path, cluster: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geodiff.tasks.job.WORKERS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("geodiff.tasks.cluster.WORKERS_TIMEOUT_S", 0.2)
     address = cluster(0).scheduler_address
     words = ("--model", "bicubic", "--out", tmp_path, "--scheduler", address)
     result = geodiff("superres", *place.words, *words)

@@ -291,7 +291,7 @@ def test_one_fix_is_a_track(geodiff: Cli, tmp_path: Path) -> None:
 def test_workers_of_a_cluster_are_named_when_out_of_reach(
     geodiff: Cli, day: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("geodiff.tasks.job.SCHEDULER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("geodiff.tasks.cluster.SCHEDULER_TIMEOUT_S", 0.5)
     result = geodiff("vessels", "clean", day, "--out", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 1
     assert "127.0.0.1:9" in result.stderr
