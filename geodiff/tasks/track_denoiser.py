@@ -34,6 +34,9 @@ Floats = npt.NDArray[np.float64]
 BATCH = 128
 """Windows that are denoised together."""
 
+MOST_DRAWN = 4096
+"""Windows x members that are denoised together, about 28 kB each; a scene is never cut."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
@@ -91,7 +94,8 @@ class DenoiserMotion:
         """Answer each query; fewer than two ``members`` give the regression mean alone, without regions."""
         members = members if members > 1 else 0
         answers = [_blank(query, members, len(self.levels) if members else 0) for query in queries]
-        for some in in_batches([each for row, query in enumerate(queries) for each in cut(query, row)], BATCH):
+        size = max(1, min(BATCH, MOST_DRAWN // max(members, 1)))
+        for some in in_batches([each for row, query in enumerate(queries) for each in cut(query, row)], size):
             drawn = self.sample([stretch.query for stretch in some], members=members, seed=seed)
             self._fill(answers, some, drawn)
         return answers
