@@ -38,7 +38,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def save_checkpoint(model: ImageDenoiser, path: Path, *, card: Mapping[str, Any]) -> None:
+def save_checkpoint(model: ImageDenoiser, path: Path, card: Mapping[str, Any]) -> None:
     """Write ``path`` (.safetensors) and its JSON, each atomically, the JSON last.
 
     Args:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import pickle
-import sys
-import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,46 +23,18 @@ from geodiff.model.simulate import simulate
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sensor import band_mtf
 from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig
-from geodiff.tasks.train_loop import fit
+from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
 from geodiff.tasks.train_sources import TrainData
 
 
-class Training(L.LightningModule):
+class Training(AveragedTraining):
     """The loss, the averaged weights, and the validation on ground that training never saw."""
 
     def __init__(self, model: ImageDenoiser, config: TrainConfig, data: TrainData) -> None:
-        super().__init__()
+        net = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(net, config, settings_of(model.config, config, data))
         self.config, self.data = config, data
         self.simulation = config.sensor(model.config.mtf)
-        self.net = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.history: list[dict[str, float]] = []
-        self.first_step = 0
-        self.spent_s, self.started, self.now = 0.0, time.monotonic(), 0.0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a resumed training must agree on."""
-        return settings_of(self.net.config, self.config, self.data)
-
-    @property
-    def progress(self) -> float:
-        """How much of the training is done, 0 to 1."""
-        steps = self.global_step / self.config.steps
-        return min(max(steps, self.now / 60 / self.config.minutes if self.config.minutes else 0.0), 1.0)
-
-    def _look_at_clock(self) -> None:
-        """Seconds of training so far; of several processes the first one's count, so that all stop at one step."""
-        spent = self.spent_s + time.monotonic() - self.started
-        self.now = self.trainer.strategy.broadcast(spent) if self.trainer.world_size > 1 else spent
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["spent_s"] = self.spent_s + time.monotonic() - self.started
-        checkpoint["history"] = self.history
-        checkpoint["settings"] = self.settings
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
 
     def train_dataloader(self) -> DataLoader[Fed]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
@@ -92,12 +58,8 @@ class Training(L.LightningModule):
             series, target, _ = simulate(*batch, self.simulation, generator)
         return series.to(self.device), target.to(self.device), None
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        self._look_at_clock()
-
     def training_step(self, batch: Fed, batch_index: int) -> Tensor:
-        number = self.global_step * self.trainer.world_size + self.trainer.global_rank
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
+        generator = self.numbers(self.config.seed)
         series, target, clear = self._pair(batch, generator)
         loss = self._loss(series, target, clear, generator)
         self.log("loss", loss, prog_bar=True, batch_size=len(target))
@@ -110,32 +72,6 @@ class Training(L.LightningModule):
         pure = 1.0 if self.progress < self.config.regression_share else self.config.pure_noise
         lowest = self.config.lowest_level
         return denoising_loss(self.net, series, target, pure=pure, lowest=lowest, generator=generator, clear=clear)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
-        super().optimizer_step(*args, **kwargs)
-        decay = min(self.config.ema, (2 + self.global_step) / (11 + self.global_step))
-        with torch.no_grad():
-            for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-                averaged.lerp_(current, 1 - decay)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._look_at_clock()
-        if self.progress >= 1.0:
-            self.trainer.should_stop = True
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.config.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98)
-        )
-
-        def factor(step: int) -> float:
-            return min((step + 1) / self.config.warmup, 1.0) * (
-                0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
-            )
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, batch: Fed, batch_index: int) -> None:
         generator = torch.Generator().manual_seed(batch_index)
@@ -169,59 +105,13 @@ def _gain(mean: Tensor, base: Tensor, truth: Tensor, clear: Tensor) -> float:
     return cpsnr(images[0], images[2], shown, crop=crop) - cpsnr(images[1], images[2], shown, crop=crop)
 
 
-class Export(Callback):
-    """Weights (averaged) and their card, after every validation; readable while training goes on."""
-
-    def __init__(self, path: Path, card: dict[str, Any]) -> None:
-        self.path, self.card = path, card
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, Training):
-            return
-        figures = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
-        pl_module.history.append({"step": pl_module.global_step, **figures})
-        sys.stdout.write(json.dumps(pl_module.history[-1]) + "\n")
-        sys.stdout.flush()
-        save_checkpoint(pl_module.ema, self.path, card={**self.card, "history": pl_module.history})
-
-
 def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData) -> dict[str, Any]:
     """What a training that is resumed must agree on: all but how long it runs and how it is watched."""
-    free = {
-        "steps",
-        "minutes",
-        "threads",
-        "workers",
-        "compile",
-        "validate_every",
-        "validate_batches",
-        "checkpoint_every",
-    }
     return {
         "data": {"kind": data.kind, "places": data.notes.get("places")},
         "model": json.loads(json.dumps(asdict(model))),
-        "training": config.model_dump(mode="json", exclude=free),
+        "training": config.model_dump(mode="json", exclude=UNBOUND),
     }
-
-
-def first_step(last: Path, settings: dict[str, Any]) -> int:
-    """The step at which a training goes on.
-
-    Raises:
-        GeodiffError: the checkpoint cannot be read, or other settings were trained with.
-    """
-    try:
-        state = torch.load(last, map_location="cpu", weights_only=True)
-        step, before = int(state["global_step"]), state.get("settings", settings)
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GeodiffError(f"{last} cannot be read ({reason}): remove it to start anew") from None
-    for part, wanted in settings.items():
-        earlier = before.get(part, wanted)
-        differing = [key for key, value in wanted.items() if earlier.get(key) != value]
-        if differing:
-            raise GeodiffError(f"{last} was trained with another {', '.join(differing)}: choose another folder")
-    return step
 
 
 def train_superres(
@@ -244,11 +134,11 @@ def train_superres(
     module = Training(first_model(data, config, start_from), config, data)
     last = out / "last.ckpt"
     if resume and last.exists():
-        module.first_step = first_step(last, module.settings)
+        module.first_step = first_step(last, module.agreed)
     earlier = {"started_from": read_card(start_from)} if start_from else {}
     weights = out / "superres.safetensors"
     card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, "messages": data.messages}
-    fit(module, out, config, Export(weights, card))
+    fit(module, out, config, Export(weights, card, save_checkpoint))
     return weights
 
 

@@ -1,12 +1,38 @@
-"""Lightning's loop as every training of the denoiser runs it: CPU or GPUs, resumable, no pickles."""
+"""Lightning's loop as every training of the denoiser runs it: CPU or GPUs, resumable, weights averaged, no pickles."""
 
 from __future__ import annotations
 
+import copy
+import json
+import math
+import pickle
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import nn
+
+from geodiff.schema import GeodiffError
+
+Save = Callable[[Any, Path, dict[str, Any]], None]
+"""Writes a network and its card."""
+
+UNBOUND = {
+    "steps",
+    "minutes",
+    "threads",
+    "workers",
+    "compile",
+    "validate_every",
+    "validate_batches",
+    "checkpoint_every",
+}
+"""Settings that a resumed training may change: how long it runs, and how it is watched."""
 
 
 class Loop(Protocol):
@@ -14,6 +40,18 @@ class Loop(Protocol):
 
     @property
     def steps(self) -> int: ...
+
+    @property
+    def minutes(self) -> float | None: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def warmup(self) -> int: ...
+
+    @property
+    def ema(self) -> float: ...
 
     @property
     def precision(self) -> Literal["32-true", "bf16-mixed"]: ...
@@ -28,11 +66,126 @@ class Loop(Protocol):
     def compile(self) -> bool: ...
 
 
-def fit(module: Any, out: Path, config: Loop, export: Callback) -> None:
+class AveragedTraining(L.LightningModule):
+    """A network and the average of its weights, trained for so many steps or minutes.
+
+    The learning rate falls as a cosine of whichever of both is further along.
+
+    Args:
+        net: the network.
+        config: of the training.
+        agreed: what a resumed training must agree on.
+    """
+
+    weight_decay: ClassVar[float] = 1e-4
+
+    def __init__(self, net: nn.Module, config: Loop, agreed: dict[str, Any]) -> None:
+        super().__init__()
+        self.loop, self.agreed = config, agreed
+        self.net: Any = net
+        self.ema: Any = copy.deepcopy(net).requires_grad_(False)
+        self.history: list[dict[str, float]] = []
+        self.first_step = 0
+        self.spent_s, self.started, self.now = 0.0, time.monotonic(), 0.0
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        timed = self.now / 60 / self.loop.minutes if self.loop.minutes else 0.0
+        return min(max(self.global_step / self.loop.steps, timed), 1.0)
+
+    def _look_at_clock(self) -> None:
+        """Seconds of training so far; of several processes the first one's count, so that all stop at one step."""
+        spent = self.spent_s + time.monotonic() - self.started
+        self.now = self.trainer.strategy.broadcast(spent) if self.trainer.world_size > 1 else spent
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["spent_s"] = self.spent_s + time.monotonic() - self.started
+        checkpoint["history"], checkpoint["settings"] = self.history, self.agreed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
+        super().optimizer_step(*args, **kwargs)
+        decay = min(self.loop.ema, (2 + self.global_step) / (11 + self.global_step))
+        with torch.no_grad():
+            for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
+                averaged.lerp_(current, 1 - decay)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
+        if self.progress >= 1.0:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=self.loop.learning_rate, weight_decay=self.weight_decay, betas=(0.9, 0.98)
+        )
+
+        def factor(step: int) -> float:
+            return min((step + 1) / self.loop.warmup, 1.0) * (
+                0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
+            )
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def numbers(self, seed: int) -> torch.Generator:
+        """Random numbers of this step and process alone."""
+        number = self.global_step * self.trainer.world_size + self.trainer.global_rank
+        return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
+class Export(Callback):
+    """Weights (averaged) and their card, after every validation; readable while training goes on."""
+
+    def __init__(self, path: Path, card: dict[str, Any], save: Save) -> None:
+        self.path, self.card, self.save = path, card, save
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, AveragedTraining):
+            return
+        figures = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
+        pl_module.history.append({"step": pl_module.global_step, **figures})
+        sys.stdout.write(json.dumps(pl_module.history[-1]) + "\n")
+        sys.stdout.flush()
+        self.save(pl_module.ema, self.path, {**self.card, "history": pl_module.history})
+
+
+def first_step(last: Path, agreed: dict[str, Any]) -> int:
+    """The step at which a training goes on.
+
+    Args:
+        last: Lightning's state of an earlier training.
+        agreed: what both must agree on.
+
+    Raises:
+        GeodiffError: the state cannot be read, or other settings were trained with.
+    """
+    try:
+        state = torch.load(last, map_location="cpu", weights_only=True)
+        step, before = int(state["global_step"]), state.get("settings", agreed)
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GeodiffError(f"{last} cannot be read ({reason}): remove it to start anew") from None
+    for part, wanted in agreed.items():
+        earlier = before.get(part, wanted)
+        differing = [key for key, value in wanted.items() if earlier.get(key) != value]
+        if differing:
+            raise GeodiffError(f"{last} was trained with another {', '.join(differing)}: choose another folder")
+    return step
+
+
+def fit(module: AveragedTraining, out: Path, config: Loop, export: Callback) -> None:
     """Run Lightning's loop, from ``last.ckpt`` in ``out`` where ``module.first_step`` says that it goes on.
 
     Args:
-        module: a LightningModule with its network as ``net``.
+        module: what is trained.
         out: folder of Lightning's own state.
         config: of the training.
         export: writes weights and card after every validation.

@@ -25,8 +25,9 @@ from geodiff.model.simulate import simulate
 from geodiff.model.srdiff import SRDiff
 from geodiff.schema import UsageError
 from geodiff.sensor import band_mtf
-from geodiff.tasks.train import first_step, settings_of
+from geodiff.tasks.train import settings_of
 from geodiff.tasks.train_data import Fed, Pair, Stream, TrainConfig
+from geodiff.tasks.train_loop import first_step
 from geodiff.tasks.train_sources import TrainData
 
 WATCHED_PASSES = 10

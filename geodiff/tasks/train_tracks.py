@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
 import math
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -24,55 +19,24 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_velocities import card_entry
-from geodiff.tasks.train import first_step
-from geodiff.tasks.train_loop import fit
+from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
 
 
-class TrackTraining(L.LightningModule):
-    """The losses, the averaged weights, and the validation on vessels that training never saw."""
+class TrackTraining(AveragedTraining):
+    """The losses, and the validation on vessels that training never saw."""
+
+    weight_decay = 1e-3
 
     def __init__(self, model: TrackDenoiser, config: TrackTrainConfig, data: TrackData) -> None:
-        super().__init__()
+        agreed = {
+            "data": {"vessels": data.notes.get("vessels")},
+            "training": config.model_dump(mode="json", exclude=UNBOUND | {"calibration_windows"}),
+        }
+        super().__init__(model, config, agreed)
         self.config, self.data = config, data
-        self.net = model
-        self.ema = copy.deepcopy(model).requires_grad_(False)
-        self.history: list[dict[str, float]] = []
-        self.first_step, self.spent_s, self.started = 0, 0.0, time.monotonic()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a resumed training must agree on."""
-        free = {
-            "steps",
-            "minutes",
-            "threads",
-            "workers",
-            "compile",
-            "validate_every",
-            "validate_batches",
-            "calibration_windows",
-        }
-        return {
-            "data": {"vessels": self.data.notes.get("vessels")},
-            "training": self.config.model_dump(mode="json", exclude=free | {"checkpoint_every"}),
-        }
-
-    @property
-    def progress(self) -> float:
-        """How much of the training is done, 0 to 1."""
-        spent = self.spent_s + time.monotonic() - self.started
-        timed = spent / 60 / self.config.minutes if self.config.minutes else 0.0
-        return min(max(self.global_step / self.config.steps, timed), 1.0)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["spent_s"] = self.spent_s + time.monotonic() - self.started
-        checkpoint["history"], checkpoint["settings"] = self.history, self.settings
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
@@ -86,9 +50,7 @@ class TrackTraining(L.LightningModule):
         return batch[0].to(device), batch[1].to(device)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        number = self.global_step * self.trainer.world_size + self.trainer.global_rank
-        chance = torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
-        config = self.config
+        chance, config = self.numbers(self.config.seed), self.config
         if is_generation(batch[0]):
             loss = track_denoising_loss(self.net, *batch, pure=0.03, lowest=0.02, generator=chance)
         elif self.progress >= 1.0 - config.ensemble_share:
@@ -98,31 +60,6 @@ class TrackTraining(L.LightningModule):
             loss = track_denoising_loss(self.net, *batch, pure=pure, lowest=config.lowest_level, generator=chance)
         self.log("loss", loss, batch_size=len(batch[1]))
         return loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
-        super().optimizer_step(*args, **kwargs)
-        decay = min(self.config.ema, (2 + self.global_step) / (11 + self.global_step))
-        with torch.no_grad():
-            for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-                averaged.lerp_(current, 1 - decay)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.progress >= 1.0:
-            self.trainer.should_stop = True
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.config.learning_rate, weight_decay=1e-3, betas=(0.9, 0.98)
-        )
-
-        def factor(step: int) -> float:
-            return min((step + 1) / self.config.warmup, 1.0) * (
-                0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
-            )
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         fleet, departure = batch
@@ -146,22 +83,6 @@ class TrackTraining(L.LightningModule):
             self.log(f"{name}_spread_skill", spread / skill, on_epoch=True, batch_size=len(clean), sync_dist=True)
 
 
-class ExportTracks(Callback):
-    """Weights (averaged) and their card, after every validation; readable while training goes on."""
-
-    def __init__(self, path: Path, card: dict[str, Any]) -> None:
-        self.path, self.card = path, card
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, TrackTraining):
-            return
-        figures = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
-        pl_module.history.append({"step": pl_module.global_step, **figures})
-        sys.stdout.write(json.dumps(pl_module.history[-1]) + "\n")
-        sys.stdout.flush()
-        save_track_checkpoint(pl_module.ema, self.path, {**self.card, "history": pl_module.history})
-
-
 def train_tracks(
     data: TrackData, out: Path, config: TrackTrainConfig, *, start_from: Path | None = None, resume: bool = True
 ) -> Path:
@@ -183,11 +104,11 @@ def train_tracks(
     module = TrackTraining(model, config, data)
     last = out / "last.ckpt"
     if resume and last.exists():
-        module.first_step = first_step(last, module.settings)
+        module.first_step = first_step(last, module.agreed)
     weights = out / "tracks.safetensors"
     generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
     card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, **generates}
-    fit(module, out, config, ExportTracks(weights, card))
+    fit(module, out, config, Export(weights, card, save_track_checkpoint))
     return weights
 
 
