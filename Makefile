@@ -1,5 +1,5 @@
 # The commands of the house. Everything runs in .venv, which the first call makes from requirements.lock.
-#   make demo    super-resolve a small place, real where GEODIFF_DATA is found, else synthetic
+#   make demo    both main jobs on small data, real where GEODIFF_DATA is found, else synthetic
 #   make test    the tests that take seconds (ARGS="-k name" picks some)
 #   make lint    style, types, import contracts
 #   make bench   time, memory and disk
@@ -9,12 +9,14 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-output
 ARGS ?=
+FUZZ ?= table
+SECONDS_EACH ?= 300
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench notebooks wheel lock clean
+.PHONY: help install demo test test-all lint format bench fuzz notebooks wheel lock clean
 
 help:
 	@sed -n '2,6s/^# \{0,1\}//p' Makefile
@@ -55,6 +57,12 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest -q -s -m bench tests/benchmarks $(ARGS)
+
+# Of the readers: FUZZ=table, map, radar or nmea. Needs atheris, which is not in the lock.
+fuzz: $(STAMP)
+	mkdir -p .fuzz/$(FUZZ)
+	$(BIN)/python tests/fuzz/fuzz_readers.py $(FUZZ) -max_total_time=$(SECONDS_EACH) -timeout=20 \
+	  -rss_limit_mb=3000 -artifact_prefix=.fuzz/ .fuzz/$(FUZZ)
 
 notebooks: $(STAMP)
 	for source in notebooks/*.py; do $(BIN)/jupytext --quiet --to ipynb --execute $$source || exit 1; done

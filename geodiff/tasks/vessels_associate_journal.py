@@ -109,7 +109,7 @@ def _save(state: State, folder: Path) -> None:
     arrays, frames = state
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    np.savez(folder / "arrays.npz", **arrays)
+    np.savez(folder / "arrays.npz", allow_pickle=False, **arrays)
     for name, frame in frames.items():
         frame.write_ipc(folder / f"{name}.arrow", compression="lz4")
 
