@@ -25,7 +25,7 @@ class TrackData:
         pool: tracks to learn from.
         held: tracks of vessels set aside to watch and calibrate.
         aside: the cleaned fixes of those vessels.
-        history: past tracks, of the vessels learned from.
+        history: past tracks of the vessels learned from; those set aside answer themselves alone.
         pieces: whole tracks to learn generation from; None where no track is long enough.
         notes: what the card says of the data.
     """
@@ -73,7 +73,9 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
         pool=TrackPool(trained),
         held=TrackPool(set_aside),
         aside=set_aside,
-        history=TrackHistory.from_table(trained),
+        history=TrackHistory.from_table(
+            pl.concat([trained, set_aside], how="diagonal"), private=set_aside[VESSEL_ID].unique()
+        ),
         pieces=pieces,
         notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **starts},
     )

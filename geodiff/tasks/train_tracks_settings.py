@@ -49,7 +49,7 @@ class TrackTrainConfig(Settings):
     group_share: float = Field(0.85, ge=0, le=1)
     shortest_s: float = Field(300.0, gt=0, allow_inf_nan=False)
     longest_s: float = Field(14 * 3600.0, gt=0, allow_inf_nan=False)
-    calibration_windows: int = Field(6000, ge=100)
+    calibration_windows: int = Field(12_000, ge=100)
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False
     workers: int = Field(0, ge=0, le=64)

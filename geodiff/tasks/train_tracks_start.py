@@ -90,7 +90,7 @@ def calibrate_tracks(
         weights: of a training, with their card, which is rewritten.
         data: of the training; ``data.held`` has the vessels set aside.
         drawn: what is asked of them.
-        windows: questions asked, half of them drawn as in training, half as they are mostly asked.
+        windows: questions asked, a third of them drawn as in training, the others as they are mostly asked.
         seed: of the draw and of the noise.
 
     Returns:
@@ -100,8 +100,8 @@ def calibrate_tracks(
         GeodiffError: too few tracks to calibrate on.
     """
     model = DenoiserMotion.load(weights).with_history(data.history)
-    parts = [_ask(model, *questions, seed) for questions in _drawn(data, drawn, windows // 2, seed)]
-    parts += [_ask(model, *questions, seed) for questions in _usual(data, windows // 2, seed)]
+    parts = [_ask(model, *questions, seed) for questions in _drawn(data, drawn, windows // 3, seed)]
+    parts += [_ask(model, *questions, seed) for questions in _usual(data, windows - windows // 3, seed)]
     joined = Windows.joined([part[0] for part in parts])
     members, truth = np.concatenate([part[1] for part in parts], 1), np.concatenate([part[2] for part in parts])
     calibration = fit_calibration(members, truth, joined).to_json()

@@ -78,10 +78,10 @@ class TrackHistory:
         self._start_s = float(time_s.min()) if len(time_s) else 0.0
         self._span = float(np.ptp(time_s)) + 1.0 if len(time_s) else 1.0
         self._keys = self._number * self._span + (time_s - self._start_s)
+        self.private = np.zeros(len(track), bool) if private is None else private
         self._search = PassSearch(
-            self._number, vessel_id, time_s, (lon_deg, lat_deg), (east_km_s, north_km_s),
-            np.zeros(len(track), bool) if private is None else private,
-        )  # fmt: skip
+            self._number, vessel_id, time_s, (lon_deg, lat_deg), (east_km_s, north_km_s), self.private
+        )
 
     @classmethod
     def from_table(cls, cleaned: pl.DataFrame, *, private: npt.ArrayLike = ()) -> Self:

@@ -71,10 +71,12 @@ def weights_of(path):
 def test_held_out_vessels_are_in_nothing_that_trains(fleet, data):
     ids = fleet["vessel_id"].drop_nulls().unique().to_numpy()
     assert is_held_out(ids).any(), "the fleet is too small for this test"
-    seen = np.unique(np.concatenate([data.pool.vessel_id, data.history.vessel_id]))
+    told = data.history
+    seen = np.unique(np.concatenate([data.pool.vessel_id, told.vessel_id[~told.private]]))
     assert not is_held_out(seen).any()
     assert not is_for_calibration(seen).any()
     assert is_for_calibration(np.unique(data.held.vessel_id)).all()
+    assert is_for_calibration(np.unique(told.vessel_id[told.private])).all()
 
 
 def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatch):
