@@ -2,7 +2,7 @@
 
 A track grows by stretches of some hours: the first from a lone position, at a speed drawn from those that vessels of
 its kind begin with (``track_starts``) and on a course that others took from there, each next one from what was made
-before. Guidance pulls towards the type and behaviour asked for; a stretch that moves otherwise or faster than its type
+before. Guidance pulls towards the ship type asked for; a stretch that moves otherwise or faster than its type
 can go is drawn again. What is made is for augmenting data sets; it is not what a vessel did.
 """
 
@@ -46,7 +46,7 @@ class GenerateSettings:
         behaviour: one of ``BEHAVIOURS``: how it moves in any three hours.
         hours: length of a track.
         step_s: seconds between fixes.
-        guidance: strength of classifier-free guidance; 1 leaves it off.
+        guidance: strength of classifier-free guidance towards the ship type; 1 leaves it off.
         seed: of places and noise.
     """
 
@@ -55,7 +55,7 @@ class GenerateSettings:
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = 1.5
+    guidance: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:

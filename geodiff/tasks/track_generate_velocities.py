@@ -14,7 +14,7 @@ from geodiff.sphere import KM_PER_NMI
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, longer, possible
 from geodiff.tasks.track_pieces import Grid
-from geodiff.tasks.track_velocities import MOST_KNOWN, draw_velocities
+from geodiff.tasks.track_velocities import MOST_KNOWN, draw_velocities, keyed_noise
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.history_search import Asking
@@ -80,8 +80,9 @@ def _grow(
             windows = generation_windows(
                 [_shown(asked[k], grid, model.history) for k in some], grid.positions - 1, model.history
             )
-            payload = draw_velocities(model.net, windows, told[some], guidance=guidance, seed=seed * TRIES + attempt)
-            return to_positions(windows, payload, grid.step_s)
+            number = seed * TRIES + attempt
+            payload = draw_velocities(model.net, windows, told[some], guidance=guidance, seed=number)
+            return to_positions(windows, payload, grid.step_s, keyed_noise(windows, number, "wobble"))
 
         lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw)
         for k, row in enumerate(rows.tolist()):

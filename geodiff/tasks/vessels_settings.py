@@ -167,7 +167,7 @@ class GenerateSettings(TrackSettings):
         ship_type: code of ITU-R M.1371 table 53; 0 for any.
         behaviour: way of moving.
         hours, step_s: length of a track and time between its fixes.
-        guidance: towards type and behaviour; 1 leaves it off.
+        guidance: towards the ship type; 1 leaves it off.
         start: longitude and latitude, or west, south, east, north in which tracks begin; None with partial tracks.
         start_time: of all tracks.
         seed: of places and noise.
@@ -179,7 +179,7 @@ class GenerateSettings(TrackSettings):
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = 1.5
+    guidance: float = 3.0
     start: tuple[float, float] | Bbox | None = None
     start_time: datetime | None = None
     seed: int = 0

@@ -27,7 +27,18 @@ _UNIT_KM_S: Final = UNIT_KN * KM_PER_NMI / 3600
 MOST: Final = 9.0
 """Bound of a payload: 1200 knots, no velocity, but no infinity either."""
 
-_KINDS = slice(-3, None)
+_REST_KM_S: Final = 0.7 * KM_PER_NMI / 3600
+"""Slower vessels lie still."""
+
+_COARSE: Final = 0.08
+"""Error of a trained model's payload."""
+
+_WOBBLE_KM: Final = 0.0015
+"""Of positions at rest: real ones move by 2.3 m in five minutes, the median."""
+
+KINDS = slice(-3, None)
+"""Where the features of an asked time mark the kind of stretch."""
+
 _OTHERS = 9
 
 
@@ -39,7 +50,7 @@ def generation_windows(queries: Sequence[TrackQuery], steps: int, history: Track
     """
     windows = build_windows(queries, history, asked=steps)
     asked, past = windows.asked.copy(), windows.history.copy()
-    asked[..., _KINDS], past[..., _OTHERS:] = 0.0, 0.0
+    asked[..., KINDS], past[..., _OTHERS:] = 0.0, 0.0
     return replace(windows, asked=asked, history=past)
 
 
@@ -52,8 +63,25 @@ def to_velocities(windows: Windows, lon_deg: Floats, lat_deg: Floats, step_s: fl
     return out
 
 
-def to_positions(windows: Windows, payload: Floats, step_s: float) -> tuple[Floats, Floats]:
-    """Longitude and latitude (n, steps) in degrees of a payload (n, steps, 2)."""
-    velocity = np.sinh(np.clip(payload, -MOST, MOST)) * _UNIT_KM_S + windows.edges[:, :1, 3:]
-    place = turn(np.cumsum(velocity * step_s, 1), windows.frame[:, None, 2])
+def to_positions(
+    windows: Windows, payload: Floats, step_s: float, wobble: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Longitude and latitude (n, steps) in degrees of a payload (n, steps, 2).
+
+    Args:
+        windows: of the payload.
+        payload: velocities as the model says them.
+        step_s: seconds between positions.
+        wobble: (n, steps, 2) standard normal numbers. With them a vessel that all but lies still does lie still, but
+            for what a receiver errs by: far from the first velocity the payload is too coarse to say so itself.
+    """
+    payload = np.clip(payload, -MOST, MOST)
+    velocity = np.sinh(payload) * _UNIT_KM_S + windows.edges[:, :1, 3:]
+    place = np.cumsum(velocity * step_s, 1)
+    if wobble is not None:
+        coarse = _COARSE * _UNIT_KM_S * np.cosh(np.abs(payload).max(-1))
+        slow = np.hypot(velocity[..., 0], velocity[..., 1]) < np.minimum(_REST_KM_S + coarse, 2 * _REST_KM_S)
+        place = np.cumsum(np.where(slow[..., None], 0.0, velocity) * step_s, 1)
+        place += _WOBBLE_KM * wobble * slow[..., None]
+    place = turn(place, windows.frame[:, None, 2])
     return from_local_km(place[..., 0], place[..., 1], windows.frame[:, None, 0], windows.frame[:, None, 1])

@@ -93,6 +93,21 @@ def test_a_steady_track_departs_from_nothing_and_a_knot_more_is_of_one_size_at_a
     np.testing.assert_allclose(payload[0, :, 0], np.arcsinh(1 / 0.3), atol=0.1)
 
 
+def test_what_all_but_lies_still_lies_still_and_what_moves_is_left_as_it_is():
+    lon, lat = move(4.0, 52.0, 40.0, 12.0 * KM_PER_NMI * STEP_S * np.arange(STEPS + 1) / 3600)
+    windows = generation_windows([query(lon, lat, 0, sog=12.0, cog=40.0)], STEPS)
+    halt = STEPS // 2
+    payload = np.zeros((1, STEPS, 2))
+    payload[:, halt:, 0] = np.arcsinh(-11.6 / 0.3)
+    wobble = np.random.default_rng(0).standard_normal((1, STEPS, 2))
+    drifting, resting = (to_positions(windows, payload, STEP_S, each) for each in (None, wobble))
+    away = distance_km(*(each[0, :halt] for each in drifting), *(each[0, :halt] for each in resting))
+    assert away.max() < 1e-9
+    ends = [distance_km(p[0][0, halt], p[1][0, halt], p[0][0, -1], p[1][0, -1]) for p in (drifting, resting)]
+    assert ends[0] > 0.5
+    assert 0 < ends[1] < 0.02
+
+
 def test_a_window_shows_no_kind_and_nothing_of_the_vessels_own_past():
     rng = np.random.default_rng(1)
     lon, lat = wander(1, rng)
