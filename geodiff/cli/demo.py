@@ -17,7 +17,7 @@ def demo(
     *,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-output"),
     ensemble: Annotated[int, typer.Option(min=1, help="Members behind the uncertainty.")] = 4,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="At a time; default: all cores.")] = None,
 ) -> None:
     """Show the main jobs: on the real data of GEODIFF_DATA where there are some, else on synthetic ones."""
     from geodiff.tasks.demo import run_demo
@@ -46,5 +46,5 @@ def demo(
         ],
     )
     for what, found in (("Gaps filled", vessels.gaps), ("Forecasts", vessels.forecasts)):
-        typer.echo(f"\n{what}, of vessels that the model was not trained on: mean error ({found.page})")
+        typer.echo(f"\n{what}, of vessels that the model was not trained on; more in {found.page}")
         print_rows(found.header, found.rows)

@@ -12,6 +12,7 @@ import polars as pl
 
 from geodiff.config import data_dir
 from geodiff.outputs.atomic import replacing
+from geodiff.schema import GeodiffError
 from geodiff.tasks.evaluate_vessels_run import Outcome, VesselEvaluation, run_motion
 from geodiff.tasks.vessels_plan import make_plan
 from geodiff.tasks.vessels_pool import PROCESSES, Pool
@@ -99,7 +100,10 @@ def _real(out: Path) -> _Day | None:
         return None
     west, south, east, north = BOX
     here = pl.col("LON").is_between(west, east) & pl.col("LAT").is_between(south, north)
-    fixes = _kept(out / "ais" / "galveston_2020-01-01.parquet", lambda: pl.scan_parquet(day).filter(here).collect())
+    try:
+        fixes = _kept(out / "ais" / "galveston_2020-01-01.parquet", lambda: pl.scan_parquet(day).filter(here).collect())
+    except pl.exceptions.PolarsError as error:
+        raise GeodiffError(f"{day} is not the day of AIS that the demo shows: {str(error).splitlines()[0]}") from None
     end = datetime(2020, 1, 2, tzinfo=UTC)
     return _Day("real: AIS of Galveston Bay, 1 January 2020 (MarineCadastre.gov)", fixes, end, 0.01)
 

@@ -31,7 +31,7 @@ from geodiff.vessels.history import TrackHistory
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
-FORMAT = 1
+FORMAT = 2
 """Of report and records: a change of either makes results of before count no more."""
 
 CHUNK = 250
@@ -133,7 +133,10 @@ def _content_of_history(history: TrackHistory | None) -> str:
     if history is None:
         return ""
     found = hashlib.blake2b(digest_size=16)
-    for array in (history.vessel_id, history.time_s, history.lon_deg, history.lat_deg):
+    for array in (
+        history.vessel_id, history.track, history.time_s, history.lon_deg, history.lat_deg, history.east_km_s,
+        history.north_km_s, history.private,
+    ):  # fmt: skip
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 

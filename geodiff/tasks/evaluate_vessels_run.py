@@ -72,11 +72,13 @@ def run_motion(asked: VesselEvaluation) -> Outcome:
     found = evaluate_vessels(contenders, drawn, asked.out, settings, progress=asked.progress)
     report = summarise(found, contenders, data, drawn, settings, command=asked.command)
     page, figures = write_reports(report, found, contenders, drawn, asked.out, settings)
-    return Outcome(("model", *report["lengths"]), tuple(_headline(report)), page, figures)
+    return Outcome(
+        (f"mean error (against {report['reference']})", *report["lengths"]), tuple(_headline(report)), page, figures
+    )
 
 
 def _headline(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Mean errors and, where there is one, the gain over the reference."""
+    """Mean errors and, where there is one, by how much they differ from the reference's."""
     unit = "nmi" if report["task"] == "forecast" else "km"
     rows = []
     for name, model in report["models"].items():
@@ -84,7 +86,7 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         for label in report["lengths"]:
             row = model["lengths"].get(label)
             gain = row and row["gain"]["mean"]
-            told = f" ({100 * gain:+.0f} %)" if gain and name != report["reference"] else ""
+            told = "" if gain is None or name == report["reference"] else f" ({round(-100 * gain) or 0:+d} %)"
             cells.append(f"{row[f'greedy_{unit}']['mean']:.3g} {unit}{told}" if row else "-")
         rows.append((name, *cells))
     return rows

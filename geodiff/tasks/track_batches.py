@@ -16,6 +16,7 @@ from geodiff.tasks.track_fleets import fleet_of, pad_scenes
 from geodiff.tasks.track_velocities import generation_batch
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.velocities import KINDS
 from geodiff.vessels.windows import build_windows
 from geodiff.vessels.windows_draw import TrackPool
 
@@ -31,7 +32,7 @@ def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig,
     rng = generator(config.seed, "tracks", *key)
     together = rng.random() < config.scene_share
     if together:
-        drawn = pool.draw_scenes(config.batch // config.scene_vessels, config.scene_vessels, rng, config.drawn)
+        drawn = pool.draw_scenes(max(config.batch // config.scene_vessels, 1), config.scene_vessels, rng, config.drawn)
     else:
         drawn = pool.draw(config.batch, rng, config.drawn)
     windows = build_windows(drawn.queries, history)
@@ -84,8 +85,8 @@ class Batches(IterableDataset[Batch]):
 
 
 def is_generation(fleet: Fleet) -> bool:
-    """Whether whole tracks are to be generated: they alone are told a behaviour."""
-    return bool((fleet.behaviour > 0).any())
+    """Whether whole tracks are to be generated: their stretch is of none of the three kinds."""
+    return not bool(fleet.asked[..., KINDS].any())
 
 
 class Held(Dataset[Batch]):

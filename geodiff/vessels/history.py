@@ -54,6 +54,8 @@ class TrackHistory:
         lon_deg, lat_deg: degrees.
         east_km_s, north_km_s: velocity over ground.
         private: (n,) fixes that answer their own vessel alone; none when None.
+        told_s: from and to which time (n,) each velocity looks: the fix's own (as when None), or its neighbours' where
+            it is taken from the way between them.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class TrackHistory:
         east_km_s: Floats,
         north_km_s: Floats,
         private: npt.NDArray[np.bool_] | None = None,
+        told_s: tuple[Floats, Floats] | None = None,
     ) -> None:
         self.track, self.vessel_id, self.time_s = track, vessel_id, time_s
         self.lon_deg, self.lat_deg = lon_deg, lat_deg
@@ -79,8 +82,9 @@ class TrackHistory:
         self._span = float(np.ptp(time_s)) + 1.0 if len(time_s) else 1.0
         self._keys = self._number * self._span + (time_s - self._start_s)
         self.private = np.zeros(len(track), bool) if private is None else private
+        told_s = (time_s, time_s) if told_s is None else told_s
         self._search = PassSearch(
-            self._number, vessel_id, time_s, (lon_deg, lat_deg), (east_km_s, north_km_s), self.private
+            self._number, vessel_id, time_s, told_s, (lon_deg, lat_deg), (east_km_s, north_km_s), self.private
         )
 
     @classmethod
@@ -100,11 +104,11 @@ class TrackHistory:
         time_s = kept[TIME].dt.epoch("us").to_numpy() / 1e6
         track = kept[TRACK_ID].rle_id().cast(pl.Int64).to_numpy()
         lon, lat = kept[LON].to_numpy(), kept[LAT].to_numpy()
-        east, north = _velocity(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
+        (east, north), told_s = _velocity(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
         vessel = kept[VESSEL_ID].fill_null(-1).to_numpy()
         return cls(
             track=track, vessel_id=vessel, time_s=time_s, lon_deg=lon, lat_deg=lat, east_km_s=east, north_km_s=north,
-            private=np.isin(vessel, np.asarray(private, np.int64)),
+            private=np.isin(vessel, np.asarray(private, np.int64)), told_s=told_s,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -115,7 +119,9 @@ class TrackHistory:
 
         Args:
             asking: whose own tracks do not answer.
-            until_s: (n,) seconds since 1970 after which nothing is known yet; infinity (and None) for all times.
+            until_s: (n,) seconds since 1970 after which nothing is known yet; infinity (and None) for all times. Where
+                more than ``MOST_LOOKED_AT`` fixes are near, later ones may keep earlier ones from being found; what
+                they are is never told.
 
         Returns:
             Displacements and weights, (n, ``NEIGHBOURS``, m).
@@ -143,22 +149,25 @@ class TrackHistory:
             nothing = np.zeros((*near.shape, asking.after_s.shape[1]))
             return Answers(nothing, nothing, nothing)
         on_s = pace(asking.speed_km_s[:, None], self._search.speed_km_s[near])[:, :, None] * asking.after_s[:, None, :]
-        east, north, known = self._follow(near, on_s)
-        known = known * (self.time_s[near][:, :, None] + on_s <= until_s[:, None, None])
+        east, north, known = self._follow(near, on_s, until_s)
         width = 0.5 * np.array(TURN_KM)[asking.scale]
         close = np.exp(-distance / width[:, None]) * (near >= 0)
         return Answers(east, north, close[:, :, None] * known)
 
-    def _follow(self, near: Ints, after_s: Floats) -> tuple[Floats, Floats, Floats]:
-        """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known."""
+    def _follow(self, near: Ints, after_s: Floats, until_s: Floats) -> tuple[Floats, Floats, Floats]:
+        """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known.
+
+        Between two fixes it is known once the second one is, which must not be later than ``until_s`` (n,).
+        """
         number = self._number[near]
         first, last = self._first[number][:, :, None], self._last[number][:, :, None]
         wanted = self.time_s[near][:, :, None] + after_s
         known = (wanted >= self.time_s[first]) & (wanted <= self.time_s[last]) & (near >= 0)[:, :, None]
         inside = np.clip(wanted, self.time_s[first], self.time_s[last])
-        right = np.searchsorted(self._keys, number[:, :, None] * self._span + (inside - self._start_s), side="right")
+        right = np.searchsorted(self._keys, number[:, :, None] * self._span + (inside - self._start_s), side="left")
         right = np.clip(right, np.minimum(first + 1, last), last)
         left = np.maximum(right - 1, first)
+        known &= self.time_s[right] <= until_s[:, None, None]
         whole = self.time_s[right] - self.time_s[left]
         share = np.clip(np.divide(inside - self.time_s[left], whole, out=np.zeros_like(wanted), where=whole > 0), 0, 1)
         lon0, lat0 = self.lon_deg[near][:, :, None], self.lat_deg[near][:, :, None]
@@ -169,11 +178,12 @@ class TrackHistory:
 
 def _velocity(
     track: Ints, time_s: Floats, lon_deg: Floats, lat_deg: Floats, sog_kn: Floats, cog_deg: Floats
-) -> tuple[Floats, Floats]:
-    """East and north velocity (n,) of fixes sorted by track and time, in km/s.
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """East and north velocity (n,) of fixes sorted by track and time, in km/s, and from and to when they look.
 
     From speed and course over ground where both are known, else from the displacement between the neighbouring fixes.
     """
+    begin, end = time_s.copy(), time_s.copy()
     speed = np.asarray(sog_kn, np.float64) * KM_PER_NMI / 3600
     angle = np.radians(np.asarray(cog_deg, np.float64))
     east, north = speed * np.sin(angle), speed * np.cos(angle)
@@ -182,8 +192,9 @@ def _velocity(
         index = np.arange(len(time_s))
         before = np.where(np.diff(track, prepend=track[:1] - 1) == 0, index - 1, index)[lost]
         after = np.where(np.diff(track, append=track[-1:] + 1) == 0, index + 1, index)[lost]
+        begin[lost], end[lost] = time_s[before], time_s[after]
         seconds = time_s[after] - time_s[before]
         moved_e, moved_n = to_local_km(lon_deg[after], lat_deg[after], lon_deg[before], lat_deg[before])
         rate = np.divide(1.0, seconds, out=np.zeros_like(seconds), where=seconds > 0)
         east[lost], north[lost] = moved_e * rate, moved_n * rate
-    return east, north
+    return (east, north), (begin, end)

@@ -69,7 +69,7 @@ class PassSearch:
 
     Args (all (n,), sorted by track, then time):
         number: whole number of the track, rising from 0.
-        vessel_id, time_s, lon_deg, lat_deg, east_km_s, north_km_s: as of ``TrackHistory``.
+        vessel_id, time_s, told_s, place_deg, velocity_km_s: as of ``TrackHistory``.
         private: fixes that are found by their own vessel alone.
     """
 
@@ -78,11 +78,13 @@ class PassSearch:
         number: Ints,
         vessel_id: Ints,
         time_s: Floats,
+        told_s: tuple[Floats, Floats],
         place_deg: tuple[Floats, Floats],
         velocity_km_s: tuple[Floats, Floats],
         private: npt.NDArray[np.bool_],
     ) -> None:
         self._number, self._vessel_id, self._time_s, self._private = number, vessel_id, time_s, private
+        self._told_s = told_s
         self._points = _points(*place_deg)
         self._velocity = velocity_km_s
         self.speed_km_s = np.hypot(*velocity_km_s)
@@ -117,14 +119,17 @@ class PassSearch:
         near, distance = _nobody(len(asking.vessel_id), PASSES)
         features = _features_of(asking, asking.scale)
         first, last = asking.after_s.min(1, initial=0.0), asking.after_s.max(1, initial=0.0)
+        points = _points(asking.lon_deg, asking.lat_deg)
         for row, vessel in enumerate(asking.vessel_id.tolist()):
-            mine = self._moving_fixes_of(vessel)
-            on, time = pace(asking.speed_km_s[row], self.speed_km_s[mine]), self._time_s[mine]
-            mine = mine[(time + on * last[row] <= hidden_s[row, 0]) | (time + on * first[row] >= hidden_s[row, 1])]
+            reach = FARTHEST * TURN_KM[asking.scale[row]]
+            mine = self._moving_fixes_of(vessel, points[row], reach)
+            on = pace(asking.speed_km_s[row], self.speed_km_s[mine])
+            early = self._told_s[1][mine] + on * last[row] <= hidden_s[row, 0]
+            mine = mine[early | (self._told_s[0][mine] + on * first[row] >= hidden_s[row, 1])]
             far = np.linalg.norm(self._features(mine, int(asking.scale[row])) - features[row], axis=1)
             for one in range(PASSES):
                 best = int(far.argmin()) if len(far) else -1
-                if best < 0 or far[best] >= FARTHEST * TURN_KM[asking.scale[row]]:
+                if best < 0 or far[best] >= reach:
                     break
                 near[row, one], distance[row, one] = mine[best], far[best]
                 # Fixes within the length of the question before and after are of the same pass.
@@ -138,25 +143,34 @@ class PassSearch:
         """The index for questions of one reach, and the fixes in it: moving, and thinned along each track."""
         if which not in self._trees:
             step = np.linalg.norm(np.diff(self._points, axis=0, prepend=self._points[:1]), axis=1)
-            step[np.diff(self._number, prepend=-1) != 0] = 0
+            start = np.flatnonzero(np.diff(self._number, prepend=-1) != 0)
+            step[start] = 0
+            way = np.cumsum(step)
+            # Each track's way from its own beginning: how it is thinned must not hang on others.
+            way -= np.repeat(way[start], np.diff(np.append(start, len(way))))
             # Fixes a twelfth of the turning scale apart say nothing new.
-            mark = np.floor(np.cumsum(step) / (TURN_KM[which] / 12.0)).astype(np.int64)
+            mark = np.floor(way / (TURN_KM[which] / 12.0)).astype(np.int64)
             fresh = (np.diff(mark, prepend=-1) != 0) | (np.diff(self._number, prepend=-1) != 0)
             kept = np.flatnonzero(fresh & (self.speed_km_s > SLOWEST_KM_S) & ~self._private)
             self._trees[which] = (cKDTree(self._features(kept, which)), kept)
         return self._trees[which]
 
-    def _moving_fixes_of(self, vessel: int) -> Ints:
-        """Indices of a vessel's moving fixes."""
-        ids, order = self._moving_by_vessel
+    def _moving_fixes_of(self, vessel: int, point: Floats, reach_km: float) -> Ints:
+        """Indices of a vessel's moving fixes in a cube about a place (3,): a long archive has few of them there."""
+        ids, order, points = self._moving_by_vessel
         low, high = np.searchsorted(ids, [vessel, vessel + 1])
-        return order[low:high]
+        rows = low + np.flatnonzero(np.abs(points[low:high, 0] - point[0]) < reach_km)
+        for axis in (1, 2):
+            rows = rows[np.abs(points[rows, axis] - point[axis]) < reach_km]
+        found: Ints = order[rows]
+        return found
 
     @cached_property
-    def _moving_by_vessel(self) -> tuple[Ints, Ints]:
+    def _moving_by_vessel(self) -> tuple[Ints, Ints, Floats]:
+        """Identities in rising order, their moving fixes' indices, and where these are."""
         moving = np.flatnonzero(self.speed_km_s > SLOWEST_KM_S)
         order = moving[np.argsort(self._vessel_id[moving], kind="stable")]
-        return self._vessel_id[order], order
+        return self._vessel_id[order], order, self._points[order]
 
     def _nearest(self, features: Floats, vessel_id: Ints, until_s: Floats, scale: int) -> tuple[Ints, Floats]:
         """The nearest fix of each of the nearest tracks: indices (n, k), -1 where there is none, and distances.
@@ -171,11 +185,13 @@ class PassSearch:
             distance, found = distance.reshape(len(rows), count), found.reshape(len(rows), count)
             index = kept[np.minimum(found, len(kept) - 1)]
             there = (found < len(kept)) & (self._vessel_id[index] != vessel_id[rows, None])
-            there &= self._time_s[index] < until_s[rows, None]
+            there &= self._told_s[1][index] <= until_s[rows, None]
             out[rows], far[rows] = self._one_a_track(index, distance, there)
             if count >= min(MOST_LOOKED_AT, len(kept)):
                 break
-            rows = rows[(out[rows, NEIGHBOURS // 2] < 0) & (found[:, -1] < len(kept))]
+            # What is known of the past must not hang on how much of the future was near.
+            enough = np.where(np.isfinite(until_s[rows]), out[rows, -1] >= 0, out[rows, NEIGHBOURS // 2] >= 0)
+            rows = rows[~enough & (found[:, -1] < len(kept))]
             count = min(4 * count, len(kept))
         return out, far
 

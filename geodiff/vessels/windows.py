@@ -130,7 +130,7 @@ def _frame(raw: PaddedFixes, history: TrackHistory | None) -> Windows:
     angle = np.arctan2(chord[:, 1], chord[:, 0])
     lone = ~told.any(1) & (raw.shown.sum(1) < 2)
     # Without a course no direction is favoured: the frame's is as good as drawn by lot.
-    lot = (raw.vessel * 0.618034 + raw.edges[:, 0] * 0.754878) % 1.0
+    lot = (raw.vessel % 1_000_003 * 0.618034 + raw.edges[:, 0] * 0.754878) % 1.0
     angle = np.where(lone, 2 * np.pi * lot, angle)
     speeds = np.where(raw.shown, np.hypot(velocity[..., 0], velocity[..., 1]), np.nan)
     speed = np.maximum(np.nanmean(speeds, 1), np.where(inside, np.hypot(*chord.T) / duration, 0.0))

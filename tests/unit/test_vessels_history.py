@@ -145,6 +145,35 @@ def test_the_past_is_found_behind_any_number_of_nearer_tracks_of_the_future():
     assert ask(history, until=np.array([1.6e9]))[0].weight.max() > 0
 
 
+def test_nothing_is_told_that_hangs_on_a_fix_of_later():
+    """Half-way between two fixes a way is known once the second one is; so is a velocity taken from both."""
+    hourly = bent(8, shift_km=0.1, start=-3600.0, hours=4.5, every=3600.0)
+    seen = asking(hours=(0.5,))
+    for early in (1800.0, 3600.0):
+        until = np.array([1.6e9 + early])
+        told = TrackHistory.from_table(hourly).ask(seen, until_s=until)
+        past = TrackHistory.from_table(hourly.filter(pl.col("time").dt.epoch("s") <= 1.6e9 + early)).ask(
+            seen, until_s=until
+        )
+        np.testing.assert_array_equal(told.weight, past.weight)
+    mute = hourly.with_columns(sog_kn=pl.lit(None, pl.Float32), cog_deg=pl.lit(None, pl.Float32))
+    late = mute.with_columns(lat_deg=pl.col("lat_deg") + 0.2 * (pl.col("time").dt.epoch("s") > 1.6e9 + 3600))
+    until = np.array([1.6e9 + 3600.0])
+    both = [TrackHistory.from_table(each).ask(seen, until_s=until) for each in (mute, late)]
+    np.testing.assert_array_equal(both[0].weight, both[1].weight)
+
+
+def test_how_a_track_is_thinned_does_not_hang_on_others():
+    lane, other = bent(5, every=30.0), bent(1, every=30.0, start=-86_400.0)
+    moved = other.with_columns(lat_deg=pl.col("lat_deg") + 3.0, lon_deg=pl.col("lon_deg") * 1.01)
+    answers = [
+        ask(TrackHistory.from_table(pl.concat([each, lane])), hours=(0.5,), reach=3.0)[0]
+        for each in (moved, moved[::3])
+    ]
+    for name in ("east_km", "north_km", "weight"):
+        np.testing.assert_array_equal(*(getattr(each, name) for each in answers))
+
+
 def test_without_history_nothing_is_said():
     assert ask(TrackHistory.from_table(bent(1).head(0)))[0].weight.max() == 0
 
