@@ -77,12 +77,16 @@ def _grow(
         asked = [_asked(state[row], grid) for row in rows]
 
         def draw(some: Ints, attempt: int, asked: list[TrackQuery] = asked, told: Ints = behaviour[rows]) -> Places:
+            questions, steps = [asked[k] for k in some], grid.positions - 1
             windows = generation_windows(
-                [_shown(asked[k], grid, model.history) for k in some], grid.positions - 1, model.history
+                [_shown(each, grid, model.history) for each in questions], steps, model.history
             )
-            number = seed * TRIES + attempt
-            payload = draw_velocities(model.net, windows, told[some], guidance=guidance, seed=number)
-            return to_positions(windows, payload, grid.step_s, keyed_noise(windows, number, "wobble"))
+            # Keyed by when each is really asked: shown to the model they all stand at one time.
+            noise, wobble = (
+                keyed_noise(questions, steps, seed * TRIES + attempt, what) for what in ("velocities", "wobble")
+            )
+            payload = draw_velocities(model.net, windows, told[some], noise, guidance=guidance)
+            return to_positions(windows, payload, grid.step_s, wobble)
 
         lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw)
         for k, row in enumerate(rows.tolist()):

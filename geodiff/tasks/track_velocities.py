@@ -8,7 +8,7 @@ passes, with classifier-free guidance (Ho & Salimans 2022).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -84,9 +84,9 @@ def grid_of(card: Mapping[str, Any]) -> Grid | None:
         return None
     try:
         step_s, steps, unit = (float(card[CARD][name]) for name in ("step_s", "steps", "unit_kn"))
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         step_s = steps = unit = math.nan
-    if not (1 <= step_s <= 86_400 and 1 <= steps <= 1000 and unit == UNIT_KN):
+    if not (1 <= step_s <= 86_400 and 1 <= steps <= 1000 and steps == int(steps) and unit == UNIT_KN):
         raise GeodiffError(f"the card's {CARD} is no grid in units of {UNIT_KN:g} kn: train again")
     return Grid(int(steps) * step_s / 3600, step_s)
 
@@ -162,20 +162,19 @@ def _query(pieces: Pieces, row: int, known: int, rng: np.random.Generator) -> Tr
 
 
 def draw_velocities(
-    net: TrackDenoiser, windows: Windows, behaviour: Ints, *, guidance: float, seed: int, passes: int = PASSES
+    net: TrackDenoiser, windows: Windows, behaviour: Ints, noise: Floats, *, guidance: float, passes: int = PASSES
 ) -> Floats:
-    """Payload (n, steps, 2) of each window, drawn from noise that is keyed by vessel and time.
+    """Payload (n, steps, 2) of each window, drawn from noise.
 
     Args:
         net: trained on such windows.
         windows: from ``generation_windows``.
         behaviour: (n,) told.
+        noise: (n, steps, 2) standard normal numbers, from ``keyed_noise``.
         guidance: strength; 1 leaves it off.
-        seed: of the noise.
         passes: evaluations.
     """
     fleet = fleet_of(windows, behaviour=behaviour)
-    noise = keyed_noise(windows, seed, "velocities")[:, None]
     with torch.inference_mode():
         told = net.encode(fleet)
         # Away from any ship group alone: a behaviour is told, and what moves otherwise is drawn again.
@@ -190,7 +189,7 @@ def draw_velocities(
                 out = away + guidance * (out - away)
             return out
 
-        drawn = euler(denoise, torch.from_numpy(noise).float(), _levels(passes)) * told.scale
+        drawn = euler(denoise, torch.from_numpy(noise[:, None]).float(), _levels(passes)) * told.scale
     found: Floats = drawn[:, 0].double().numpy()
     return found
 
@@ -200,8 +199,7 @@ def _levels(passes: int) -> tuple[float, ...]:
     return tuple(np.linspace(1.0, LAST_LEVEL, passes).tolist()) if passes > 1 else (1.0,)
 
 
-def keyed_noise(windows: Windows, seed: int, what: str) -> Floats:
-    """Standard normal numbers (n, steps, 2), keyed by vessel and time."""
-    shape = windows.asked.shape[1], 2
-    keys = zip(windows.vessel_id.tolist(), windows.edges[:, 0, 0].astype(np.int64).tolist(), strict=True)
-    return np.stack([generator(seed, what, *key).standard_normal(shape) for key in keys])
+def keyed_noise(queries: Sequence[TrackQuery], steps: int, seed: int, what: str) -> Floats:
+    """Standard normal numbers (n, steps, 2), keyed by each vessel and the time of its last known fix."""
+    keys = [(query.vessel_id, int(query.time_s[-1])) for query in queries]
+    return np.stack([generator(seed, what, *key).standard_normal((steps, 2)) for key in keys])

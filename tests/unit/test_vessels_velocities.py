@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km, move, turn_deg
-from geodiff.tasks.track_generate_velocities import courses
+from geodiff.tasks import track_generate_velocities
+from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
 from geodiff.tasks.track_pieces import Pieces
 from geodiff.tasks.track_velocities import (
     LONE,
@@ -23,6 +25,7 @@ from geodiff.tasks.track_velocities import (
     draw_velocities,
     generation_batch,
     grid_of,
+    keyed_noise,
 )
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
@@ -169,7 +172,13 @@ def test_the_card_tells_the_grid_and_a_damaged_one_is_refused():
     assert found is not None
     assert (found.positions, found.step_s) == (STEPS + 1, STEP_S)
     assert grid_of({}) is None
-    for wrong in (None, 3, {"step_s": 300.0}, {"step_s": 300.0, "steps": "x", "unit_kn": 0.3}):
+    for wrong in (
+        None,
+        3,
+        {"step_s": 300.0},
+        {"step_s": 10**400, "steps": 3, "unit_kn": 0.3},
+        {"step_s": 300.0, "steps": "36.7", "unit_kn": 0.3},
+    ):
         with pytest.raises(GeodiffError, match="generation"):
             grid_of({"generation": wrong})
     with pytest.raises(GeodiffError, match="generation"):
@@ -188,14 +197,38 @@ def test_what_is_drawn_is_each_vessels_own_whoever_is_drawn_with_it(net):
         dataclasses.replace(query(*each, 3), vessel_id=number) for number, each in enumerate(zip(lon, lat, strict=True))
     ]
     label = np.array([1, 2, 3, 4])
-    options = {"guidance": 2.0, "seed": 1, "passes": 4}
-    together = draw_velocities(net, generation_windows(asked, STEPS), label, **options)
-    alone = draw_velocities(net, generation_windows(asked[2:3], STEPS), label[2:3], **options)
-    np.testing.assert_allclose(together[2:3], alone, atol=1e-4)
-    assert (
-        np.abs(together - draw_velocities(net, generation_windows(asked, STEPS), label, **options | {"seed": 2})).max()
-        > 0.1
-    )
+
+    def drawn(rows, seed=1):
+        some = [asked[row] for row in rows]
+        noise = keyed_noise(some, STEPS, seed, "test")
+        return draw_velocities(net, generation_windows(some, STEPS), label[rows], noise, guidance=2.0, passes=4)
+
+    together = drawn(range(4))
+    np.testing.assert_allclose(together[2:3], drawn([2]), atol=1e-4)
+    assert np.abs(together - drawn(range(4), seed=2)).max() > 0.1
+
+
+def test_each_stretch_of_a_track_has_noise_of_its_own_whatever_history_there_is(net):
+    """With a history all questions are shown at one time, after all that it knows."""
+    lon, lat = wander(1, np.random.default_rng(4))
+    seed = dataclasses.replace(query(lon[0], lat[0], 0), vessel_id=5)
+    card = {"generation": {"step_s": STEP_S, "steps": STEPS, "unit_kn": 0.3}}
+    keys = []
+
+    def noted(queries, *rest):
+        keys.extend((each.vessel_id, each.time_s[-1]) for each in queries)
+        return keyed_noise(queries, *rest)
+
+    time = 1.6e9 + 60.0 * np.arange(60)
+    past = TrackHistory(
+        track=np.zeros(60, np.int64), vessel_id=np.full(60, 9), time_s=time, lon_deg=np.full(60, 4.0),
+        lat_deg=np.linspace(50, 50.2, 60), east_km_s=np.zeros(60), north_km_s=np.full(60, 0.006),
+    )  # fmt: skip
+    model = DenoiserMotion(net, card, None, "test", history=past)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(track_generate_velocities, "keyed_noise", noted)
+        grow_by_velocities(model, grid_of(card), [seed], np.array([1]), (8.0, STEP_S, 1.0), 0)
+    assert len({time for _, time in keys}) >= 3
 
 
 def test_a_lone_fix_sets_off_the_way_that_others_went_from_there():
