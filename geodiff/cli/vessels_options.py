@@ -58,7 +58,7 @@ History = Annotated[
     typer.Option(
         "--history",
         metavar="FILE",
-        help="Past tracks of the region, may be repeated; default: the other vessels of the input.",
+        help="Past tracks of the region, in place of those of the input; may be repeated.",
     ),
 ]
 Members = Annotated[bool, typer.Option("--keep-members", help="Keep the members, in the Zarr store.")]

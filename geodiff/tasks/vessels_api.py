@@ -91,7 +91,8 @@ def impute(
         step_s: the gaps are filled at its multiples, whole seconds.
         longest_h: longer gaps stay, hours.
         seed: of the noise.
-        history: past tracks of the region; the other vessels of ``tracks`` when None.
+        history: past tracks of the region, in place of those of ``tracks``, which tell of the other vessels and of each
+            vessel's own other passes.
 
     Returns:
         The rows of ``tracks`` and those of state "imputed", by track and time, with quantiles and ellipses where the

@@ -23,7 +23,7 @@ HISTORY_STEP_S: Final = 120.0
 """Past tracks are kept at about this step, and where they turn no finer: lanes need no more."""
 
 MOST_HISTORY: Final = 2_000_000
-"""Fixes of past tracks; of more, whole vessels are left out, by their names alone."""
+"""Fixes of past tracks; of more, whole vessels are left out, by their names alone, and tell not even themselves."""
 
 TRAFFIC_COLUMNS: Final = ("slot", "vessel", "lon_deg", "lat_deg", "east_km_s", "north_km_s")
 _HISTORY: Final = (VESSEL_ID, TRACK_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE)
