@@ -163,7 +163,8 @@ pd.Series(hours, name="hours").describe()[["min", "25%", "50%", "75%", "max"]].r
 #
 # The model `ais` is a denoiser like that of the images. Its card knows which vessels it was trained on, so it can be
 # asked about the others: an hour of each is hidden, and what was there is kept as the truth. All other vessels of the
-# place are given to the model as history, which says where vessels go here.
+# place are given to the model as history, which says where vessels go here; a vessel that is asked about answers itself
+# alone, from its other passes of the place.
 
 # %%
 from geodiff.tasks.motion_models import load_motion_model
@@ -175,7 +176,7 @@ unseen = vessels.filter(pl.Series(~model.trained_on(vessels.to_numpy())))
 if not real:
     unseen = unseen.sort().gather_every(4)  # the model saw none of them; the others are the history
 known = table["vessel_id"].is_in(unseen.implode())
-past = TrackHistory.from_table(without_stops(table.filter(~known)))
+past = TrackHistory.from_table(without_stops(table), private=unseen)
 told = model.with_history(past)
 held = Tracks.of(table.filter(known))
 cases = [case for case in impute_cases(held, Span(seconds=3600), most=120, draw="vessels") if case.moving]
@@ -286,17 +287,16 @@ print(f"{made.vessel_id.nunique()} moving vessels, {len(made)} positions from {m
 
 # %% [markdown]
 # How far off is it? Again of vessels that were not in its training, beside dead reckoning, which goes on at the last
-# speed and course. Their history is what the other vessels did up to then.
+# speed and course. Their history is what the other vessels, and they themselves, did up to then.
 
 # %%
 horizons = [Span(seconds=60.0 * minutes) for minutes in (30, 60, 120)]
-before = model.with_history(TrackHistory.from_table(without_stops(table.filter(~known & (table["time"] <= at)))))
 drawn = forecast_cases(held, horizons, most=400, draw="vessels")
 voyages = [case for case in drawn if case.moving and case.query.time_s[-1] >= at.timestamp()]
 print(f"{len(voyages)} forecasts of {len({case.query.vessel_id for case in voyages})} vessels")
 asked = [case.query for case in voyages]
 reckoned = load_motion_model("dead_reckoning").predict(asked, members=0, seed=0)
-foretold = before.predict(asked, members=16, seed=0)
+foretold = told.predict(asked, members=16, seed=0)
 
 rows = []
 for name, given in (("ais", foretold), ("dead reckoning", reckoned)):
@@ -349,7 +349,7 @@ around(axes[0], [west, east], [south, north], margin=0)
 chart(axes[0], f"two hours from {at:%H:%M} UTC: forecasts (blue), what came (red)")
 far = sorted(voyages, key=reach_km)[-len(voyages) // 3 :]
 longer = [case for case in (following(case, 120) for case in far) if len(case.query.ask_s) >= 12]
-replies = before.predict([case.query for case in longer], members=16, seed=0)
+replies = told.predict([case.query for case in longer], members=16, seed=0)
 off = [score.greedy_km.mean() for score in scored(replies, longer)]
 middle = int(np.argsort(off)[len(off) // 2])
 straight = load_motion_model("dead_reckoning").predict([longer[middle].query], members=0, seed=0)[0]
