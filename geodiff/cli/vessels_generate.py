@@ -46,7 +46,7 @@ def generate(
     hours: Annotated[float | None, typer.Option(help="Length of a track, up to 72; default: 6.")] = None,
     step: Step = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 3.")
+        float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 2.")
     ] = None,
     model: Model = None,
     history: History = None,

@@ -179,7 +179,7 @@ class GenerateSettings(TrackSettings):
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = 3.0
+    guidance: float = 2.0
     start: tuple[float, float] | Bbox | None = None
     start_time: datetime | None = None
     seed: int = 0
