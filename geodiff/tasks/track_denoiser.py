@@ -13,10 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geodiff.model.sampler import euler, schedule
 from geodiff.model.track_checkpoint import load_track_checkpoint
 from geodiff.model.track_objectives import draw
-from geodiff.model.tracks import Fleet, FleetContext, TrackDenoiser
+from geodiff.model.tracks import Fleet, TrackDenoiser
 from geodiff.rng import generator
 from geodiff.sphere import from_local_km
 from geodiff.tasks.track_calibration import TrackCalibration
@@ -100,47 +99,32 @@ class DenoiserMotion:
             self._fill(answers, some, drawn)
         return answers
 
-    def sample(
-        self,
-        stretches: Sequence[TrackQuery],
-        *,
-        members: int,
-        seed: int,
-        behaviour: npt.NDArray[np.int64] | None = None,
-        guidance: float = 1.0,
-    ) -> Drawn:
+    def sample(self, stretches: Sequence[TrackQuery], *, members: int, seed: int) -> Drawn:
         """Members of windows of one stretch each, before calibration.
 
         Args:
             stretches: at most ``ASKED`` times each.
             members: 0 for the mean alone.
             seed: of the noise, which is keyed by vessel and time too.
-            behaviour: (n,) what to generate; "any" when None.
-            guidance: strength of classifier-free guidance towards ship group and behaviour; 1 leaves it off
-                (Ho & Salimans 2022, eq. 6, with w + 1 written as one factor).
         """
         windows = build_windows(stretches, self.history)
         count = max(members, 1)
         values = np.zeros((count, len(windows), ASKED, 2))
         for rows in group_scenes(np.array([query.scene for query in stretches], np.int64)):
-            fleet = fleet_of(windows, behaviour=behaviour, scenes=rows)
+            fleet = fleet_of(windows, scenes=rows)
             noise = _noise(windows, rows, members, seed) if members else torch.zeros(rows.size, 1, ASKED, 2)
             noise = noise.view(len(rows) * count, rows.shape[1], ASKED, 2)
             with torch.inference_mode():
-                payload = self._payload(fleet, noise, count, guidance if members else 1.0)
+                payload = self._payload(fleet, noise, count)
             found = payload.unflatten(0, (len(rows), count)).movedim(1, 0).double().numpy()
             there = rows >= 0
             values[:, rows[there]] = found[:, there]
         return Drawn(windows, values)
 
-    def _payload(self, fleet: Fleet, noise: Tensor, count: int, guidance: float) -> Tensor:
+    def _payload(self, fleet: Fleet, noise: Tensor, count: int) -> Tensor:
         """Departures (batch * count, cells, ASKED, 2) of some scenes."""
         context = self.net.encode(fleet)
         many = context.repeated(count)
-        if guidance != 1.0:
-            nothing = torch.zeros_like(fleet.group)
-            plain = self.net.encode(fleet.replaced(group=nothing, behaviour=nothing)).repeated(count)
-            return _guided(self.net, (many, plain), noise, self.passes, guidance) * many.scale
         batch, cells = fleet.group.shape
         mean = self.net(torch.zeros(batch, cells, ASKED, 2), torch.ones(batch), context).repeat_interleave(count, 0)
         members = draw(self.net, many, mean, noise, self.passes) if noise.any() else mean
@@ -199,17 +183,3 @@ def _noise(windows: Windows, rows: npt.NDArray[np.int64], members: int, seed: in
         half = generator(seed, "track", *key).standard_normal(((members + 1) // 2, ASKED, 2), dtype=np.float32)
         out[scene, :, cell] = np.stack([half, -half], 1).reshape(-1, ASKED, 2)[:members]
     return torch.from_numpy(out)
-
-
-def _guided(
-    net: TrackDenoiser, contexts: tuple[FleetContext, FleetContext], noise: Tensor, passes: int, guidance: float
-) -> Tensor:
-    """Members by classifier-free guidance: away from what the network says when told nothing."""
-
-    def denoise(x: Tensor, level: float) -> Tensor:
-        levels = torch.full((len(x),), level)
-        told, plain = (net(x, levels, context) for context in contexts)
-        out: Tensor = plain + guidance * (told - plain)
-        return out
-
-    return euler(denoise, noise, schedule(passes))

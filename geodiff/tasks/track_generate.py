@@ -18,9 +18,8 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.rng import generator
-from geodiff.schema import UsageError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_generate_knots import grow_by_knots
 from geodiff.tasks.track_generate_stretches import even_steps
 from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
@@ -116,15 +115,14 @@ def grow_tracks(
         Of each seed the times in seconds since 1970, longitudes and latitudes in degrees, its last fix first.
 
     Raises:
-        GeodiffError: what the card says of generation is damaged.
+        GeodiffError: the model has not learned generation, or what its card says of it is damaged.
     """
     grid = grid_of(model.card)
+    if grid is None:
+        raise GeodiffError(f"{model.name} has not learned generation: train it with a generation_share above 0")
     set_off = _set_off(model, seeds, behaviour, settings.seed)
     wanted = settings.hours, settings.step_s, settings.guidance
-    if grid is None:
-        made = grow_by_knots(model, set_off, behaviour, wanted, settings.seed)
-    else:
-        made = grow_by_velocities(model, grid, set_off, behaviour, wanted, settings.seed)
+    made = grow_by_velocities(model, grid, set_off, behaviour, wanted, settings.seed)
     return [
         even_steps(query, float(begin.time_s[-1]), settings.step_s, settings.hours)
         for query, begin in zip(made, seeds, strict=True)

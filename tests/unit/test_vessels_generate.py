@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
-from geodiff.schema import UsageError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
@@ -18,14 +20,19 @@ from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
 
-CARDS = {"knots": {}, "velocities": {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}}
+CARD = {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}
 
 
-@pytest.fixture(scope="module", params=list(CARDS))
-def model(request):
+@pytest.fixture(scope="module")
+def model():
     torch.manual_seed(1)
     net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
-    return DenoiserMotion(net.eval(), CARDS[request.param], None, "test")
+    return DenoiserMotion(net.eval(), CARD, None, "test")
+
+
+def test_a_model_that_has_not_learned_generation_says_so(model):
+    with pytest.raises(GeodiffError, match="test has not learned generation: train it with"):
+        generate_tracks(dataclasses.replace(model, card={}), GenerateSettings(count=1), start=(5.0, 50.0))
 
 
 def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
