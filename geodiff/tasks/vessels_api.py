@@ -198,7 +198,7 @@ def generate(
     behaviour: str = "any",
     hours: float = 6.0,
     step_s: float = 300.0,
-    guidance: float = 1.5,
+    guidance: float = 2.0,
     model: str = DEFAULT_MODEL,
     seed: int = 0,
     history: gpd.GeoDataFrame | None = None,
@@ -213,7 +213,7 @@ def generate(
         ship_type: code of ITU-R M.1371 table 53; 0 for any, of partial tracks for their own.
         behaviour: way of moving, one of ``geodiff.vessels.windows_draw.BEHAVIOURS``.
         hours, step_s: length of a track, up to 72, and seconds between its fixes.
-        guidance: pull towards type and behaviour; 1 leaves it off.
+        guidance: pull towards the ship type; 1 leaves it off.
         model, seed: as of ``impute``, a trained model.
         history: past tracks of the region, which keep to its lanes; none when None.
 
