@@ -69,7 +69,8 @@ def chains_of(fixes: Fixes, slack_km: float) -> Chains:
         slack_km: error of a position.
     """
     cut = _impossible(fixes, slack_km) | (fixes.vessel[1:] != fixes.vessel[:-1])
-    look = np.flatnonzero(_near_any(cut) & ~cut)
+    # The ends of the table are those of a vessel too: what else stands in it must not matter.
+    look = np.flatnonzero(_near_any(np.concatenate([[True], cut, [True]]))[1:-1] & ~cut)
     cut[look] = ~easily_reached(fixes, look, look + 1, slack_km)
     first = np.concatenate([[0], np.flatnonzero(cut) + 1])
     last = np.concatenate([first[1:], [len(fixes)]]) - 1

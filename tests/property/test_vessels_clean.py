@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geodiff.schema import UsageError
@@ -30,6 +30,7 @@ def _judged(fleet: Fleet) -> pl.DataFrame:
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), vessels=st.integers(1, 6), shuffle=st.integers(0, 99))
+@example(seed=1154, vessels=5, shuffle=0)  # a lone fix beside the end of its vessel
 def test_invariants(seed: int, vessels: int, shuffle: int) -> None:
     fixes = make_fleet(seed, vessels, 5.0, defects=ROUGH).fixes
     cleaned = clean_fixes(fixes)
