@@ -91,8 +91,7 @@ def impute(
         step_s: the gaps are filled at its multiples, whole seconds.
         longest_h: longer gaps stay, hours.
         seed: of the noise.
-        history: past tracks of the region, in place of those of ``tracks``, which tell of the other vessels and of each
-            vessel's own other passes.
+        history: past tracks of the region, in place of those of ``tracks``: of others and of own other passes.
 
     Returns:
         The rows of ``tracks`` and those of state "imputed", by track and time, with quantiles and ellipses where the

@@ -14,7 +14,7 @@ from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.baselines_flat import Asks, Fixes, Index
 from geodiff.vessels.history import Answers, TrackHistory
-from geodiff.vessels.history_search import Asking
+from geodiff.vessels.history_search import Asking, unknown_times
 
 _BATCH = 2000
 
@@ -73,11 +73,8 @@ class NearestHistoric(Hermite):
             np.stack([t - start, end - start], 1),
             reach,
         )
-        # What lies ahead of the last fix is asked of the past alone.
-        others = history.ask(asking, until_s=np.where(after < 0, start, np.inf))
-        ahead, behind = after < 0, asks.before[rows] < 0
-        hidden = np.stack([np.where(behind, -np.inf, start), np.where(ahead, np.inf, np.where(behind, start, end))], 1)
-        said = Answers.joined([others, history.ask_own(asking, hidden)])
+        until, hidden = unknown_times(start, end, ahead=after < 0, behind=asks.before[rows] < 0)
+        said = Answers.joined([history.ask(asking, until_s=until), history.ask_own(asking, hidden)])
         # A track counts where it is known at both times, so that the path has no step between them.
         weight = said.weight.min(2)
         total = weight.sum(1)

@@ -64,6 +64,24 @@ class Asking:
         return out
 
 
+def unknown_times(
+    start_s: Floats, end_s: Floats, *, ahead: npt.NDArray[np.bool_], behind: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """What a history must not tell of questions from one time on.
+
+    Args:
+        start_s, end_s: (n,) seconds since 1970 of the known fixes at both ends; the second counts within gaps alone.
+        ahead, behind: (n,) questions beyond a vessel's last fix, and before its first; else within a gap.
+
+    Returns:
+        (n,) until when other vessels are known, for what lies ahead must be asked of the past alone; (n, 2) from and to
+        when the vessel itself is not known.
+    """
+    until = np.where(ahead, start_s, np.inf)
+    end = np.where(ahead, np.inf, np.where(behind, start_s, end_s))
+    return until, np.stack([np.where(behind, -np.inf, start_s), end], 1)
+
+
 class PassSearch:
     """Where others, or a vessel itself, passed a place before.
 
@@ -101,9 +119,10 @@ class PassSearch:
             Indices (n, ``NEIGHBOURS``), -1 where there is none, and how far they are, infinity there.
         """
         near, distance = _nobody(len(asking.vessel_id), NEIGHBOURS)
-        features = _features_of(asking, asking.scale)
-        for scale in np.unique(asking.scale) if len(self._number) else ():
-            rows = np.flatnonzero(asking.scale == scale)
+        scales = asking.scale
+        features = _features_of(asking, scales)
+        for scale in np.unique(scales) if len(self._number) else ():
+            rows = np.flatnonzero(scales == scale)
             near[rows], distance[rows] = self._nearest(
                 features[rows], asking.vessel_id[rows], until_s[rows], int(scale)
             )
@@ -117,16 +136,17 @@ class PassSearch:
             hidden_s: (n, 2) seconds since 1970; a pass that would be followed into that time is not found.
         """
         near, distance = _nobody(len(asking.vessel_id), PASSES)
-        features = _features_of(asking, asking.scale)
+        scales, speeds = asking.scale, asking.speed_km_s
+        features = _features_of(asking, scales)
         first, last = asking.after_s.min(1, initial=0.0), asking.after_s.max(1, initial=0.0)
         points = _points(asking.lon_deg, asking.lat_deg)
         for row, vessel in enumerate(asking.vessel_id.tolist()):
-            reach = FARTHEST * TURN_KM[asking.scale[row]]
+            reach = FARTHEST * TURN_KM[scales[row]]
             mine = self._moving_fixes_of(vessel, points[row], reach)
-            on = pace(asking.speed_km_s[row], self.speed_km_s[mine])
+            on = pace(speeds[row], self.speed_km_s[mine])
             early = self._told_s[1][mine] + on * last[row] <= hidden_s[row, 0]
             mine = mine[early | (self._told_s[0][mine] + on * first[row] >= hidden_s[row, 1])]
-            far = np.linalg.norm(self._features(mine, int(asking.scale[row])) - features[row], axis=1)
+            far = np.linalg.norm(self._features(mine, int(scales[row])) - features[row], axis=1)
             for one in range(PASSES):
                 best = int(far.argmin()) if len(far) else -1
                 if best < 0 or far[best] >= reach:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.vessels.history import Answers, TrackHistory
-from geodiff.vessels.history_search import Asking
+from geodiff.vessels.history_search import Asking, unknown_times
 from geodiff.vessels.window_fixes import AFTER, BEFORE, INSIDE, SIDE, PaddedFixes, turn
 
 Floats = npt.NDArray[np.float64]
@@ -33,14 +33,12 @@ def history_features(
     (lon0, lat0, angle), (prior, unit, reach) = frame, local
     rows = np.arange(len(lon0))
     start = raw.time_s[rows, np.where(raw.kind == BEFORE, SIDE, SIDE - 1)]
-    inside, after_end = raw.kind == INSIDE, raw.kind == AFTER
+    inside = raw.kind == INSIDE
     last = np.where(inside, raw.edges[:, 1], raw.ask[:, -1])
     after = np.concatenate([raw.ask, last[:, None]], 1) - start[:, None]
     asking = Asking(lon0, lat0, velocity[:, 0], velocity[:, 1], raw.vessel, after, reach)
-    hidden = np.stack([np.where(raw.kind == BEFORE, -np.inf, start), np.where(after_end, np.inf, last)], 1)
-    hidden[raw.kind == BEFORE, 1] = start[raw.kind == BEFORE]
-    others = history.ask(asking, until_s=np.where(after_end, start, np.inf))
-    own = history.ask_own(asking, hidden)
+    until, hidden = unknown_times(start, last, ahead=raw.kind == AFTER, behind=raw.kind == BEFORE)
+    others, own = history.ask(asking, until_s=until), history.ask_own(asking, hidden)
 
     def departures(said: Answers) -> tuple[Floats, Floats]:
         path = turn(np.stack([said.east_km, said.north_km], -1), -angle[:, None, None])
