@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodiff.outputs.atomic import explained, write_bytes
+from geodiff.outputs.report_page import REPORT_HTML, Picture, image, write_page
 from geodiff.outputs.report_plots import rank_histograms, reliability, site_scatter, spectra
 from geodiff.outputs.report_tables import (
     DETAILS,
@@ -22,34 +20,6 @@ from geodiff.outputs.report_tables import (
     models_table,
     table,
 )
-
-REPORT_HTML = "report.html"
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.4rem; border-top: 1px solid #ddd; padding-top: 1rem }
-h3 { font-size: 1.02rem; margin-top: 1.6rem }
-table { border-collapse: collapse; margin: .6rem 0 } .scroll { overflow-x: auto }
-th, td { text-align: left; padding: .25rem .7rem; border-bottom: 1px solid #eee; vertical-align: top }
-th { background: #f6f6f6; font-weight: 600; white-space: nowrap } td { font-variant-numeric: tabular-nums }
-td b { font-weight: 600 } .interval { color: #777; font-size: .85em; white-space: nowrap } .none { color: #bbb }
-.best { background: #e6f3e6; padding: 0 .2rem } img { max-width: 100% }
-code { background: #f4f4f4; padding: .1rem .3rem }
-.note { color: #555 } pre { white-space: pre-wrap; background: #f4f4f4; padding: .6rem }
-"""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of the report.
-
-    Attributes:
-        caption: what it shows.
-        data: PNG.
-    """
-
-    caption: str
-    data: bytes
 
 
 def write_html(report: Mapping[str, Any], pictures: Sequence[Picture], out: Path) -> Path:
@@ -68,21 +38,11 @@ def write_html(report: Mapping[str, Any], pictures: Sequence[Picture], out: Path
     """
     parts = [_opening(report), _summary(report), _gains(report), _scenarios(report), _trust(report)]
     parts += [_breakdowns(report), _pictures(pictures), _making(report)]
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Super-resolution, evaluated</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-    path = out / REPORT_HTML
-    with explained(path):
-        write_bytes(path, page.encode())
-    return path
+    return write_page("Super-resolution, evaluated", parts, out / REPORT_HTML)
 
 
 def _image(data: bytes | None, alt: str) -> str:
-    if data is None:
-        return ""
-    return f'<p><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
+    return "" if data is None else image(Picture(alt, data))
 
 
 def _opening(report: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.outputs.atomic import explained, write_bytes
-from geodiff.outputs.report import REPORT_HTML, STYLE, Picture
+from geodiff.outputs.report_page import REPORT_HTML, Picture, image, write_page
 from geodiff.outputs.report_plots import png
 from geodiff.outputs.report_tables import table
 
@@ -50,11 +48,6 @@ def _figure(columns: int = 1, *, width: float, height: float) -> tuple[Figure, A
 
     figure = Figure(figsize=(columns * width, height), dpi=110, layout="constrained")
     return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _image(picture: Picture) -> str:
-    data = base64.b64encode(picture.data).decode()
-    return f'<p><img alt="{escape(picture.caption)}" src="data:image/png;base64,{data}"></p>'
 
 
 def curves(lines: Mapping[str, Mapping[str, Points]], kind: str) -> bytes:
@@ -133,18 +126,10 @@ def write_anomaly_html(report: Mapping[str, Any], pictures: Sequence[Picture], o
     Raises:
         GeodiffError: the folder cannot be written.
     """
-    shown = "".join(f"<h3>{escape(each.caption)}</h3>{_image(each)}" for each in pictures)
+    shown = "".join(f"<h3>{escape(each.caption)}</h3>{image(each)}" for each in pictures)
     parts = [_opening(report), _alarms(report), _summary(report), f"<h2>Pictures</h2>{shown}", _ratios(report)]
     parts.append(f"<h2>How this was made</h2><pre>{escape(report['command'])}</pre>")
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Anomaly scores, evaluated</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-    path = out / REPORT_HTML
-    with explained(path):
-        write_bytes(path, page.encode())
-    return path
+    return write_page("Anomaly scores, evaluated", parts, out / REPORT_HTML)
 
 
 def _opening(report: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from geodiff.outputs.atomic import explained, write_bytes
-from geodiff.outputs.report import STYLE
+from geodiff.outputs.report_page import Picture, image, write_page
 from geodiff.outputs.report_plots import png
 from geodiff.outputs.report_tables import table
 from geodiff.schema import FloatArray
@@ -80,25 +78,19 @@ def write_association_html(report: Mapping[str, Any], maps: Mapping[str, Lines],
     """
     command = report.get("command")
     told = command if isinstance(command, str) else shlex.join(command or [])
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Association, evaluated</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"<h1>Association, evaluated</h1><p>{escape(str(report.get('data', '')))}, {escape(report['created'])}.</p>"
+    pictures = image(Picture("maps of tracks", draw_tracks(maps))) if maps else ""
+    title = "Association, evaluated"
+    parts = [
+        f"<h1>{title}</h1><p>{escape(str(report.get('data', '')))}, {escape(report['created'])}.</p>",
         "<p class='note'>Methods see time, place, speed and course, and no identity. Hover over the head of a column "
-        "for its meaning; ↑ more is better, ↓ less is better.</p>"
-        f"{''.join(_tables(report['methods']))}<h2>Tracks</h2>{_image(draw_tracks(maps)) if maps else ''}"
-        "<p class='note'>Colours tell tracks apart, and repeat; grey points were rejected as clutter.</p>"
-        f"<h2>How this was made</h2><pre>{escape(told)}</pre><pre>{escape(str(report.get('settings', '')))}</pre>"
-        f"<p>geodiff {escape(report['geodiff'])}</p></body></html>\n"
-    )
-    path = out / PAGE
-    with explained(path):
-        write_bytes(path, page.encode())
-    return path
-
-
-def _image(data: bytes) -> str:
-    return f'<p><img alt="maps of tracks" src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
+        "for its meaning; ↑ more is better, ↓ less is better.</p>",
+        *_tables(report["methods"]),
+        f"<h2>Tracks</h2>{pictures}",
+        "<p class='note'>Colours tell tracks apart, and repeat; grey points were rejected as clutter.</p>",
+        f"<h2>How this was made</h2><pre>{escape(told)}</pre><pre>{escape(str(report.get('settings', '')))}</pre>",
+        f"<p>geodiff {escape(report['geodiff'])}</p>",
+    ]
+    return write_page(title, parts, out / PAGE)
 
 
 def _tables(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodiff.outputs.atomic import explained, write_bytes
-from geodiff.outputs.report import REPORT_HTML, STYLE, Picture
 from geodiff.outputs.report_generate_plots import TITLES
+from geodiff.outputs.report_page import REPORT_HTML, Picture, image, write_page
 from geodiff.outputs.report_tables import table
 
 Report = Mapping[str, Any]
@@ -37,24 +35,11 @@ def write_generate_html(report: Report, pictures: Sequence[Picture], out: Path) 
         GeodiffError: the folder cannot be written.
     """
     title = "Generated tracks, evaluated"
-    shown = "".join(f"<h3>{escape(each.caption)}</h3>{_image(each)}" for each in pictures)
+    shown = "".join(f"<h3>{escape(each.caption)}</h3>{image(each)}" for each in pictures)
     parts = [f"<h1>{title}</h1>", _opening(report), METHOD, _accuracies(report), _plausible(report)]
     parts += [_divergences(report), f"<h2>Pictures</h2>{shown}", _groups(report)]
     parts.append(f"<h2>How this was made</h2><pre>{escape(report['command'])}</pre>")
-    page = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-    path = out / REPORT_HTML
-    with explained(path):
-        write_bytes(path, page.encode())
-    return path
-
-
-def _image(picture: Picture) -> str:
-    data = base64.b64encode(picture.data).decode()
-    return f'<p><img alt="{escape(picture.caption)}" src="data:image/png;base64,{data}"></p>'
+    return write_page(title, parts, out / REPORT_HTML)
 
 
 def _opening(report: Report) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodiff.outputs.atomic import explained, write_bytes
-from geodiff.outputs.report import REPORT_HTML, STYLE, Picture
+from geodiff.outputs.report_page import REPORT_HTML, Picture, image, write_page
 from geodiff.outputs.report_tables import table
 from geodiff.outputs.report_vessels_plots import Example, colours, coverage, errors_by_length, examples
 
@@ -38,26 +36,11 @@ def write_vessel_html(report: Report, cases: Sequence[Example], out: Path) -> Pa
     title = f"{TITLES[report['task']]}: motion models, evaluated"
     parts = [f"<h1>{title}</h1>", _opening(report), _errors(report), _trust(report), _best(report)]
     parts += [_examples(report, cases), _breakdowns(report), _making(report)]
-    page = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-    path = out / REPORT_HTML
-    with explained(path):
-        write_bytes(path, page.encode())
-    return path
+    return write_page(title, parts, out / REPORT_HTML)
 
 
 def _tints(report: Report) -> dict[str, str]:
     return colours(list(report["models"]), [name for name, row in report["models"].items() if row["trained"]])
-
-
-def _image(picture: Picture | None) -> str:
-    if picture is None:
-        return ""
-    data = base64.b64encode(picture.data).decode()
-    return f'<p><img alt="{escape(picture.caption)}" src="data:image/png;base64,{data}"></p>'
 
 
 def _opening(report: Report) -> str:
@@ -86,7 +69,7 @@ def _opening(report: Report) -> str:
 def _errors(report: Report) -> str:
     unit = "nmi" if report["task"] == "forecast" else "km"
     plot = errors_by_length(report["models"], report["lengths"], _tints(report), unit=unit)
-    parts = ["<h2>Errors</h2>", _image(Picture("errors by length", plot))]
+    parts = ["<h2>Errors</h2>", image(Picture("errors by length", plot))]
     if report["task"] == "forecast":
         parts.append("<p class='note'>Beyond the last fix linear and hermite are dead_reckoning.</p>")
     for label in report["lengths"]:
@@ -129,7 +112,7 @@ def _trust(report: Report) -> str:
     ]
     return (
         "<h2>Do the regions hold what they say?</h2>"
-        + _image(Picture("coverage", plot))
+        + image(Picture("coverage", plot))
         + "<p class='note'>Bands are 3 points about the stated share.</p>"
         + table(["model", "length", "stated", "true", "median area km²"], rows)
     )
@@ -168,7 +151,7 @@ def _examples(report: Report, cases: Sequence[Example]) -> str:
     return (
         "<h2>Examples</h2><p class='note'>The easiest, the median and hard ones of the longest length, by the error of "
         f"{escape(next(iter(cases[0].answers)))}, whose members and outermost region are drawn.</p>"
-        + _image(Picture("example tracks", data))
+        + image(Picture("example tracks", data))
     )
 
 

@@ -14,8 +14,8 @@ import polars as pl
 
 from geodiff.metrics.anomaly import threshold_curve
 from geodiff.outputs.atomic import explained, write_json
-from geodiff.outputs.report import Picture
 from geodiff.outputs.report_anomaly import TrackPicture, curves, rates, track_pictures, write_anomaly_html
+from geodiff.outputs.report_page import Picture
 from geodiff.tasks.anomaly import ABLATIONS, COMBINED, Altered, Found, ScoringSettings, run_benchmark
 from geodiff.tasks.anomaly_data import Division, divide, save_calibration, save_routes
 from geodiff.tasks.anomaly_figures import false_alarms, figures, mixture

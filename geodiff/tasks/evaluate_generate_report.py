@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.outputs.atomic import explained, write_json
-from geodiff.outputs.report import Picture
 from geodiff.outputs.report_generate import write_generate_html
 from geodiff.outputs.report_generate_plots import TrackPair, confusions, histograms, sweep, track_pairs
+from geodiff.outputs.report_page import Picture
 from geodiff.schema import UsageError
 from geodiff.tasks.evaluate_generate import FORMAT, Asked, Made, draw_windows, generate
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings

@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.config import config_hash
 from geodiff.outputs.atomic import explained, write_bytes
-from geodiff.outputs.report import Picture
+from geodiff.outputs.report_page import Picture
 from geodiff.outputs.report_plots import case_picture
 from geodiff.outputs.report_tables import SCENARIOS
 from geodiff.schema import VALID, FloatArray
