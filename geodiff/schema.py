@@ -32,6 +32,13 @@ A date with ``shift_x_m = 4`` shows every feature 4 m too far east; sampling it 
 BANDS_10M: Final = ("B02", "B03", "B04", "B08")
 """Blue, green, red and near infrared of Sentinel-2 MSI: the four bands sampled at 10 m."""
 
+BANDS_20M: Final = ("B05", "B06", "B07", "B8A", "B11", "B12")
+"""Red edge, narrow near infrared and short-wave infrared of Sentinel-2 MSI: the six bands sampled at 20 m.
+
+On a grid of 10 m their pixels are blocks of two by two equal ones, which begin at even rows and columns of the absolute
+lattice of the CRS (tiles of Sentinel-2 begin at multiples of 20 m): native values, nothing interpolated.
+"""
+
 SECONDS_PER_DAY: Final = 86_400.0
 
 

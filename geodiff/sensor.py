@@ -17,11 +17,15 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.schema import FloatArray
+from geodiff.schema import BANDS_20M, FloatArray
 
-MTF_AT_NYQUIST: Mapping[str, float] = MappingProxyType({"B02": 0.29, "B03": 0.28, "B04": 0.26, "B08": 0.26})
-"""Modulation of Sentinel-2 MSI at 0.05 cycles/m. The mission's data quality reports give 0.2 to 0.35 for the 10 m
-bands, varying between the units, the axes and the method of measurement; the second digit here is not to be trusted."""
+_MTF_10M = {"B02": 0.29, "B03": 0.28, "B04": 0.26, "B08": 0.26}
+_MTF_20M = {"B05": 0.35, "B06": 0.34, "B07": 0.33, "B8A": 0.32, "B11": 0.23, "B12": 0.24}
+MTF_AT_NYQUIST: Mapping[str, float] = MappingProxyType(_MTF_10M | _MTF_20M)
+"""Modulation of Sentinel-2 MSI at the Nyquist frequency of each band: 0.05 cycles/m for those of 10 m, 0.025 for
+those of 20 m. The mission's data quality reports give 0.2 to 0.35 for the 10 m bands, a little more for the red edge and
+less for the short-wave infrared, varying between the units, the axes and the method of measurement; the second digit
+here is not to be trusted."""
 
 DEFAULT_MTF = 0.28
 
@@ -72,6 +76,11 @@ def restore_matrix(size: int, scale: int, mtf: float) -> npt.NDArray[np.float64]
 def band_mtf(bands: tuple[str, ...]) -> tuple[float, ...]:
     """MTF at Nyquist for each band (``DEFAULT_MTF`` for a band that is not listed)."""
     return tuple(MTF_AT_NYQUIST.get(band, DEFAULT_MTF) for band in bands)
+
+
+def native_step(band: str) -> int:
+    """How many pixels of the 10 m lattice one pixel of a band is wide: 2 for the bands of 20 m, 1 for all others."""
+    return 2 if band in BANDS_20M else 1
 
 
 def degrade(image: FloatArray, scale: int, mtf: tuple[float, ...]) -> FloatArray:
