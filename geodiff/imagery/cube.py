@@ -43,8 +43,10 @@ def load_cube(
         items: scenes with absolute hrefs.
         source: the catalogue they come from: names of bands, scale, offset and nodata.
         bands: band names, such as "B02".
-        grid: where to; scenes on the same lattice are copied, others resampled (cubic between pixels of one size,
-            bilinear from coarser or finer ones, classes by nearest neighbour).
+        grid: where to. Bands whose pixel edges are edges of the grid are copied: a band of 20 m lies on a grid of 10 m
+            in blocks of two by two equal pixels, native values, at even rows and columns of the absolute lattice
+            (``Grid.lattice_origin``) as in the tiles of Sentinel-2. Others are resampled (cubic between pixels of one
+            size, bilinear from coarser or finer ones, classes by nearest neighbour).
         mask: what counts as clear.
         chunk: side of a Dask chunk in pixels; a chunk holds all bands of one date.
 

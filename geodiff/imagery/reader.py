@@ -1,5 +1,9 @@
 """How one asset is read for stackstac: exact on its own lattice, resampled with care off it, and never silent.
 
+On its own lattice means that the edges of its pixels are edges of the grid: pixels of the grid's size are copied, those
+that are a whole number of times larger are repeated, so that a band of 20 m lies on a grid of 10 m in blocks of two by
+two equal pixels, where the file has them (tiles of Sentinel-2: at even rows and columns of the absolute lattice).
+
 stackstac's own reader turns a missing file into no data and resamples with an error that depends on the window asked
 for (GDAL fits its approximation of the projection, and the width of its kernel, to each window). This one raises,
 naming the scene, and always warps the same blocks, so that a pixel's value does not depend on the chunking.
@@ -114,8 +118,7 @@ class SceneReader:
         target = self.spec.vrt_params
         times, offset = 1, None
         if _same_crs(crs, target["crs"]):
-            if self.resampling == Resampling.nearest:
-                times = max(round(transform.a / target["transform"].a), 1)
+            times = max(round(transform.a / target["transform"].a), 1)
             offset = lattice_offset(transform, target["transform"], target, times=times)
         return OpenFile(dataset, crs, transform, offset, times)
 
@@ -235,8 +238,9 @@ def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: 
 def kernel(ratio: float) -> Resampling:
     """The resampling of reflectance; ``ratio`` is target pixel / source pixel on the ground.
 
-    Cubic keeps detail between lattices of one size; bilinear is for sources that are coarser (20 m bands, where cubic
-    would ring) or finer (GDAL widens the kernel to average).
+    It is for sources that are off the lattice of the grid; on it pixels are copied. Cubic keeps detail between lattices
+    of one size; bilinear is for sources that are coarser (20 m bands in another CRS, where cubic would ring) or finer
+    (GDAL widens the kernel to average).
     """
     return Resampling.cubic if 0.75 <= ratio < 1.3 else Resampling.bilinear
 

@@ -147,22 +147,71 @@ def test_native_needs_one_lattice(tmp_path: Path) -> None:
         choose_grid([], bbox=GRID.bounds_wgs84, source=SOURCE)
 
 
-def test_coarse_bands_are_interpolated_and_classes_are_not(tmp_path: Path) -> None:
-    ramp = np.tile(np.arange(1000, 1000 + 40 * 20, 20, dtype=np.uint16), (48, 1))
+def test_coarse_bands_on_the_lattice_are_copied_in_blocks_like_classes(tmp_path: Path) -> None:
+    native = numbers(4, (48, 40))
     classes = np.full((48, 40), 4, np.uint8)
     classes[:, 20:] = 9
-    item = scene(tmp_path, arrays={"B02": numbers(), "B11": ramp, "SCL": classes})
+    item = scene(tmp_path, arrays={"B02": numbers(), "B11": native, "SCL": classes})
     done = cube_of(item, bands=["B02", "B11"]).compute()
     np.testing.assert_array_equal(done.valid[0].values, np.arange(80)[None] < np.full((96, 1), 40))
-    inner = done[0, 1, :, 1:39].values
-    np.testing.assert_allclose(np.diff(inner, axis=1), 0.001, atol=1.1e-4)  # linear between the centres of 20 m pixels
+    blocks = (native / 10_000).astype(np.float32).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(done[0, 1, :, :40], blocks[:, :40])
     np.testing.assert_array_equal(done[0, 0, :, :40], (numbers()[:, :40] / 10_000).astype(np.float32))
 
 
+@pytest.mark.parametrize(("metres", "times"), [(60.0, 6), (5.0, 4)])
+def test_any_whole_number_of_pixels_makes_a_block(tmp_path: Path, metres: float, times: int) -> None:
+    """A band of 60 m on a grid of 10 m, one of 20 m on a grid of 5 m; the grid begins within a pixel of the file."""
+    step = metres if metres > 10 else 20.0
+    coarse = Grid(GRID.crs, (step, step), (500_040.0, 4_700_040.0), (16, 16))
+    native = numbers(5, coarse.shape)
+    item = scene(tmp_path, arrays={"B11": native}, grid=coarse)
+    side = min(metres, 10.0)
+    grid = Grid(GRID.crs, (side, side), (coarse.origin[0] + side, coarse.origin[1] - 2 * side), (31, 33))
+    done = cube_of(item, bands=["B11"], grid=grid, chunk=7).compute()
+    blocks = (native / 10_000).astype(np.float32).repeat(times, 0).repeat(times, 1)
+    np.testing.assert_array_equal(done[0, 0], blocks[2:33, 1:34])
+
+
+@pytest.mark.parametrize("moved", [5.0, 0.3])
+def test_coarse_bands_off_the_lattice_are_interpolated(tmp_path: Path, moved: float) -> None:
+    ramp = np.tile(np.arange(1000, 1000 + 40 * 20, 20, dtype=np.uint16), (48, 1))
+    off = Grid(GRID.crs, GRID.resolution, (GRID.origin[0] + moved, GRID.origin[1]), GRID.shape)
+    done = cube_of(scene(tmp_path, arrays={"B11": ramp}, grid=Grid(GRID.crs, (20.0, 20.0), off.origin, (48, 40))),
+                   bands=["B11"]).compute()  # fmt: skip
+    inner = done[0, 0, :, 2:78].values
+    np.testing.assert_allclose(np.diff(inner, axis=1), 0.001, atol=1.1e-4)  # linear between the centres of 20 m pixels
+
+
+def test_coarse_bands_in_another_crs_are_interpolated(tmp_path: Path) -> None:
+    """No blocks: neighbours in a plane differ by its slope, and whoever takes the mean of a block is right by it."""
+    rows, cols = np.mgrid[0:60, 0:60]
+    plane = (2000 + 20 * rows + 30 * cols).astype(np.uint16)
+    coarse = Grid("EPSG:32631", (20.0, 20.0), (739_000.0, 4_700_600.0), (60, 60))
+    item = scene(tmp_path, arrays={"B11": plane}, grid=coarse)
+    west, south, east, north = coarse.bounds_wgs84
+    grid = Grid.cover((west + 0.004, south + 0.004, east - 0.004, north - 0.004), crs="EPSG:32632")
+    values = cube_of(item, bands=["B11"], grid=grid).compute()[0, 0].values
+    assert np.isfinite(values).all()
+    assert np.abs(np.diff(values, axis=1)).min() > 0.0005
+    np.testing.assert_allclose(np.diff(values, n=2, axis=1), 0, atol=3e-4)
+
+
+def test_no_data_of_a_coarse_band_hides_its_own_pixels_alone(tmp_path: Path) -> None:
+    native = np.full((48, 40), 3000, np.uint16)
+    native[10:20, 10:20] = 0
+    done = cube_of(scene(tmp_path, arrays={"B11": native}), bands=["B11"]).compute()
+    expected = np.ones(GRID.shape, bool)
+    expected[20:40, 20:40] = False
+    np.testing.assert_array_equal(done.valid[0], expected)
+    np.testing.assert_array_equal(done.values[0, 0][expected], np.float32(0.3))
+
+
 def test_no_data_does_not_bleed_into_resampled_pixels(tmp_path: Path) -> None:
-    coarse = np.full((48, 40), 3000, np.uint16)
-    coarse[10:20, 10:20] = 0
-    done = cube_of(scene(tmp_path, arrays={"B11": coarse}), bands=["B11"]).compute()
+    native = np.full((48, 40), 3000, np.uint16)
+    native[10:20, 10:20] = 0
+    off = Grid(GRID.crs, (20.0, 20.0), (GRID.origin[0] + 3, GRID.origin[1]), (48, 40))
+    done = cube_of(scene(tmp_path, arrays={"B11": native}, grid=off), bands=["B11"]).compute()
     assert not done.valid[0, 24:36, 24:36].any()
     np.testing.assert_allclose(done.values[np.isfinite(done.values)], 0.3, atol=1e-6)
 
