@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.imagery.ground import Bounds
-from geodiff.schema import BANDS_10M, FloatArray, UsageError
+from geodiff.schema import BANDS_10M, FloatArray
 from geodiff.testing.landscape import render
+from geodiff.testing.materials import palette
 from geodiff.testing.season import read_ground, season_image
 
 WORLD_SEED = 1_000
@@ -26,7 +27,8 @@ class SyntheticGround:
 
     Attributes:
         seed: of the world.
-        bands: any of B02, B03, B04, B08.
+        bands: any of ``testing.materials.WORLD_BANDS``, all known at ``high_m``; the values of a band do not depend on
+            the others.
         high_m: side of a high-resolution pixel in metres.
         pixel_m: side of the low-resolution pixel that it stands for.
         columns: of the square that may be read.
@@ -39,9 +41,7 @@ class SyntheticGround:
     columns: tuple[int, int] = (0, WORLD_PX)
 
     def __post_init__(self) -> None:
-        unknown = [band for band in self.bands if band not in BANDS_10M]
-        if unknown:
-            raise UsageError(f"the synthetic world has no band {unknown[0]}: it has {' '.join(BANDS_10M)}")
+        palette(self.bands)  # refuses a band that the world does not have
 
     @property
     def name(self) -> str:
@@ -67,15 +67,17 @@ class SyntheticGround:
         """Draw a window on some dates, (date, band, row, column)."""
         origin = (int(rows.start), int(cols.start) + self.columns[0])
         shape = (int(rows.stop - rows.start), int(cols.stop - cols.start))
-        scene = render(self.seed, origin, shape, self.high_m)
-        ground = read_ground(scene.reflectance, BANDS_10M, self.seed, cover=scene.cover, parcel=scene.parcel)
+        # Those of 10 m are always drawn: they tell what grows where.
+        drawn = BANDS_10M + tuple(band for band in self.bands if band not in BANDS_10M)
+        scene = render(self.seed, origin, shape, self.high_m, drawn)
+        ground = read_ground(scene.reflectance, drawn, self.seed, cover=scene.cover, parcel=scene.parcel)
         days = self.days
         span = (float(days[0]), float(days[-1]))
         shown = [
             season_image(
                 scene.reflectance,
                 ground,
-                BANDS_10M,
+                drawn,
                 day=float(days[date]),
                 anchor_day=float(days[DATES // 2]),
                 span_days=span,
@@ -84,7 +86,7 @@ class SyntheticGround:
             )
             for date in dates
         ]
-        order = [BANDS_10M.index(band) for band in self.bands]
+        order = [drawn.index(band) for band in self.bands]
         return np.stack(shown).astype(np.float32)[:, order]
 
     def part(self, cols: slice) -> SyntheticGround:

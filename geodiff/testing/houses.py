@@ -8,7 +8,7 @@ import numpy as np
 
 from geodiff.schema import FloatArray
 from geodiff.testing.fields import Ints, hash01
-from geodiff.testing.materials import SPECTRA
+from geodiff.testing.materials import Palette
 from geodiff.testing.relief import Land
 
 BLOCK_U_M, BLOCK_V_M = 98, 62
@@ -25,7 +25,7 @@ class Lots:
         inside_m: signed distance to the walls of the house, positive inside.
         built: draw of the lot, 0-1: how inhabited a place must be for its house to stand.
         paved: draw of the lot, 0-1: garden or yard.
-        roof: (4, rows, columns) reflectance of the roof.
+        roof: (band, rows, columns) reflectance of the roof.
     """
 
     street_m: FloatArray
@@ -40,7 +40,7 @@ def block_of(land: Land) -> tuple[Ints, Ints]:
     return np.floor(land.v_m / BLOCK_V_M).astype(np.int64), np.floor(land.u_m / BLOCK_U_M).astype(np.int64)
 
 
-def make_lots(seed: int, land: Land) -> Lots:
+def make_lots(seed: int, land: Land, palette: Palette) -> Lots:
     """Blocks of eight lots between streets; one block in twelve carries a single hall."""
     block_v, block_u = block_of(land)
     u, v = (land.u_m - block_u * BLOCK_U_M).astype(np.float32), (land.v_m - block_v * BLOCK_V_M).astype(np.float32)
@@ -57,5 +57,5 @@ def make_lots(seed: int, land: Land) -> Lots:
     # A gabled roof: the side that looks at the sun is brighter.
     pitch = np.where(hall, 1.0, np.where(v > middle_v, 1.13, 0.84)) * (0.8 + 0.4 * draw[5])
     kind = np.where(hall, 2, (draw[4] > 0.72).astype(np.int64))
-    roof = np.stack([SPECTRA[name] for name in ("tile", "slate", "hall")]).T[:, kind] * pitch
+    roof = np.stack([palette.spectra[name] for name in ("tile", "slate", "hall")]).T[:, kind] * pitch
     return Lots(*(np.asarray(a, np.float32) for a in (street, inside, draw[2], draw[3], roof)))

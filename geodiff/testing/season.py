@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.rng import generator
-from geodiff.schema import FloatArray
+from geodiff.schema import BANDS_20M, FloatArray
 from geodiff.testing.fields import Floats, hash01, smooth_noise
 from geodiff.testing.materials import Cover
 
@@ -17,6 +17,10 @@ YEAR_DAYS = 365.25
 
 # Logarithm of green over dry reflectance (wheat in April against stubble): what full greening does to each band.
 GREENING = {"B02": -0.79, "B03": -0.45, "B04": -1.17, "B08": 0.47}
+GREENING |= {"B05": -0.62, "B06": 0.22, "B07": 0.40, "B8A": 0.46, "B11": -0.52, "B12": -0.88}
+
+# How much more than the visible the bands darken on wet soil: water absorbs the short-wave infrared.
+WETTING = {"B11": 1.5, "B12": 1.8}
 
 # How far each kind of cover follows the year (0 = not at all), and the day of the year on which it is greenest.
 SWING = {Cover.GRASS: 0.6, Cover.CROP: 1.0, Cover.FOREST: 0.25}
@@ -120,7 +124,9 @@ def season_image(
     bare = (1 - ground.green) * (1 - ground.water) * (ground.swing > 0)
     out = np.empty_like(image)
     for index, band in enumerate(bands):
-        hue = 0.10 * strength * draw.standard_normal()
-        gain = GREENING.get(band, 0.0) * change - wet * bare + sun + hue * ground.water
+        # Draws of their own, so that the bands of 10 m do not depend on who else is there.
+        drawn = (generator(seed, "weather", int(day), band) if band in BANDS_20M else draw).standard_normal()
+        hue = 0.10 * strength * drawn
+        gain = GREENING.get(band, 0.0) * change - WETTING.get(band, 1.0) * wet * bare + sun + hue * ground.water
         out[index] = np.clip(image[index] * np.exp(gain), 0, 1)
     return out

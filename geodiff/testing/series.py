@@ -1,4 +1,8 @@
-"""A Sentinel-2 like time series of a known ground: what the sensor delivers, and everything that is true about it."""
+"""A Sentinel-2 like time series of a known ground: what the sensor delivers, and everything that is true about it.
+
+All bands of a series share the lattice of its low resolution, that of the 10 m bands. A band of 20 m is sampled at its
+own, twice as wide, and lies there in blocks of two by two equal pixels that begin at even rows and columns.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from scipy import ndimage
 
 from geodiff.rng import generator, noise_window
 from geodiff.schema import BANDS_10M, BoolArray, FloatArray, UsageError
-from geodiff.sensor import band_mtf, gaussian_sigma
+from geodiff.sensor import band_mtf, native_step
 from geodiff.testing.landscape import landscape_window
+from geodiff.testing.sampling import observe, over_blocks, repeated
 from geodiff.testing.season import read_ground, season_image
 from geodiff.testing.weather import Sky, classify, clear_of, draw_cover, draw_sky, through_sky
 
@@ -57,7 +62,8 @@ class SeriesTruth:
     """A simulated series with its truth.
 
     Attributes:
-        reflectance: (time, band, y, x) float32 as delivered; NaN outside the swath.
+        reflectance: (time, band, y, x) float32 as delivered, bands of 20 m in blocks; NaN for pixels (of the band's
+            own size) that are not wholly inside the swath.
         valid: (time, y, x) bool: clear according to ``scl``, errors included.
         scl: (time, ceil(y/2), ceil(x/2)) uint8, scene classification at twice the pixel size.
         hidden: (time, y, x) bool: truly under cloud or shadow, or outside the swath.
@@ -88,32 +94,6 @@ class SeriesTruth:
         return np.stack(moved).astype(np.float32)
 
 
-def sample_matrix(size: int, scale: int, mtf: float, shift_px: float) -> npt.NDArray[np.float64]:
-    """Blur and sampling along one axis of a scene displaced by ``shift_px`` low-resolution pixels, down or right.
-
-    Without a shift this is ``geodiff.sensor.degrade_matrix``: a Gaussian point spread function with the given MTF at
-    Nyquist, cut and renormalised at the border.
-
-    Returns:
-        (size, size * scale) float64.
-    """
-    centre = np.clip((np.arange(size) + 0.5 - shift_px) * scale, 0, size * scale)
-    pixel = np.arange(size * scale) + 0.5
-    distance = (pixel[None, :] - centre[:, None]) / gaussian_sigma(scale, mtf)
-    weight = np.where(np.abs(distance) <= 4.0, np.exp(-0.5 * distance**2), 0.0)
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
-
-
-def observe(image: FloatArray, scale: int, mtf: Sequence[float], shift_px: tuple[float, float]) -> FloatArray:
-    """See (band, scale*y, scale*x) through the sensor with its content displaced by (down, right): (band, y, x)."""
-    rows, cols = image.shape[1] // scale, image.shape[2] // scale
-    seen = [
-        sample_matrix(rows, scale, m, shift_px[0]) @ band @ sample_matrix(cols, scale, m, shift_px[1]).T
-        for band, m in zip(image, mtf, strict=True)
-    ]
-    return np.stack(seen).astype(np.float32)
-
-
 def simulate_series(
     truth_hr: FloatArray,
     *,
@@ -134,8 +114,8 @@ def simulate_series(
         days: days since 1970-01-01 UTC, ascending.
         scale: integer ratio of the resolutions.
         seed: of everything that is drawn.
-        bands: names of the bands.
-        mtf: modulation at Nyquist of each band; those of ``geodiff.sensor`` when None.
+        bands: names of the bands; those of 20 m are sampled every 2 * scale pixels of the ground.
+        mtf: modulation of each band at its own Nyquist frequency; those of ``geodiff.sensor`` when None.
         effects: what happens on the way; a usual year when None.
         anchor: the date with no shift and no clouds, which shows ``truth_hr`` itself; the middle one when None.
         cover: (scale*y, scale*x) land cover, values of ``Cover``; guessed from the spectra when None.
@@ -200,6 +180,10 @@ class _Maker:
     anchor: int
 
     @property
+    def steps(self) -> list[int]:
+        return [native_step(band) for band in self.bands]
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.ground.shape[1] // self.scale, self.ground.shape[2] // self.scale
 
@@ -217,14 +201,28 @@ class _Maker:
         edge = cols * draw.uniform(0.25, 0.75) - 0.22 * (np.arange(rows)[:, None] - rows / 2)
         return np.asarray(np.arange(cols)[None, :] < edge)
 
-    def noisy(self, image: FloatArray, date: int) -> FloatArray:
-        """Add sensor noise: a floor and photon noise.
+    def noisy(self, image: FloatArray, date: int, step: int) -> FloatArray:
+        """Add sensor noise, one draw for each pixel of the bands' own: a floor and photon noise.
 
         About the signal-to-noise of 120 to 170 at the reference radiances (Gascon et al. 2017, Remote Sensing 9, 584).
         """
-        white = noise_window(self.seed, "noise", date, channels=len(self.bands), origin=(0, 0), shape=self.shape)
+        own = (-(-self.shape[0] // step), -(-self.shape[1] // step))
+        what = ("noise", date) if step == 1 else ("noise", date, step)
+        white = noise_window(self.seed, *what, channels=len(image), origin=(0, 0), shape=own)
         deviation = self.effects.noise * np.sqrt(5e-4**2 + 4e-6 * np.maximum(image, 0))
-        return np.asarray(image + deviation * white, np.float32)
+        return np.asarray(image + deviation * repeated(white, step, self.shape), np.float32)
+
+    def delivered(self, seen: FloatArray, sky: Sky, inside: BoolArray, date: int) -> FloatArray:
+        """What comes down of (band, y, x) seen through the optics: sky, noise and swath, by the pixels of each band."""
+        out = np.empty_like(seen)
+        for step in sorted(set(self.steps)):
+            here = [index for index, own in enumerate(self.steps) if own == step]
+            names = tuple(self.bands[index] for index in here)
+            image = through_sky(seen[here], sky.over_blocks(step), names)
+            image = np.clip(self.noisy(image, date, step), 1e-4, 2)
+            whole = over_blocks(inside.astype(np.float32), step) == 1
+            out[here] = np.where(whole, image, np.float32(math.nan))
+        return out
 
     def deliver(self, truth: FloatArray) -> SeriesTruth:
         shifts = self.shifts()
@@ -232,12 +230,14 @@ class _Maker:
         images, scls, hidden = [], [], []
         for date, (ground, shift) in enumerate(zip(truth, shifts, strict=True)):
             sky: Sky = draw_sky(self.seed, date, self.shape, cover=covers[date], haze=self.effects.haze)
-            seen = observe(ground, self.scale, self.mtf, (float(shift[0]), float(shift[1])))
+            seen = observe(ground, self.scale, self.mtf, (float(shift[0]), float(shift[1])), steps=self.steps)
             inside = self.inside_swath(date)
-            image = np.clip(self.noisy(through_sky(seen, sky, self.bands), date), 1e-4, 2)
-            images.append(np.where(inside, image, np.float32(math.nan)))
+            images.append(self.delivered(seen, sky, inside, date))
             errors = self.effects.mask_errors
-            scls.append(classify(seen, sky, inside, self.bands, seed=self.seed, date=date, errors=errors))
+            # By the bands of 10 m where there are any, so that the others do not change what is called clear.
+            fine = [k for k, step in enumerate(self.steps) if step == 1] or list(range(len(self.bands)))
+            names = tuple(self.bands[k] for k in fine)
+            scls.append(classify(seen[fine], sky, inside, names, seed=self.seed, date=date, errors=errors))
             hidden.append(sky.hides | ~inside)
         valid = np.stack([clear_of(scl, self.shape) for scl in scls])
         return SeriesTruth(
@@ -255,7 +255,12 @@ class _Maker:
 
 
 def demo_series(
-    size: int = 256, *, days: Sequence[float] = DEMO_DAYS, seed: int = DEMO_SEED, effects: Effects | None = None
+    size: int = 256,
+    *,
+    days: Sequence[float] = DEMO_DAYS,
+    seed: int = DEMO_SEED,
+    effects: Effects | None = None,
+    bands: Sequence[str] = BANDS_10M,
 ) -> SeriesTruth:
     """A year over the demo place: ``size`` x ``size`` pixels of 10 m, truth at 2.5 m.
 
@@ -264,12 +269,14 @@ def demo_series(
         days: days since 1970-01-01; twelve dates from October 2021 to September 2022, across the change of offset.
         seed: of the world and of the series.
         effects: what happens on the way.
+        bands: any of ``materials.WORLD_BANDS``.
     """
-    scene = landscape_window(seed, DEMO_ORIGIN_PX, (4 * size, 4 * size), 2.5)
+    scene = landscape_window(seed, DEMO_ORIGIN_PX, (4 * size, 4 * size), 2.5, tuple(bands))
     return simulate_series(
         scene.reflectance,
         days=days,
         seed=seed,
+        bands=bands,
         effects=effects or Effects(clouds=0.45),
         cover=scene.cover,
         parcel=scene.parcel,

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from geodiff.rng import generator
 from geodiff.schema import BoolArray, FloatArray
 from geodiff.testing.fields import Floats, fractal, smooth_noise
+from geodiff.testing.sampling import over_blocks
 
 CLOUD_WIDTH_PX = 56.0
 SEEN_CLOUD, SEEN_SHADOW = 0.05, 0.10
@@ -34,7 +35,10 @@ HIDDEN = (Scl.NO_DATA, Scl.SHADOW, Scl.CLOUD_MEDIUM, Scl.CLOUD_HIGH)
 
 # Path radiance falls with the square of the wavelength in haze (Chavez 1988, Remote Sensing of Environment 24).
 HAZE = {"B02": 1.0, "B03": 0.77, "B04": 0.54, "B08": 0.34}
+HAZE |= {"B05": 0.48, "B06": 0.44, "B07": 0.39, "B8A": 0.32, "B11": 0.09, "B12": 0.05}
+# Droplets and ice absorb in the short-wave infrared.
 CLOUD = {"B02": 0.60, "B03": 0.59, "B04": 0.60, "B08": 0.64}
+CLOUD |= {"B05": 0.61, "B06": 0.62, "B07": 0.63, "B8A": 0.64, "B11": 0.42, "B12": 0.33}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,10 @@ class Sky:
     def hides(self) -> BoolArray:
         """True where clouds or shadows change what is seen."""
         return (self.cloud > SEEN_CLOUD) | (self.shadow > SEEN_SHADOW)
+
+    def over_blocks(self, step: int) -> Sky:
+        """The same sky as pixels see it that are ``step`` times as large: means of blocks, repeated."""
+        return Sky(*(over_blocks(part, step) for part in (self.cloud, self.shadow, self.bright, self.haze)))
 
 
 def draw_cover(seed: int, count: int, cloudiness: float, *, clear: int | None) -> npt.NDArray[np.float64]:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodiff.schema import BANDS_10M, UsageError
+from geodiff.schema import BANDS_10M, BANDS_20M, UsageError
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.fields import fractal, hash01, smooth_noise, split_axis, voronoi
 from geodiff.testing.landscape import BLOCK, _block, landscape, landscape_window, render
-from geodiff.testing.materials import Cover
+from geodiff.testing.materials import WORLD_BANDS, Cover
 from geodiff.testing.series import DEMO_ORIGIN_PX, DEMO_SEED
 from geodiff.testing.strategies import windows
 
@@ -78,8 +78,55 @@ def test_bands_come_in_the_order_asked():
     everything = landscape((16, 16), seed=0)
     found = landscape((16, 16), seed=0, bands=("B08", "B02"))
     np.testing.assert_array_equal(found, everything[[3, 0]])
-    with pytest.raises(UsageError, match="B11"):
-        landscape((8, 8), bands=("B04", "B11"))
+    with pytest.raises(UsageError, match="B10"):
+        landscape((8, 8), bands=("B04", "B10"))
+
+
+@given(st.lists(st.sampled_from(WORLD_BANDS), min_size=1, unique=True).map(tuple))
+@settings(max_examples=12)
+def test_a_band_does_not_depend_on_the_others(bands):
+    """To the last bit: whoever asks for ten bands gets the four of before and six more."""
+    where = {"seed": DEMO_SEED, "origin_px": DEMO_ORIGIN_PX, "shape": (24, 150), "pixel_m": 2.5}
+    every, four, some = (render(**where, bands=names) for names in (WORLD_BANDS, BANDS_10M, bands))
+    np.testing.assert_array_equal(every.reflectance[:4], four.reflectance)
+    np.testing.assert_array_equal(some.reflectance, every.reflectance[[WORLD_BANDS.index(band) for band in bands]])
+    np.testing.assert_array_equal(some.cover, four.cover)
+
+
+def test_ten_bands_are_one_world_whatever_the_window():
+    """Blocks of 2.5 m that are joined across their borders, in the bands of 20 m as well."""
+    origin = (BLOCK - 20, -30)
+    whole = landscape((40, 60), origin_px=origin, seed=1, bands=WORLD_BANDS)
+    _block.cache_clear()
+    part = landscape((17, 21), origin_px=(origin[0] + 9, origin[1] + 20), seed=1, bands=WORLD_BANDS)
+    np.testing.assert_array_equal(part, whole[:, 9:26, 20:41])
+
+
+def test_the_other_bands_look_their_part():
+    row, col = DEMO_ORIGIN_PX
+    scene = landscape_window(DEMO_SEED, (row + 60, col + 600), (512, 512), 2.5, WORLD_BANDS)
+    assert scene.reflectance.min() > 0
+    assert scene.reflectance.max() < 0.9
+    look = {
+        cover: dict(zip(WORLD_BANDS, np.median(scene.reflectance[:, scene.cover == cover], axis=1), strict=True))
+        for cover in Cover
+    }
+    forest, water, soil, road = (look[cover] for cover in (Cover.FOREST, Cover.WATER, Cover.SOIL, Cover.ROAD))
+    assert forest["B04"] < forest["B05"] < forest["B06"] < forest["B07"] < forest["B8A"], "the red edge rises"
+    assert forest["B8A"] > forest["B11"] > forest["B12"], "leaves hold water"
+    assert soil["B11"] > soil["B8A"] > soil["B05"] > soil["B02"], "dry ground is brightest in the short-wave infrared"
+    assert max(water["B11"], water["B12"]) < 0.01, "water is black there"
+    assert max(abs(road[band] - road["B04"]) for band in WORLD_BANDS) < 0.1, "asphalt is grey"
+
+
+def test_the_other_bands_tell_more_than_the_four():
+    """A share of what they show follows from the four, as in real scenes (0.75 to 0.9), not all of it."""
+    row, col = DEMO_ORIGIN_PX
+    image = landscape((512, 512), origin_px=(row + 60, col + 600), seed=DEMO_SEED, bands=WORLD_BANDS).reshape(10, -1)
+    known = np.column_stack([*image[:4], np.ones(image.shape[1])])
+    for name, band in zip(BANDS_20M, image[4:], strict=True):
+        rest = band - known @ np.linalg.lstsq(known, band, rcond=None)[0]
+        assert 0.6 < 1 - rest.var() / band.var() < 0.995, name
 
 
 def test_every_cover_is_there_and_looks_its_part(demo):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodiff.schema import BANDS_10M, UsageError
+from geodiff.schema import BANDS_10M, BANDS_20M, UsageError
 from geodiff.sensor import band_mtf, degrade, degrade_matrix
 from geodiff.testing.landscape import landscape_window
-from geodiff.testing.materials import Cover
+from geodiff.testing.materials import WORLD_BANDS, Cover
+from geodiff.testing.sampling import observe, over_blocks, repeated, sample_matrix
 from geodiff.testing.series import (
     DEMO_ORIGIN_PX,
     DEMO_SEED,
     NO_EFFECTS,
     Effects,
     demo_series,
-    observe,
-    sample_matrix,
     simulate_series,
 )
 from geodiff.testing.strategies import patches
@@ -207,6 +208,93 @@ def test_a_cut_date_is_empty_beyond_the_swath(scene):
     assert not empty[series.anchor].any()
     assert not (series.valid & empty).any()
     assert (series.hidden == empty).all()
+
+
+# Bands of 20 m
+
+
+@pytest.fixture(scope="module")
+def ten():
+    """Ten bands of an odd number of pixels, and the same with the four alone."""
+    scene = landscape_window(DEMO_SEED, DEMO_ORIGIN_PX, (252, 236), 2.5, WORLD_BANDS)
+
+    def usual(given, bands):
+        effects = Effects(clouds=2.0, cut_dates=0.6)
+        return simulate(given, bands=bands, effects=effects.__dict__, seed=5)
+
+    return usual(scene, WORLD_BANDS), usual(replace(scene, reflectance=scene.reflectance[:4]), BANDS_10M)
+
+
+def test_the_bands_of_20_m_change_nothing_of_the_others(ten):
+    every, four = ten
+    np.testing.assert_array_equal(every.reflectance[:, :4], four.reflectance)
+    np.testing.assert_array_equal(every.truth[:, :4], four.truth)
+    for name in ("valid", "scl", "hidden", "shift_px"):
+        np.testing.assert_array_equal(getattr(every, name), getattr(four, name))
+
+
+def test_they_lie_in_blocks_on_the_common_lattice(ten):
+    """At even rows and columns, the last ones cut; each with noise of its own."""
+    every, _ = ten
+    assert every.reflectance.shape[1:] == (10, 63, 59)
+    coarse = every.reflectance[:, 4:]
+    np.testing.assert_array_equal(coarse, coarse[:, :, ::2, ::2].repeat(2, 2).repeat(2, 3)[:, :, :63, :59])
+    differ = coarse[:, :, ::2, ::2]
+    assert (np.diff(differ[every.anchor], axis=1) != 0).mean() > 0.99
+    assert (every.reflectance[:, :4, 1::2, ::2] != every.reflectance[:, :4, :62:2, ::2]).mean() > 0.9
+    # What is outside the swath for a pixel is outside for the whole of it.
+    outside = np.isnan(every.reflectance)
+    assert (outside[:, 4:].any(axis=1) >= outside[:, :4].any(axis=1)).all()
+    assert outside[:, 4:].any()
+    assert not (every.valid & outside.any(axis=1)).any()
+
+
+def test_they_are_seen_through_their_own_optics(scene):
+    """The truth at 2.5 m, sampled every 20 m with the modulation of each band; shifts are in pixels of 10 m."""
+    ground = landscape_window(DEMO_SEED, DEMO_ORIGIN_PX, (256, 256), 2.5, BANDS_20M).reflectance
+    series = simulate_series(ground, days=DAYS, bands=BANDS_20M, effects=NO_EFFECTS)
+    assert series.truth.shape == (len(DAYS), 6, 256, 256)
+    expected = degrade(ground, 8, band_mtf(BANDS_20M))
+    np.testing.assert_allclose(series.reflectance[0][:, ::2, ::2], expected, atol=1e-6)
+    moved = simulate_series(ground, days=DAYS, bands=BANDS_20M, effects=replace(NO_EFFECTS, shift_px=0.7), seed=3)
+    again = degrade(moved.seen_truth(1), 8, band_mtf(BANDS_20M))
+    inner = np.s_[:, 4:-4, 4:-4]
+    np.testing.assert_allclose(again[inner], moved.reflectance[1][:, ::2, ::2][inner], atol=0.004)
+    assert np.abs(expected - moved.reflectance[1][:, ::2, ::2])[inner].max() > 0.02
+
+
+@given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5))
+@settings(max_examples=15)
+def test_content_of_a_coarse_band_moves_as_far(down, right):
+    ground = np.zeros((1, 128, 128), np.float32)
+    ground[0, 58:70, 58:70] = 1
+    still, moved = (observe(ground, 4, (0.3,), shift, steps=[2])[0] for shift in ((0.0, 0.0), (down, right)))
+    rows, cols = np.mgrid[:32, :32]
+    for axis, shift in ((rows, down), (cols, right)):
+        travel = (axis * moved).sum() / moved.sum() - (axis * still).sum() / still.sum()
+        assert travel == pytest.approx(shift, abs=0.05)
+
+
+def test_seasons_and_skies_differ_between_the_bands(ten):
+    every, _ = ten
+    place = {band: index for index, band in enumerate(every.bands)}
+    np.testing.assert_array_equal(every.truth[every.anchor].shape, (10, 252, 236))
+    truth = every.truth
+    ndvi = (truth[:, 3] - truth[:, 2]) / (truth[:, 3] + truth[:, 2])
+    moist = (truth[:, place["B8A"]] - truth[:, place["B11"]]) / (truth[:, place["B8A"]] + truth[:, place["B11"]])
+    change = [(index[0] - index[every.anchor]).ravel() for index in (ndvi, moist)]
+    assert np.corrcoef(change[0], change[1])[0, 1] > 0.6, "what greens grows moist"
+    cloudy = every.hidden & np.isfinite(every.reflectance).all(axis=1)
+    assert np.percentile(every.reflectance[:, 0][cloudy], 90) > np.percentile(every.reflectance[:, -1][cloudy], 90)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
+def test_blocks_keep_the_mean_and_are_flat(rows, cols, step):
+    image = np.random.default_rng(rows * 10 + cols).random((rows, cols)).astype(np.float32)
+    found = over_blocks(image, step)
+    assert found.mean() == pytest.approx(image.mean(), rel=1e-5)
+    np.testing.assert_array_equal(found, repeated(found[::step, ::step], step, (rows, cols)))
+    assert found[0, 0] == pytest.approx(image[:step, :step].mean(), rel=1e-5)
 
 
 # The whole
