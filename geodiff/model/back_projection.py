@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geodiff.dates import season_distance
 from geodiff.model.images import Series, shift_image
+from geodiff.model.native import restore_by_step
 from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
 from geodiff.model.reference import MEMORY_DAYS
 from geodiff.schema import Patch, Restoration
@@ -156,8 +157,10 @@ class BackProjectionResolver:
     Other dates take the local level of the target and count by exp(-d / 30), d their season distance in days, and by
     how little they still differ from it nearby: on real series most of what differs is the ground, and dates that
     count alike cost more than they add. The number of iterations is fixed, so that a pixel depends on a bounded
-    neighbourhood (``reach_px``), within the usual halo of a tile: no seams. Memory grows with the sides of a patch and
-    the number of dates as the observations do: a date is two matrices per band and axis.
+    neighbourhood (``reach_px``), within the usual halo of a tile: no seams. Bands of 20 m look as many of their own
+    pixels far, of which the halo holds half: what lies beyond weighs less than float32 tells apart.
+    Memory grows with the sides of a patch and the number of dates as the observations do: a date is two matrices per
+    band and axis.
 
     Attributes:
         bands: in the order of the patch.
@@ -175,17 +178,21 @@ class BackProjectionResolver:
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
         """See ``schema.Resolver``; there are no members."""
+        return restore_by_step(patch, self.bands, self.scale, self._restore)
+
+    def _restore(self, patch: Patch, bands: tuple[str, ...], scale: int) -> Restoration:
+        """Bands of one sampling, from a patch of their own pixels."""
         with one_thread(), torch.inference_mode():
             series, known = patch_series(patch)
             if not known.any():
-                return nothing(patch, self.scale, 0)
-            mean = self._estimate(series, patch.target_index).numpy()
-            return hide(Restoration(mean=mean, members=mean[None][:0]), known, self.scale)
+                return nothing(patch, scale, 0)
+            mean = self._estimate(series, bands, scale, patch.target_index).numpy()
+            return hide(Restoration(mean=mean, members=mean[None][:0]), known, scale)
 
-    def _estimate(self, series: Series, target: int | None) -> Tensor:
+    def _estimate(self, series: Series, bands: tuple[str, ...], scale: int, target: int | None) -> Tensor:
         """(band, scale*y, scale*x)."""
-        image = upsample(series.reference, self.scale)[0]
-        dates = _dates(series, self.scale, self.bands, target)
+        image = upsample(series.reference, scale)[0]
+        dates = _dates(series, scale, bands, target)
         if not dates:
             return image
         total = torch.stack([date.back(torch.ones_like(date.observed)) for date in dates]).sum(0)
@@ -193,7 +200,7 @@ class BackProjectionResolver:
         # stretched over it: there the upsampled reference stays.
         strongest = torch.stack([date.weight for date in dates]).amax(0)
         near = F.max_pool2d(strongest[None], 2 * RING_PX + 1, 1, RING_PX)[0]
-        floor = FLOOR * near.repeat_interleave(self.scale, -2).repeat_interleave(self.scale, -1) / self.scale**2
+        floor = FLOOR * near.repeat_interleave(scale, -2).repeat_interleave(scale, -1) / scale**2
         share = torch.maximum(total, floor).clamp_min(1e-12)
         before = image
         # Nesterov's extrapolation: fewer iterations for what is aliased, and so a smaller neighbourhood.

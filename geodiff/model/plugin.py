@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geodiff.model.baselines import BicubicResolver
 from geodiff.model.checkpoint import digest
 from geodiff.model.highresnet import by_closeness
 from geodiff.model.images import Series, shift_image
+from geodiff.model.native import fine_part
 from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
 from geodiff.model.plugin_config import PluginConfig, plugin_files, read_plugin
 from geodiff.model.plugin_networks import Run, first_line, onnx_run, torch_run
@@ -58,7 +61,8 @@ class PluginResolver:
     One image is the registered best date: the target where it was observed, the nearest clear dates elsewhere. A series
     is the dates moved into the frame of the target, the closest first, holes filled from that image; a network that
     takes a fixed number gets the closest, or these again from the first. Bands that the network does not take are
-    upsampled (bicubic): no detail is invented for them.
+    upsampled (bicubic), those of 20 m from their own pixels: no detail is invented for them. Bands of 20 m that it does
+    take it is given on the 10 m lattice, as blocks of equal pixels.
 
     Attributes:
         name: for reports.
@@ -92,10 +96,14 @@ class PluginResolver:
             series, known = patch_series(patch)
             if not known.any():
                 return nothing(patch, self.scale, 0)
-            mean = upsample(series.reference, self.scale)[0].clone()
+            rows, cols = series.valid.shape[-2:]
+            result = np.empty((len(self.bands), rows * self.scale, cols * self.scale), np.float32)
             index = [self.bands.index(band) for band in self.config.bands]
-            mean[index] = self._restored(series, index, patch.origin_px)
-            result = mean.numpy()
+            result[index] = self._restored(series, index, patch.origin_px).numpy()
+            rest = [place for place in range(len(self.bands)) if place not in index]
+            if rest:
+                smooth = BicubicResolver(tuple(self.bands[place] for place in rest), self.scale)
+                result[rest] = smooth.restore(fine_part(patch, rest), members=0, seed=0).mean
             return hide(Restoration(mean=result, members=result[None][:0]), known, self.scale)
 
     def _restored(self, series: Series, index: list[int], origin_px: tuple[int, int]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,19 @@ import xarray as xr
 from geodiff.grid import TilePlan, Window
 from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.ranking import rank_dates
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver
-from geodiff.schema import TIME, VALID, FloatArray, GeodiffError, X, Y
+from geodiff.schema import BAND, TIME, VALID, FloatArray, GeodiffError, Resolver
 from geodiff.tasks.calibrate import MEMBERS
 from geodiff.tasks.targets import Target, choose_targets
-from geodiff.tasks.wald import CLEAR, CUT_PX, degrade_cube
+from geodiff.tasks.wald import CLEAR
+from geodiff.tasks.wald_pair import wald_pair
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 
 MOST_DATES = 6
 
 
-def check_coverage(resolver: DiffusionResolver, cube: xr.DataArray) -> dict[str, Any]:
+def check_coverage(resolver: DiffusionResolver | GuidedResolver, cube: xr.DataArray) -> dict[str, Any]:
     """Share of the true values within the interval of 90 %, date by date and on average.
 
     Args:
@@ -35,9 +36,9 @@ def check_coverage(resolver: DiffusionResolver, cube: xr.DataArray) -> dict[str,
     Raises:
         GeodiffError: no clear date, or a scene that is too small.
     """
-    told = replace(resolver, levels=(0.9,))
-    full = cube.compute()
-    coarse = degrade_cube(full, scale=told.scale)
+    told = resolver.tuned(level=0.9, dial=1.0)
+    pair = wald_pair(cube.sel({BAND: list(told.bands)}), scale=told.scale)
+    coarse = pair.low
     coarse = with_shifts(coarse) if coarse.sizes[TIME] > 1 else coarse
     ranking = rank_dates(coarse).sort_values("index")
     clear, score = list(ranking["clear"]), list(ranking["score"])
@@ -53,7 +54,7 @@ def check_coverage(resolver: DiffusionResolver, cube: xr.DataArray) -> dict[str,
         if others:
             shown = [*shown, ("hidden", Target(target.day, None, others))]
         for name, asked in shown:
-            found[name][target.label] = _inside(coarse, full, index, asked, told)
+            found[name][target.label] = _inside(coarse, pair.truth.isel({TIME: index}), asked, told)
     return {name: _told(shares) for name, shares in found.items()}
 
 
@@ -62,14 +63,11 @@ def _told(shares: dict[str, float]) -> dict[str, Any]:
     return {"coverage_90": round(float(np.mean(list(shares.values()))), 4) if shares else None, "dates": rounded}
 
 
-def _inside(coarse: xr.DataArray, full: xr.DataArray, index: int, target: Target, resolver: DiffusionResolver) -> float:
+def _inside(coarse: xr.DataArray, original: xr.DataArray, target: Target, resolver: Resolver) -> float:
     source, scale = CubeSource(coarse, resolver.bands), resolver.scale
     rows, cols = source.grid.shape
     recipe = Recipe(resolver, TilePlan(source.grid), members=MEMBERS, seed=0, level=0.9)
     found = restore_window(source, target, Window(0, 0, rows * scale, cols * scale), recipe)
-    first = CUT_PX * scale
-    own = {Y: slice(first, first + rows * scale), X: slice(first, first + cols * scale), TIME: index}
-    original = full.isel(own)
     truth: FloatArray = original.values
     keep = original[VALID].values & found.valid
     return float((np.abs(truth - found.mean) <= found.uncertainty)[:, keep].mean())

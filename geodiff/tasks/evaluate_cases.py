@@ -18,7 +18,8 @@ from scipy import ndimage
 from geodiff.rng import generator
 from geodiff.schema import TIME, VALID, BoolArray, FloatArray, X, Y
 from geodiff.tasks.targets import Target, days_of
-from geodiff.tasks.wald import CLEAR, filled
+from geodiff.tasks.wald import CLEAR
+from geodiff.tasks.wald_pair import filled
 
 USABLE = 0.05
 """Dates that show a smaller share of a place are not offered to a model."""

@@ -24,7 +24,7 @@ from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase
 from geodiff.tasks.evaluate_ledger import Record
 from geodiff.tasks.evaluate_restore import Ensemble
 from geodiff.tasks.pictures import true_colour
-from geodiff.tasks.wald import CUT_PX, filled
+from geodiff.tasks.wald_pair import CUT_PX, filled
 
 LEVELS = (0.5, 0.8, 0.9)
 """Levels of the intervals whose coverage is reported."""

@@ -15,12 +15,13 @@ import xarray as xr
 from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
-from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError, X, Y
+from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError
 from geodiff.tasks.evaluate_cases import Scene, Truth
 from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, one_a_day, read_cube, read_scenes
 from geodiff.tasks.leakage import Evidence, image_digests
 from geodiff.tasks.targets import Target, choose_targets, days_of
-from geodiff.tasks.wald import CLEAR, CUT_PX, degrade_cube
+from geodiff.tasks.wald import CLEAR
+from geodiff.tasks.wald_pair import wald_pair
 
 DIGEST_BAND = "B04"
 PATH_PARTS = 3
@@ -150,34 +151,27 @@ class _OpenedSeries:
 
     def scene(self) -> Scene:
         full, scale, request = self.full, self.request.scale, self.request
-        low = degrade_cube(full, scale=scale)
+        pair = wald_pair(full, scale=scale)
+        low = pair.low
         low = with_shifts(low) if low.sizes[TIME] > 1 else low
         ranking = rank_dates(low).sort_values("index")
         clear, score = list(ranking["clear"]), list(ranking["score"])
         dates = _spread([i for i, share in enumerate(clear) if share >= CLEAR], request.dates_limit)
         if not dates:
             raise GeodiffError(f"place {self.site.name} has no date that is {CLEAR:.0%} clear: nothing to compare with")
-        truths = []
+        scored, truths = pair.truth.sel({BAND: list(request.scored)}), []
         for index in dates:
             day = low[TIME].values[index].astype("datetime64[D]").item()
             target = choose_targets(low[TIME].values, clear, score, target=day)[0]
-            truths.append(Truth(target, _wald_truth(full.sel({BAND: list(request.scored)}), index, low, scale)))
+            truths.append(Truth(target, _wald_truth(scored.isel({TIME: index}))))
         shares = np.asarray(clear, np.float64)
         name = self.site.name
         return Scene(name, name, request.scored, scale, low, shares, tuple(truths), _digest_of(full.values))
 
 
-def _wald_truth(
-    full: xr.DataArray, index: int, low: xr.DataArray, scale: int
-) -> Callable[[], tuple[FloatArray, BoolArray]]:
-    def image() -> tuple[FloatArray, BoolArray]:
-        first = CUT_PX * scale
-        rows = slice(first, first + low.sizes[Y] * scale)
-        cols = slice(first, first + low.sizes[X] * scale)
-        original = full.isel({TIME: index, Y: rows, X: cols})
-        return np.asarray(original.values, np.float32), np.asarray(original[VALID].values, np.bool_)
-
-    return image
+def _wald_truth(original: xr.DataArray) -> Callable[[], tuple[FloatArray, BoolArray]]:
+    """Image and clear pixels of one date, (band, y, x)."""
+    return lambda: (np.asarray(original.values, np.float32), np.asarray(original[VALID].values, np.bool_))
 
 
 def _spread(dates: list[int], limit: int | None) -> list[int]:

@@ -8,24 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy import ndimage
 
 from geodiff.grid import TilePlan, Window
 from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
 from geodiff.metrics.fidelity import cpsnr
-from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, BoolArray, FloatArray, GeodiffError, Resolver, X, Y
-from geodiff.sensor import band_mtf, degrade
+from geodiff.schema import BAND, TIME, VALID, FloatArray, GeodiffError, Resolver
 from geodiff.tasks.targets import Target, choose_targets
+from geodiff.tasks.wald_pair import wald_pair
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 
 CLEAR = 0.9
 """Dates that are at least this clear are restored and scored."""
-
-
-CUT_PX = 2
-"""Low-resolution pixels at the border of a scene that the sensor model cannot see whole."""
 
 
 @dataclass(frozen=True)
@@ -68,52 +63,6 @@ class WaldResult:
         return {name: float(np.mean(found)) for name, found in values.items() if found}
 
 
-def filled(image: FloatArray, valid: BoolArray) -> FloatArray:
-    """Invalid pixels of (band, y, x) become the nearest valid one, so that a blur spreads nothing invented."""
-    if valid.all() or not valid.any():
-        return np.nan_to_num(image)
-    rows, cols = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    nearest: FloatArray = image[:, rows, cols]
-    return nearest
-
-
-def degrade_cube(cube: xr.DataArray, *, scale: int) -> xr.DataArray:
-    """See a cube through the sensor once more, ``scale`` times coarser; read into memory.
-
-    Args:
-        cube: (time, band, y, x) reflectance with ``valid``; its sides are cut to multiples of ``scale``.
-        scale: integer ratio.
-
-    Returns:
-        The degraded cube without its outer ``CUT_PX`` pixels, whose point spread reaches beyond the scene; a pixel is
-        valid where all that it covers is.
-    """
-    grid = grid_of(cube)
-    rows, cols = (size // scale for size in grid.shape)
-    if min(rows, cols) < 8 + 2 * CUT_PX:
-        raise GeodiffError(f"a scene of {grid.shape} pixels is too small for the Wald protocol at x{scale}")
-    full = cube.isel({Y: slice(0, rows * scale), X: slice(0, cols * scale)}).transpose(*CUBE_DIMS).compute()
-    valid: BoolArray = np.asarray(full[VALID].values)
-    mtf = band_mtf(tuple(str(band) for band in full[BAND].values))
-    low = np.stack([degrade(filled(image, seen), scale, mtf) for image, seen in zip(full.values, valid, strict=True)])
-    blocks = valid.reshape(len(valid), rows, scale, cols, scale)
-    seen: BoolArray = np.asarray(blocks.all((2, 4)), np.bool_)
-    coarse = xr.DataArray(
-        np.where(seen[:, None], low, np.nan).astype(np.float32),
-        dims=CUBE_DIMS,
-        coords={
-            TIME: full[TIME].values,
-            BAND: full[BAND].values,
-            Y: full[Y].values.reshape(rows, scale).mean(1),
-            X: full[X].values.reshape(cols, scale).mean(1),
-            VALID: ((TIME, Y, X), seen),
-        },
-    )
-    whole = slice(CUT_PX, -CUT_PX)
-    labelled: xr.DataArray = coarse.isel({Y: whole, X: whole}).rio.write_crs(grid.crs)
-    return labelled
-
-
 def wald(
     cube: xr.DataArray,
     resolvers: Sequence[Resolver],
@@ -136,9 +85,9 @@ def wald(
     Raises:
         GeodiffError: no clear date, or a scene that is too small.
     """
-    scale = resolvers[0].scale
-    full = cube.compute()
-    coarse = degrade_cube(full, scale=scale)
+    wanted = dict.fromkeys(band for resolver in resolvers for band in resolver.bands)
+    pair = wald_pair(cube.sel({BAND: list(wanted)}), scale=resolvers[0].scale)
+    truth, coarse = pair.truth, pair.low
     coarse = with_shifts(coarse) if coarse.sizes[TIME] > 1 else coarse
     ranking = rank_dates(coarse).sort_values("index")
     clear, score = list(ranking["clear"]), list(ranking["score"])
@@ -155,8 +104,8 @@ def wald(
         which, resolver, without = case
         target = _without(targets[which]) if without else targets[which]
         mean = _restore(coarse, target, resolver, seed)
-        truth, seen = _truth(full, dates[which], mean.shape, scale)
-        return Score(target.label, resolver.name, without, cpsnr(mean, truth, seen)), mean
+        wanted = truth.isel({TIME: dates[which]}).sel({BAND: list(resolver.bands)})
+        return Score(target.label, resolver.name, without, cpsnr(mean, wanted.values, wanted[VALID].values)), mean
 
     scores: list[Score] = []
     panels: dict[str, FloatArray] = {}
@@ -167,10 +116,12 @@ def wald(
                 panels[resolver.name] = mean
             if progress:
                 progress(len(scores), len(cases))
-    low = coarse.isel({TIME: dates[drawn]}).values
-    original, _ = _truth(full, dates[drawn], (low.shape[0], low.shape[1] * scale, low.shape[2] * scale), scale)
-    shown = {"low resolution": low, **panels, "original": original}
-    return WaldResult(tuple(scores), shown, targets[drawn].label, float(np.mean(grid_of(cube).pixel_m)))
+    shown = {
+        "low resolution": coarse.isel({TIME: dates[drawn]}).values,
+        **panels,
+        "original": truth.isel({TIME: dates[drawn]}).values,
+    }
+    return WaldResult(tuple(scores), shown, targets[drawn].label, float(np.mean(grid_of(truth).pixel_m)))
 
 
 def _without(target: Target) -> Target:
@@ -183,11 +134,3 @@ def _restore(coarse: xr.DataArray, target: Target, resolver: Resolver, seed: int
     recipe = Recipe(resolver, TilePlan(source.grid), members=0, seed=seed)
     rows, cols = source.grid.shape
     return restore_window(source, target, Window(0, 0, rows * resolver.scale, cols * resolver.scale), recipe).mean
-
-
-def _truth(cube: xr.DataArray, index: int, shape: tuple[int, ...], scale: int) -> tuple[FloatArray, BoolArray]:
-    """The original of a date, and its clear pixels."""
-    first = CUT_PX * scale
-    rows, cols = slice(first, first + shape[-2]), slice(first, first + shape[-1])
-    original = cube.isel({TIME: index, Y: rows, X: cols})
-    return original.values, original[VALID].values

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geodiff.model.back_projection import BackProjectionResolver
+from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.native import by_step, coarse_part, cut, fine_part, join
 from geodiff.schema import BANDS_10M, BANDS_20M, FloatArray, Patch, Restoration
 
@@ -144,3 +147,62 @@ def test_cutting_keeps_every_layer_and_leaves_out_what_is_not_there() -> None:
     assert found.half_width is None
     assert found.guessed is not None
     assert found.guessed.shape == (4, 8)
+
+
+Kind = type[BicubicResolver] | type[MedianResolver] | type[BackProjectionResolver]
+ALL = (BicubicResolver, MedianResolver, BackProjectionResolver)
+HALO = 16
+
+
+def ten_bands(seed: int, size: tuple[int, int], origin: tuple[int, int], *, holes: float = 0.0) -> Patch:
+    """Noise in every pixel of the 10 m bands, native blocks in the others."""
+    fine = np.random.default_rng(seed).uniform(0.01, 0.6, (2, 4, *size)).astype(np.float32)
+    patch, _ = make_patch(seed, size, origin, bands=6, holes=holes)
+    return replace(patch, reflectance=np.concatenate([fine, patch.reflectance], 1))
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("origin", [(0, 0), (3, 4)])
+def test_a_baseline_restores_each_band_from_its_own_pixels(kind: Kind, origin: tuple[int, int]) -> None:
+    """Those of 10 m as if they were alone; those of 20 m as their native pixels at twice the factor."""
+    patch = ten_bands(0, (30, 27), origin, holes=0.02)
+    found = kind(TEN).restore(patch, members=0, seed=0)
+    alone = kind(BANDS_10M).restore(fine_part(patch, range(4)), members=0, seed=0)
+    np.testing.assert_array_equal(found.mean[:4], alone.mean)
+    coarse, rows, cols = coarse_part(patch, range(4, 10))
+    # Bands of other names are taken for those of the lattice that they come on.
+    if kind is not BackProjectionResolver:  # which knows the optics of a band by its name
+        native = kind(tuple("abcdef"), scale=8).restore(coarse, members=0, seed=0)
+        np.testing.assert_array_equal(found.mean[4:], cut(native, rows, cols, 4).mean)
+    assert found.members.shape == (0, 10, 120, 108)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 99), down=st.integers(0, 8), right=st.integers(0, 8), origin=ORIGINS)
+def test_a_window_of_any_parity_shows_the_same_pixels(
+    kind: Kind, seed: int, down: int, right: int, origin: tuple[int, int]
+) -> None:
+    whole = ten_bands(seed, (56, 56), origin)
+    rows, cols = slice(down, down + 44), slice(right, right + 44)
+    part = replace(
+        whole,
+        reflectance=whole.reflectance[..., rows, cols],
+        valid=whole.valid[..., rows, cols],
+        origin_px=(origin[0] + down, origin[1] + right),
+    )
+    one, other = (kind(TEN).restore(patch, members=0, seed=0).mean for patch in (whole, part))
+    inner = slice(4 * HALO, 4 * (44 - HALO))
+    same = one[:, 4 * rows.start : 4 * rows.stop, 4 * cols.start : 4 * cols.stop][:, inner, inner]
+    np.testing.assert_allclose(other[:, inner, inner], same, atol=2e-5)
+
+
+def test_flat_bands_stay_flat_and_a_dark_patch_is_unknown() -> None:
+    patch = ten_bands(0, (25, 25), (1, 1))
+    level = np.linspace(0.1, 0.5, 10, dtype=np.float32)[:, None, None]
+    flat = replace(patch, reflectance=np.zeros_like(patch.reflectance) + level)
+    dark = replace(patch, valid=np.zeros_like(patch.valid))
+    for kind in ALL:
+        found = kind(TEN).restore(flat, members=0, seed=0).mean
+        np.testing.assert_allclose(found, np.broadcast_to(level, found.shape), atol=1e-5)
+        assert np.isnan(kind(TEN).restore(dark, members=0, seed=0).mean).all()
