@@ -23,9 +23,9 @@ _MTF_10M = {"B02": 0.29, "B03": 0.28, "B04": 0.26, "B08": 0.26}
 _MTF_20M = {"B05": 0.35, "B06": 0.34, "B07": 0.33, "B8A": 0.32, "B11": 0.23, "B12": 0.24}
 MTF_AT_NYQUIST: Mapping[str, float] = MappingProxyType(_MTF_10M | _MTF_20M)
 """Modulation of Sentinel-2 MSI at the Nyquist frequency of each band: 0.05 cycles/m for those of 10 m, 0.025 for
-those of 20 m. The mission's data quality reports give 0.2 to 0.35 for the 10 m bands, a little more for the red edge and
-less for the short-wave infrared, varying between the units, the axes and the method of measurement; the second digit
-here is not to be trusted."""
+those of 20 m. The mission's data quality reports give 0.2 to 0.35 for the 10 m bands, a little more for the red edge
+and less for the short-wave infrared, varying between the units, the axes and the method of measurement; the second
+digit here is not to be trusted."""
 
 DEFAULT_MTF = 0.28
 

@@ -127,9 +127,10 @@ def publish(
     data: Annotated[Path, typer.Option("--data", help="Folder with the training places.")],
     out: Annotated[Path, typer.Option(help="Folder of models, such as catalogs/models.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
+    guide: Annotated[str, typer.Option(help="Model of the 10 m bands that guides weights of the 20 m bands.")] = "s2x4",
     wald_catalog: Annotated[Path | None, typer.Option(help="Catalogue of a series never trained on, to score.")] = None,
 ) -> None:
     """Calibrate trained weights on held-out ground, score them, and catalogue them as a STAC item."""
     from geodiff.tasks.model_item import publish_model
 
-    typer.echo(str(publish_model(weights, data, out, name, wald_catalog=wald_catalog)))
+    typer.echo(str(publish_model(weights, data, out, name, guide=guide, wald_catalog=wald_catalog)))

@@ -96,16 +96,19 @@ def part_of(footprint: Bounds | None, cols: slice, width: int) -> Bounds | None:
 _G = TypeVar("_G", bound=Ground)
 
 
-def split_places(places: Sequence[_G], *, share: float = 0.15, smallest: int = 192) -> tuple[list[_G], list[_G]]:
+def split_places(
+    places: Sequence[_G], *, share: float = 0.15, smallest: int = 192, narrowest: int = STRIP_PX
+) -> tuple[list[_G], list[_G]]:
     """Cut a strip off the right side of every ground that is wide enough: (training, held out).
 
     Places of one ground are cut along one line, set by the widest of them, so that what is held out at one sampling is
-    not trained on at another; a strip narrower than ``STRIP_PX`` is dropped.
+    not trained on at another; a strip narrower than ``narrowest`` is dropped.
 
     Args:
         places: from ``places.read_places`` or ``folders.read_folder``.
-        share: of the width that is held out, at least ``STRIP_PX`` pixels of the widest place.
+        share: of the width that is held out, at least ``narrowest`` pixels of the widest place.
         smallest: grounds that would leave fewer columns to training are trained on whole.
+        narrowest: width of a strip, in pixels.
     """
     widest: dict[str, int] = {}
     for place in places:
@@ -114,7 +117,7 @@ def split_places(places: Sequence[_G], *, share: float = 0.15, smallest: int = 1
     held: list[_G] = []
     for place in places:
         columns, width = widest[place.ground or place.name], place.size[1]
-        strip = max(int(columns * share), STRIP_PX)
+        strip = max(int(columns * share), narrowest)
         if columns - strip < smallest:
             train.append(place)
             continue
@@ -122,4 +125,4 @@ def split_places(places: Sequence[_G], *, share: float = 0.15, smallest: int = 1
         # Pixels between the two, so that no patch of one shows ground of the other through the sensor's blur.
         train.append(place.part(slice(0, max(cut - GAP_PX, 0))))
         held.append(place.part(slice(cut, width)))
-    return [p for p in train if p.size[1] >= STRIP_PX], [p for p in held if p.size[1] >= STRIP_PX]
+    return [p for p in train if p.size[1] >= narrowest], [p for p in held if p.size[1] >= narrowest]

@@ -8,7 +8,7 @@ reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,12 @@ AERIAL_PIXEL_M, WALD_PIXEL_M = 10.0, 40.0
 """Low-resolution pixel that a place stands for: Sentinel-2 plays the truth of 40 m series, aircraft that of 10 m."""
 
 
-def _read(path: Path, bands: list[int] | None = None, *, bounds: BoundingBox | None = None) -> FloatArray:
+def read_image(path: Path, bands: list[int] | None = None, *, bounds: BoundingBox | None = None) -> FloatArray:
+    """Bands of a raster as float32 (band, y, x), all or those asked for (from 1), whole or within bounds of its CRS.
+
+    Raises:
+        GeodiffError: it cannot be read.
+    """
     try:
         with open_scene(path) as source:
             window = source.window(*bounds).round_offsets().round_lengths() if bounds else None
@@ -70,7 +75,8 @@ def _common_bounds(paths: list[Path]) -> BoundingBox:
     return BoundingBox(max(west), max(south), min(east), min(north))
 
 
-def _day(text: str) -> float:
+def day_in(text: str) -> float:
+    """Days since 1970-01-01 of the first date in a text, NaN without one."""
     found = re.search(r"(20\d\d)-?([01]\d)-?([0-3]\d)", text)
     return float(np.datetime64("-".join(found.groups()), "D").astype(int)) if found else float("nan")
 
@@ -88,13 +94,13 @@ def _single(
 
 
 def _majortom(folder: Path) -> Iterator[Place]:
-    image = np.concatenate([_read(folder / f"{band}.tif") for band in S2_FILES]) / 1e4
-    yield _single("majortom", image, day=_day("2020-02-23"), footprint=footprint_of(folder / "B02.tif"))
+    image = np.concatenate([read_image(folder / f"{band}.tif") for band in S2_FILES]) / 1e4
+    yield _single("majortom", image, day=day_in("2020-02-23"), footprint=footprint_of(folder / "B02.tif"))
 
 
 def _terramesh(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("S2L*/*.tif")):
-        image = _read(path, [2, 3, 4, 8]) / 1e4
+        image = read_image(path, [2, 3, 4, 8]) / 1e4
         # The L1C files of baseline 04.00 carry +0.1; an image whose darkest red pixels lie above it has it.
         image -= np.float32(0.1 if np.percentile(image[2], 0.1) > 0.095 else 0.0)
         yield _single(f"terramesh/{path.parent.name}/{path.stem}", image, footprint=footprint_of(path))
@@ -102,16 +108,16 @@ def _terramesh(folder: Path) -> Iterator[Place]:
 
 def _ships(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("*.tif")):
-        image = _read(path, [2, 3, 4, 8]) / 1e4
-        yield _single(f"ships/{path.stem}", image, day=_day(path.stem), footprint=footprint_of(path))
+        image = read_image(path, [2, 3, 4, 8]) / 1e4
+        yield _single(f"ships/{path.stem}", image, day=day_in(path.stem), footprint=footprint_of(path))
 
 
 def _ssl4eo(folder: Path) -> Iterator[Place]:
     for level in ("s2a", "s2c"):
         scenes = sorted((folder / level / "0000200").iterdir())
-        images = np.stack([np.concatenate([_read(s / f"B{b}.tif") for b in (2, 3, 4, 8)]) for s in scenes])
+        images = np.stack([np.concatenate([read_image(s / f"B{b}.tif") for b in (2, 3, 4, 8)]) for s in scenes])
         images /= np.float32(1e4)
-        days = np.array([_day(s.name) for s in scenes])
+        days = np.array([day_in(s.name) for s in scenes])
         where = footprint_of(scenes[0] / "B2.tif")
         yield Place(f"ssl4eo/{level}", images, days, WALD_PIXEL_M, footprint=where)
 
@@ -145,24 +151,24 @@ def _worldcereal(folder: Path) -> Iterator[Place]:
 
 def _coregistration(folder: Path) -> Iterator[Place]:
     for path in sorted(folder.glob("ref_*.jp2")):
-        band = _read(path)[0] / 1e4
+        band = read_image(path)[0] / 1e4
         # One band plays four: it teaches edges, not colours.
-        yield _single("t33uuu", np.repeat(band[None], 4, 0), day=_day("2016-06-08"))
+        yield _single("t33uuu", np.repeat(band[None], 4, 0), day=day_in("2016-06-08"))
 
 
 def _naip_series(folder: Path) -> Iterator[Place]:
     paths = sorted(folder.glob("*.tif"))
     common = _common_bounds(paths)
-    images = np.stack([_read(p, [3, 2, 1, 4], bounds=common) for p in paths])
+    images = np.stack([read_image(p, [3, 2, 1, 4], bounds=common) for p in paths])
     images *= NAIP_GAIN
-    days = np.array([_day(p.stem.split("_")[-1]) for p in paths])
+    days = np.array([day_in(p.stem.split("_")[-1]) for p in paths])
     yield Place("naip_nd", images, days, AERIAL_PIXEL_M, footprint=footprint_of(paths[0]))
 
 
 def _naip_metre(folder: Path) -> Iterator[Place]:
-    files = np.concatenate([_read(folder / f"NAIP-VA-b{n}.tiff") for n in (3, 2, 1, 4)])
+    files = np.concatenate([read_image(folder / f"NAIP-VA-b{n}.tiff") for n in (3, 2, 1, 4)])
     scenes = [("va_files", files, footprint_of(folder / "NAIP-VA-b1.tiff"))]
-    scenes += [(p.stem, _read(p, [3, 2, 1, 4]), footprint_of(p)) for p in sorted(folder.glob("*.tif"))]
+    scenes += [(p.stem, read_image(p, [3, 2, 1, 4]), footprint_of(p)) for p in sorted(folder.glob("*.tif"))]
     for name, image, where in scenes:
         # 1 m and its 2 m average both stand in for 2.5 m: what they share with it is edges as sharp as a pixel.
         rows, cols = image.shape[1] // 2 * 2, image.shape[2] // 2 * 2
@@ -210,13 +216,24 @@ def read_places(root: Path, *, smallest: int = 96, only: Sequence[str] = tuple(R
     Raises:
         GeodiffError: no place found, or a file that cannot be read.
     """
+    return gather_places(root, {folder: READERS[folder] for folder in only}, smallest=smallest)
+
+
+def gather_places(
+    root: Path, readers: Mapping[str, Callable[[Path], Iterator[Place]]], *, smallest: int
+) -> list[Place]:
+    """The places of some folders under ``root``; those with a side below ``smallest`` pixels are left out.
+
+    Raises:
+        GeodiffError: no place found, or a file that cannot be read.
+    """
     places: list[Place] = []
-    for folder in only:
+    for folder, read in readers.items():
         try:
-            found = list(READERS[folder](root / folder)) if (root / folder).is_dir() else []
+            found = list(read(root / folder)) if (root / folder).is_dir() else []
         except (OSError, KeyError, ValueError, IndexError) as error:
             raise GeodiffError(f"cannot read the training images under {root / folder}: {error}") from error
         places += [place for place in found if min(place.size) >= smallest]
     if not places:
-        raise GeodiffError(f"no training imagery under {root}: expected folders such as {', '.join(only)}")
+        raise GeodiffError(f"no training imagery under {root}: expected folders such as {', '.join(readers)}")
     return places

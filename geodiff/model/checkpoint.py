@@ -28,6 +28,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 KIND = "geodiff-image-denoiser"
 FORMAT = 1
+MAX_GUIDE = 32
 MAX_SIZE = 4096
 """Largest width or count that a configuration may ask for; the models of the project stay far below."""
 
@@ -121,12 +122,15 @@ def _config(card: Mapping[str, Any], path: Path) -> ImageConfig:
     """
     raw = card.get("config")
     known = {field.name for field in dataclasses.fields(ImageConfig)}
-    if not isinstance(raw, dict) or set(raw) != known:
+    # Cards from before there were guides do not name them.
+    if not isinstance(raw, dict) or set(raw) | {"guide"} != known:
         raise GeodiffError(f"the configuration beside {path} does not name exactly {sorted(known)}")
     bands = raw["bands"]
     for name, value in raw.items():
         if name == "bands":
             good = isinstance(value, list) and bool(value) and all(isinstance(band, str) for band in value)
+        elif name == "guide":
+            good = isinstance(value, list) and len(value) <= MAX_GUIDE and all(isinstance(band, str) for band in value)
         elif name in ("residual_scale", "mtf"):
             good = isinstance(value, list) and len(value) == len(bands) and all(_between(v, 0, 1) for v in value)
         else:

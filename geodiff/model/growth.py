@@ -54,6 +54,10 @@ def _widen(name: str, value: Tensor, trained: Tensor, old: ImageConfig, new: Ima
         for part, source in zip(value.chunk(2), trained.chunk(2), strict=True):
             part[: len(source)] = source
         return
-    if value.ndim > 1 and name.startswith(("decoder.", "widen.")) and new.decoder_width > old.decoder_width:
+    if (
+        value.ndim > 1
+        and name.startswith(("decoder.", "widen.", "guide.gain."))
+        and new.decoder_width > old.decoder_width
+    ):
         value[: len(trained), trained.shape[1] :] = 0
     value[tuple(slice(size) for size in trained.shape)] = trained

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geodiff.model.denoiser import Context, Denoiser
+from geodiff.model.guide import Guide, GuideAdapter
 from geodiff.model.noise import precondition
 from geodiff.model.tokens import LevelEmbedding, Tokens, fourier_features
 
@@ -28,12 +30,14 @@ class ImageConfig:
     """Size and meaning of an image denoiser; stored in its checkpoint.
 
     ``residual_scale`` is in reflectance, one value per band: the standard deviation of what bicubic upsampling misses.
+    ``guide`` names bands that are known at the high resolution (``model.guide``); none for most models.
     """
 
     bands: tuple[str, ...]
     scale: int
     residual_scale: tuple[float, ...]
     mtf: tuple[float, ...]
+    guide: tuple[str, ...] = ()
     stem_width: int = 40
     stem_blocks: int = 1
     decoder_width: int = 48
@@ -59,6 +63,8 @@ class Series:
         reference: (batch, band, y, x) float32: the target date where it was observed, the best of the others elsewhere.
         observed: (batch, y, x) bool: where the reference is the target date itself.
         pixel_m: (batch,) float32, side of a low-resolution pixel in metres.
+        guide: (batch, guide band, scale*y, scale*x) float32 reflectance of other bands on the target date; None for a
+            model without.
     """
 
     reflectance: Tensor
@@ -68,10 +74,13 @@ class Series:
     reference: Tensor
     observed: Tensor
     pixel_m: Tensor
+    guide: Tensor | None = None
 
     def to(self, device: torch.device) -> Series:
         """The same series on a device."""
-        return Series(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: each if each is None else each.to(device) for name, each in given.items()}
+        return Series(**moved)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +93,7 @@ class ImageContext:
     reference_skip: Tensor
     upsampled: Tensor
     lattice: Tokens
+    guide: Guide | None = None
 
 
 class ResidualBlock(nn.Module):
@@ -147,18 +157,22 @@ class ImageDenoiser(nn.Module):
         self.stem = nn.ModuleList(ResidualBlock(skip) for _ in range(config.stem_blocks))
         self.noisy_in = nn.Conv2d(bands * sub, skip, 3, padding=1)
         self.patchify = nn.Conv2d(skip, config.trunk_width, config.stride, stride=config.stride)
-        self.patchify_noisy = nn.Conv2d(2 * skip, config.trunk_width, config.stride, stride=config.stride)
+        extra = skip if config.guide else 0
+        self.patchify_noisy = nn.Conv2d(2 * skip + extra, config.trunk_width, config.stride, stride=config.stride)
         self.footprint = nn.Linear(8, config.trunk_width)
         self.trunk = Denoiser(width=config.trunk_width, heads=config.trunk_heads, layers=config.trunk_layers)
         self.fusion_query = nn.Linear(config.trunk_width, config.fusion_heads * 8)
         self.fusion_key = nn.Linear(config.trunk_width, config.fusion_heads * 8)
         self.condition = LevelEmbedding(64)
         self.token_out = nn.Linear(config.trunk_width, 32)
-        self.merge = nn.Conv2d(3 * skip + 32, width, 1)
+        self.merge = nn.Conv2d(3 * skip + extra + 32, width, 1)
         self.decoder = nn.ModuleList(ResidualBlock(width, 64) for _ in range(config.decoder_blocks))
         self.widen = nn.Conv2d(width, config.detail_width * sub, 3, padding=1)
         self.detail = nn.Conv2d(config.detail_width, bands, 3, padding=1)
         self.gate = nn.Conv2d(config.detail_width, bands, 3, padding=1)
+        if config.guide:
+            sizes = (skip, width, config.detail_width)
+            self.guide = GuideAdapter(len(config.guide), bands, config.scale, *sizes)
         with torch.no_grad():
             self.detail.weight.mul_(0.1)
             self.gate.weight.zero_()
@@ -211,7 +225,19 @@ class ImageDenoiser(nn.Module):
             near=near,
         )
         upsampled = F.interpolate(series.reference, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
-        return ImageContext(self.trunk.encode(tokens), skips, skip_valid, reference_skip, upsampled, tokens)
+        guide = self.guided(series.guide)
+        return ImageContext(self.trunk.encode(tokens), skips, skip_valid, reference_skip, upsampled, tokens, guide)
+
+    def guided(self, guide: Tensor | None) -> Guide | None:
+        """What passes need of a guide (batch, guide band, scale*y, scale*x); None for a model without.
+
+        Raises:
+            ValueError: a guide for a model without, or none for one with.
+        """
+        if (guide is None) == bool(self.config.guide):
+            raise ValueError(f"this model is guided by {' '.join(self.config.guide) or 'no bands'}")
+        found: Guide | None = None if guide is None else self.guide((guide - REFLECTANCE_MEAN) / REFLECTANCE_SCALE)
+        return found
 
     def _fuse(self, query: Tensor, context: ImageContext) -> Tensor:
         """Attention of the target over the dates, per pixel: (batch, cells, width) -> (batch, stem_width, y, x)."""
@@ -244,7 +270,9 @@ class ImageDenoiser(nn.Module):
         skip, out = (part[:, None, None, None] for part in precondition(level))
         size = tuple(n // self.config.stride for n in context.reference_skip.shape[-2:])
         noisy = self.noisy_in(F.pixel_unshuffle(noised * (1 - level[:, None, None, None]), self.config.scale))
-        payload = self.patchify_noisy(torch.cat([noisy, context.reference_skip], 1)).flatten(2).transpose(1, 2)
+        guide = context.guide
+        extra = [] if guide is None else [guide.features]
+        payload = self.patchify_noisy(torch.cat([noisy, context.reference_skip, *extra], 1)).flatten(2).transpose(1, 2)
         lattice = context.lattice
         tokens = Tokens(
             payload=payload[:, None],
@@ -259,13 +287,16 @@ class ImageDenoiser(nn.Module):
         fused = self._fuse(seen, context)
         coarse = self.token_out(seen).transpose(1, 2).unflatten(-1, size)
         coarse = F.interpolate(coarse, context.reference_skip.shape[-2:], mode="bilinear", align_corners=False)
-        x = self.merge(torch.cat([fused, context.reference_skip, noisy, coarse], 1))
+        x = self.merge(torch.cat([fused, context.reference_skip, noisy, *extra, coarse], 1))
         condition = self.condition(level)
         for block in self.decoder:
             x = block(x, condition)
         detail = F.silu(F.pixel_shuffle(self.widen(x), self.config.scale))
         # The skip is the best linear estimate for data of unit variance; on smooth ground, where there is nothing to
         # restore, the best gain is near zero (Wiener). The network says where, and so learns where it is uncertain.
-        gain, estimate = self.gate(detail).sigmoid(), self.detail(detail)
+        injected: Tensor | float = 0.0
+        if guide is not None:
+            detail, injected = self.guide.blend(x, detail, guide.detail)
+        gain, estimate = self.gate(detail).sigmoid(), self.detail(detail) + injected
         result: Tensor = gain * skip * noised + out * estimate
         return result

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from geodiff.model.conformal import ConformalTable, guessed_share, normal_half_width, table_for
-from geodiff.model.images import ImageDenoiser, Series
+from geodiff.model.images import ImageContext, ImageDenoiser, Series
 from geodiff.model.members import DeviationFilter, filter_for
 from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series
 from geodiff.model.sampler import euler, schedule
 from geodiff.rng import noise_window
-from geodiff.schema import Patch, Restoration
+from geodiff.schema import FloatArray, Patch, Restoration
 
 Mirrored = tuple[int, int, int, int]
 
@@ -100,6 +100,21 @@ class DiffusionResolver:
         return cls(name, model, passes=passes, spread=spread, conformal=ensemble, alone=alone, levels=levels)
 
     @property
+    def intervals(self) -> ConformalTable | None:
+        """The table behind the half-widths of an ensemble, or of the mean alone at one pass."""
+        return self.conformal if self.passes > 1 else self.alone
+
+    def tuned(self, *, level: float, dial: float) -> Self:
+        """The same model with one level of its intervals, and the dial of its members.
+
+        Raises:
+            UsageError: a level that it was not calibrated for.
+        """
+        if self.intervals is not None:
+            self.intervals.require((level,))
+        return replace(self, levels=(level,), dial=dial)
+
+    @property
     def scale(self) -> int:
         return self.model.config.scale
 
@@ -112,19 +127,36 @@ class DiffusionResolver:
         with one_thread(), torch.inference_mode():
             draft = self.draft(patch, members=members, seed=seed)
             if draft is None:
-                calibrated = self.conformal if members and self.passes > 1 else self.alone
-                levels = len(self.levels) if calibrated else 0
-                return nothing(patch, self.scale, members if self.passes > 1 else 0, levels=levels)
+                return self.nothing(patch, members)
             return self.finish(draft)
 
-    def draft(self, patch: Patch, *, members: int, seed: int) -> Draft | None:
-        """What the network makes of a patch; None where no date shows any of it."""
+    def nothing(self, patch: Patch, members: int) -> Restoration:
+        """What is returned for a patch of which no date shows any."""
+        calibrated = self.conformal if members and self.passes > 1 else self.alone
+        count = members if self.passes > 1 else 0
+        return nothing(patch, self.scale, count, levels=len(self.levels) if calibrated else 0)
+
+    def draft(self, patch: Patch, *, members: int, seed: int, guides: FloatArray | None = None) -> Draft | None:
+        """What the network makes of a patch; None where no date shows any of it.
+
+        Args:
+            patch: to restore.
+            members: of the ensemble.
+            seed: of their noise.
+            guides: (1 + members, guide band, scale*y, scale*x) finite reflectance, of the mean and of each member, for
+                a model with a guide.
+        """
         grown, rows, cols = _whole_cells(patch, self.model.config.stride)
         series, known = patch_series(grown)
         if not known.any():
             return None
-        mean, deviation, upsampled = self._sample(series, grown.origin_px, members if self.passes > 1 else 0, seed)
         own = (..., _times(rows, self.scale), _times(cols, self.scale))
+        if guides is not None:
+            around = [(part.start, grown.valid.shape[axis] - part.stop) for axis, part in ((1, rows), (2, cols))]
+            pad = ((0, 0), (0, 0), *((before * self.scale, after * self.scale) for before, after in around))
+            guides = np.pad(guides, pad, mode="edge")
+        count = members if self.passes > 1 else 0
+        mean, deviation, upsampled = self._sample(series, grown.origin_px, count, seed, guides)
         return Draft(
             mean=mean[own],
             deviation=deviation[own],
@@ -163,25 +195,47 @@ class DiffusionResolver:
         return image
 
     def _sample(
-        self, series: Series, origin_px: tuple[int, int], members: int, seed: int
+        self, series: Series, origin_px: tuple[int, int], members: int, seed: int, guides: FloatArray | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (1, band, scale*y, scale*x), deviation of the members from it, and the upsampled reference."""
-        context = self.model.encode(series)
-        unit = self.model.residual_scale
-
-        def denoise(x: Tensor, level: float) -> Tensor:
-            estimate: Tensor = mean if level == 1.0 else self.model(x, torch.tensor([level]), context)
-            return estimate
-
-        mean = self.model(torch.zeros_like(context.upsampled), torch.ones(1), context)
-        shape = (mean.shape[-2], mean.shape[-1])
-        origin = (origin_px[0] * self.scale, origin_px[1] * self.scale)
+        context, unit = self.model.encode(self._guided(series, guides, 0)), self.model.residual_scale
+        mean = self._regress(context)
+        shape, scale = (mean.shape[-2], mean.shape[-1]), self.scale
+        origin = (origin_px[0] * scale, origin_px[1] * scale)
+        what = "member" if guides is None else "guided member"
         deviations = [mean[:0]]
         for member in range(members):
-            field = noise_window(seed, "member", member // 2, channels=len(self.bands), origin=origin, shape=shape)
+            field = noise_window(seed, what, member // 2, channels=len(self.bands), origin=origin, shape=shape)
             noise = torch.from_numpy(field)[None] * (1 - 2 * (member % 2))
-            deviations.append(euler(denoise, noise, schedule(self.passes)) - mean)
+            own, first = context, mean
+            if guides is not None:
+                # A member of these bands goes with one member of the guide: together they are one sample of all.
+                own = replace(context, guide=self.model.guided(_one(guides, 1 + member)))
+                first = self._regress(own)
+            deviations.append(self._draw(noise, own, first) - mean)
         return context.upsampled + unit * mean, unit * torch.cat(deviations), context.upsampled
+
+    def _regress(self, context: ImageContext) -> Tensor:
+        """The estimate at noise level 1, in units of the residual."""
+        estimate: Tensor = self.model(torch.zeros_like(context.upsampled), torch.ones(1), context)
+        return estimate
+
+    def _draw(self, noise: Tensor, context: ImageContext, first: Tensor) -> Tensor:
+        """A sample from noise; ``first`` is the estimate at noise level 1."""
+
+        def denoise(x: Tensor, level: float) -> Tensor:
+            estimate: Tensor = first if level == 1.0 else self.model(x, torch.tensor([level]), context)
+            return estimate
+
+        return euler(denoise, noise, schedule(self.passes))
+
+    @staticmethod
+    def _guided(series: Series, guides: FloatArray | None, index: int) -> Series:
+        return series if guides is None else replace(series, guide=_one(guides, index))
+
+
+def _one(guides: FloatArray, index: int) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(guides[index : index + 1], np.float32))
 
 
 def _times(part: slice, scale: int) -> slice:

@@ -8,15 +8,20 @@ The target date is one of them, or hidden. ``docs/sensor_model.md`` has the equa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from geodiff.model.guide import soften
 from geodiff.model.images import Series, shift_image
 from geodiff.model.optics import see
 from geodiff.model.reference import build_series
 from geodiff.model.sky import SkyConfig, draw_sky, overmask, smooth, uniform
+
+GUIDE_SCALE = 4
+"""How many times finer than what was observed the guides of a training pretend to have been restored."""
 
 MAX_SHIFT_PX = 2.0
 MTF_RANGE = (0.12, 0.45)
@@ -58,6 +63,7 @@ class SimulationConfig:
     Attributes:
         scale: ratio of the resolutions.
         mtf: modulation at the low-resolution Nyquist frequency, per band.
+        steps: ``sensor.native_step`` of each band, whose pixels are blocks of as many by as many; 1 for all when empty.
         mtf_spread: standard deviation of that between units and scenes.
         shift_px: standard deviation of a date's displacement per axis, in low-resolution pixels (cut at 2).
         shifted_date: share of the dates that are displaced at all.
@@ -87,6 +93,7 @@ class SimulationConfig:
 
     scale: int = 4
     mtf: tuple[float, ...]
+    steps: tuple[int, ...] = ()
     mtf_spread: float = 0.03
     shift_px: float = 0.6
     shifted_date: float = 0.7
@@ -147,7 +154,8 @@ def simulate(
     """Turn true images into a series.
 
     Args:
-        truth: (batch, times, band, scale*y, scale*x) reflectance; the first date is the target.
+        truth: (batch, times, band, scale*y, scale*x) reflectance; the first date is the target. Bands beyond those of
+            ``config.mtf`` are the guide: they are shown as they are, or softened (``guide.soften``).
         days: (batch, times), relative to the target.
         pixel_m: (batch,).
         config: of the sensor.
@@ -157,12 +165,14 @@ def simulate(
         The series (dates in random order), the target's truth (batch, band, scale*y, scale*x) under its haze, and
         (batch, y, x) bool: where some date was clear.
     """
-    batch, times = truth.shape[:2]
+    batch, times, bands = len(truth), truth.shape[1], len(config.mtf)
     truth = hazy(truth, config, generator)
+    truth, guide = truth[:, :, :bands], truth[:, 0, bands:]
     shift, told = draw_shifts(batch, times, config, generator)
     low = changed(optics(truth, shift, config, generator), config, generator)
     low, masked = under_sky(low, pixel_m, config, generator)
     low = noisy(low, config, generator)
+    low = as_sampled(low, config.steps) if config.steps else low
     valid = ~masked
     if times > 1:
         hidden = torch.rand(batch, generator=generator) < config.hidden_target
@@ -170,6 +180,8 @@ def simulate(
     order = torch.randperm(times, generator=generator)
     target = (order == 0).nonzero()[0, 0].expand(batch)
     series, known = build_series(low[:, order], valid[:, order], days[:, order], told[:, order], target, pixel_m)
+    if guide.shape[1]:
+        series = replace(series, guide=soften(guide, GUIDE_SCALE, generator))
     return series, truth[:, 0], known
 
 
@@ -203,8 +215,28 @@ def optics(truth: Tensor, shift: Tensor, config: SimulationConfig, generator: to
     if config.mtf_spread:
         # Rounded, so that the matrices are found in the cache more often than not.
         mtf = (mtf.clamp(*MTF_RANGE) * 50).round() / 50
-    low: Tensor = see(moved, config.scale, [round(float(m), 4) for m in mtf]).unflatten(0, (batch, times))
+    shown = [round(float(m), 4) for m in mtf]
+    if not config.steps:
+        low: Tensor = see(moved, config.scale, shown).unflatten(0, (batch, times))
+        return low
+    layers = [
+        in_blocks(see(moved[:, [band]], config.scale * step, [shown[band]]), step)
+        for band, step in enumerate(config.steps)
+    ]
+    low = torch.cat(layers, 1).unflatten(0, (batch, times))
     return low
+
+
+def in_blocks(image: Tensor, step: int) -> Tensor:
+    """Each pixel of (..., y, x) as a block of ``step`` by ``step``."""
+    return image.repeat_interleave(step, -2).repeat_interleave(step, -1)
+
+
+def as_sampled(image: Tensor, steps: tuple[int, ...]) -> Tensor:
+    """(batch, times, band, y, x) with the mean of each block in place of its pixels, for bands that have blocks."""
+    flat = image.flatten(0, 1)
+    layers = [in_blocks(F.avg_pool2d(flat[:, [band]], step), step) for band, step in enumerate(steps)]
+    return torch.cat(layers, 1).view_as(image)
 
 
 def changed(low: Tensor, config: SimulationConfig, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ taken from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,8 +51,22 @@ class Calibration:
     figures: Mapping[str, Any]
 
 
+Drafter = Callable[[DiffusionResolver, HeldPair, int], Draft | None]
+"""Drafts a pair with a model and the seed of its noise."""
+
+
+def draft_alone(resolver: DiffusionResolver, pair: HeldPair, seed: int) -> Draft | None:
+    """The draft of a model that needs no other."""
+    return resolver.draft(pair.patch, members=MEMBERS, seed=seed)
+
+
 def calibrate(
-    resolver: DiffusionResolver, pairs: Sequence[HeldPair], passes: Sequence[int], *, seed: int = 4242
+    resolver: DiffusionResolver,
+    pairs: Sequence[HeldPair],
+    passes: Sequence[int],
+    *,
+    seed: int = 4242,
+    drafter: Drafter = draft_alone,
 ) -> Calibration:
     """Calibrate a model for some numbers of passes.
 
@@ -61,6 +75,7 @@ def calibrate(
         pairs: held-out ground (``calibrate_pairs``).
         passes: 2 or more each; the mean alone (1) comes with the first.
         seed: of the noise.
+        drafter: makes the drafts; another one where a model guides this one.
     """
     bare = DiffusionResolver(resolver.name, resolver.model)
     spread: dict[str, Any] = {}
@@ -69,7 +84,7 @@ def calibrate(
     with one_thread(), torch.inference_mode():
         for count in passes:
             sampler = replace(bare, passes=count)
-            drafts = [_draft(sampler, pair, seed) for pair in pairs]
+            drafts = [_shown(drafter(sampler, pair, seed)) for pair in pairs]
             if not conformal:
                 alone = gather(bare, drafts, pairs, members=False)
                 conformal["1"] = fit_table(alone).as_card()
@@ -86,8 +101,7 @@ def calibrate(
     return Calibration(spread, conformal, figures)
 
 
-def _draft(resolver: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
-    draft = resolver.draft(pair.patch, members=MEMBERS, seed=seed)
+def _shown(draft: Draft | None) -> Draft:
     assert draft is not None, "a held-out pair shows ground"
     return draft
 

@@ -84,6 +84,11 @@ def held_pairs(
         found += _real_pairs(series, bands, scale, mtf, each, seed)
     if not found:
         raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
+    return with_hidden(found)
+
+
+def with_hidden(found: list[HeldPair]) -> list[HeldPair]:
+    """Pairs and their twins whose target is hidden, each at a place of its own on the lattice."""
     twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 2 == 0]
     found += [twin for twin in twins if twin is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
@@ -120,7 +125,7 @@ def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, s
         generator = torch.Generator().manual_seed(seed + number)
         series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], generator)
         shape = (truth.shape[-2], truth.shape[-1])
-        yield _pair(
+        yield pair_of(
             place.name,
             series,
             int(series.days[0].abs().argmin()),
@@ -143,14 +148,24 @@ def _real_pairs(
         for number in range(each):
             found = source.batch(number)
             target = int(found.series.days[0].abs().argmin())
-            yield _pair(series.name, found.series, target, found.target[0].numpy(), found.clear[0].numpy())
+            yield pair_of(series.name, found.series, target, found.target[0].numpy(), found.clear[0].numpy())
     except GeodiffError:  # no date of it is clear enough to be a truth
         return
 
 
-def _pair(
+def pair_of(
     place: str, series: Series, target: int, truth: FloatArray, clear: BoolArray, changes: bool = True
 ) -> HeldPair:
+    """The first of a batch as a pair.
+
+    Args:
+        place: name.
+        series: what the model sees.
+        target: index of the target date.
+        truth: (band, scale*y, scale*x) reflectance.
+        clear: (scale*y, scale*x) bool.
+        changes: see ``HeldPair``.
+    """
     patch = Patch(
         reflectance=series.reflectance[0].numpy(),
         valid=series.valid[0].numpy(),

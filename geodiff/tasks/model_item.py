@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +18,17 @@ from geodiff.imagery.cube import choose_grid, load_cube
 from geodiff.imagery.places import TERMS
 from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
-from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
-from geodiff.model.images import ImageConfig
+from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.outputs.atomic import write_json
-from geodiff.schema import GeodiffError
-from geodiff.tasks.calibrate import calibrate
+from geodiff.schema import GeodiffError, Resolver, UsageError
+from geodiff.tasks.calibrate import Calibration, calibrate
 from geodiff.tasks.calibrate_check import check_coverage
+from geodiff.tasks.calibrate_guided import calibrate_guided
 from geodiff.tasks.calibrate_pairs import held_pairs
+from geodiff.tasks.leakage import DIGESTS, FOOTPRINTS, PLACES
+from geodiff.tasks.models import DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided
 from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -35,7 +39,15 @@ PAIRS_PER_PLACE = 8
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
-def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_catalog: Path | None = None) -> Path:
+def publish_model(
+    weights: Path,
+    root: Path,
+    folder: Path,
+    name: str,
+    *,
+    guide: str = DEFAULT_MODEL,
+    wald_catalog: Path | None = None,
+) -> Path:
     """Calibrate trained weights on held-out ground and write them, their card and their STAC item to a folder.
 
     Args:
@@ -43,6 +55,8 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
         root: data folder of the training; its held-out strips are used.
         folder: such as ``catalogs/models``: gets ``<name>.json`` and ``<name>/weights.safetensors`` with its card.
         name: of the model.
+        guide: for weights that need one, the model of the 10 m bands that guides them: of the same folder or of the
+            catalogue.
         wald_catalog: static catalogue of a series that was never trained on; scored by the Wald protocol, beside the
             baselines, the scores kept in the card.
 
@@ -53,24 +67,69 @@ def publish_model(weights: Path, root: Path, folder: Path, name: str, *, wald_ca
         GeodiffError: weights, places or catalogue cannot be read.
     """
     model, card = load_checkpoint(weights)
-    config = model.config
-    pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
-    found = calibrate(DiffusionResolver(name, model), pairs, CALIBRATED_PASSES)
     notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
+    first = _guide(folder, guide) if model.config.guide else None
+    found = _calibrated(DiffusionResolver(name, model), card, root, first)
     notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
-    notes["terms"] = {name: TERMS.get(name, "unknown") for name in card.get("places", [])}
+    if first:
+        notes |= {GUIDED_BY: guided_by(*first), **_both_grounds(notes, first[1])}
+    notes["terms"] = {place: TERMS.get(place, "unknown") for place in notes.get("places", [])}
+    parameters = sum(p.numel() for p in model.parameters())
+    alone = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
+    told: DiffusionResolver | GuidedResolver = alone
+    if first:
+        fine = _fine(*first, passes=CALIBRATED_PASSES[0])
+        told, parameters = join_guided(fine, alone), parameters + int(first[1]["parameters"])
     if wald_catalog:
-        told = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
         notes |= _scores(told, wald_catalog)
     target = folder / name / "weights.safetensors"
     save_checkpoint(model, target, card=notes)
     path = folder / f"{name}.json"
-    item = model_item(name, model.config, sum(p.numel() for p in model.parameters()))
+    item = model_item(name, told, parameters)
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
     return path
 
 
-def _scores(resolver: DiffusionResolver, catalog: Path) -> dict[str, Any]:
+def _calibrated(
+    resolver: DiffusionResolver, card: Mapping[str, Any], root: Path, first: tuple[Path, dict[str, Any]] | None
+) -> Calibration:
+    if first:
+        fine = _fine(*first, passes=CALIBRATED_PASSES[0])
+        return calibrate_guided(fine, resolver, root, CALIBRATED_PASSES, each=PAIRS_PER_PLACE)
+    config = resolver.model.config
+    pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
+    return calibrate(resolver, pairs, CALIBRATED_PASSES)
+
+
+def _guide(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """Weights and card of the model that guides: of the folder, else of the catalogue.
+
+    Raises:
+        GeodiffError: it cannot be read.
+        UsageError: no such model.
+    """
+    own = folder / f"{name}.json"
+    weights = find_model(str(own) if own.is_file() else name).weights
+    if weights is None:
+        raise UsageError(f"{name} has no weights and guides no model: give one that was trained")
+    return weights, read_card(weights)
+
+
+def _fine(weights: Path, card: Mapping[str, Any], *, passes: int) -> DiffusionResolver:
+    return DiffusionResolver.calibrated(weights.parent.name, load_checkpoint(weights)[0], card, passes=passes)
+
+
+def _both_grounds(card: Mapping[str, Any], guide: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the training ground of two models that go together."""
+    names = {key: sorted({*guide.get(key, []), *card.get(key, [])}) for key in ("places", PLACES)}
+    tables = {key: {**guide.get(key, {}), **card.get(key, {})} for key in (FOOTPRINTS, DIGESTS)}
+    both = guide.get(DIGESTS, {}).keys() & card.get(DIGESTS, {}).keys()
+    for place in both:
+        tables[DIGESTS][place] = sorted({*guide[DIGESTS][place], *card[DIGESTS][place]})
+    return {**names, **tables}
+
+
+def _scores(resolver: DiffusionResolver | GuidedResolver, catalog: Path) -> dict[str, Any]:
     """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, the dates' own, and coverage."""
     cube = open_series(catalog, resolver.bands)
     result = wald(cube, [BicubicResolver(resolver.bands), MedianResolver(resolver.bands), resolver])
@@ -99,7 +158,7 @@ def open_series(catalog: Path, bands: tuple[str, ...]) -> xr.DataArray:
     return load_cube(items, source=source, bands=bands, grid=grid, mask=MaskConfig()).compute()
 
 
-def model_item(name: str, config: ImageConfig, parameters: int) -> pystac.Item:
+def model_item(name: str, model: Resolver, parameters: int) -> pystac.Item:
     """The STAC item of a model; hrefs are relative to the folder of the item."""
     everywhere = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
     item = pystac.Item(
@@ -107,7 +166,7 @@ def model_item(name: str, config: ImageConfig, parameters: int) -> pystac.Item:
         geometry=everywhere,
         bbox=[-180, -90, 180, 90],
         datetime=datetime.now(UTC).replace(microsecond=0),
-        properties=_properties(name, config, parameters),
+        properties=_properties(name, model, parameters),
         stac_extensions=[MLM],
     )
     roles = ["mlm:model", "mlm:weights", "data"]
@@ -121,9 +180,9 @@ def model_item(name: str, config: ImageConfig, parameters: int) -> pystac.Item:
     return item
 
 
-def _properties(name: str, config: ImageConfig, parameters: int) -> dict[str, Any]:
-    bands = [{"name": band} for band in config.bands]
-    count, scale = len(config.bands), config.scale
+def _properties(name: str, model: Resolver, parameters: int) -> dict[str, Any]:
+    bands = [{"name": band} for band in model.bands]
+    count, scale = len(model.bands), model.scale
     series = {
         "shape": [-1, -1, count, -1, -1],
         "dim_order": ["batch", "time", "bands", "height", "width"],

@@ -14,6 +14,7 @@ from geodiff.config import catalogs_dir, config_hash
 from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.networks import KINDS, SAMPLING_STEPS, kind_of, network_resolver
 from geodiff.model.plugin import load_plugin
 from geodiff.model.plugin_config import plugin_files
@@ -30,6 +31,9 @@ BASELINES: Mapping[str, Callable[[tuple[str, ...]], Resolver]] = {
 
 ALL_KINDS = (KIND, *(kind.name for kind in KINDS.values()))
 """Of checkpoints that ``--model`` takes."""
+
+GUIDED_BY = "guided_by"
+"""Key of the card of a guided model: name, SHA-256 and hash of the calibration of the model that guides it."""
 
 PLUGIN_SUFFIXES = (".yaml", ".yml")
 
@@ -67,7 +71,38 @@ class ModelRef:
 
 def calibration_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says beside the weights that decides values: members, intervals, steps of a chain."""
-    return {key: card[key] for key in ("spread", "conformal", SAMPLING_STEPS) if key in card}
+    return {key: card[key] for key in ("spread", "conformal", GUIDED_BY, SAMPLING_STEPS) if key in card}
+
+
+def guided_by(weights: Path, card: Mapping[str, Any]) -> dict[str, str]:
+    """What the card of a guided model must say of the model that guides it (``GUIDED_BY``).
+
+    Args:
+        weights: of the model that guides.
+        card: its card.
+    """
+    told = {"sha256": digest(weights), "calibration": config_hash(calibration_of(card))}
+    return {"name": weights.parent.name if weights.stem == "weights" else weights.stem, **told}
+
+
+def guide_weights(weights: Path, card: Mapping[str, Any]) -> Path:
+    """The weights of the model that guides another: beside it, or of the catalogue.
+
+    Raises:
+        GeodiffError: they are not there, or not those that the guided model was calibrated with.
+    """
+    told = card.get(GUIDED_BY)
+    name = str(told.get("name")) if isinstance(told, dict) else ""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise GeodiffError(f"{weights} restores bands that need a guide, and its card names none: publish it again")
+    places = [folder / name / "weights.safetensors" for folder in (weights.parent.parent, models_dir())]
+    found = next((path for path in (weights.with_name(f"{name}.safetensors"), *places) if path.is_file()), None)
+    if found is None:
+        raise GeodiffError(f"{weights} is guided by the model {name}, which is neither beside it nor in the catalogue")
+    check_weights(found)
+    if guided_by(found, read_card(found)) != told:
+        raise GeodiffError(f"{found} is not the model that {weights} was calibrated with: publish the latter again")
+    return found
 
 
 def models_dir() -> Path:
@@ -122,7 +157,24 @@ def _loaded(weights: Path, name: str, passes: int, stamps: tuple[int, ...]) -> R
     if kind_of(read_card(weights, ALL_KINDS)) is not None:
         return network_resolver(weights, name)
     model, card = load_checkpoint(weights)
-    return DiffusionResolver.calibrated(name, model, card, passes=passes)
+    resolver = DiffusionResolver.calibrated(name, model, card, passes=passes)
+    if not model.config.guide:
+        return resolver
+    first = guide_weights(weights, card)
+    fine, told = load_checkpoint(first)
+    return join_guided(DiffusionResolver.calibrated(name, fine, told, passes=passes), resolver)
+
+
+def join_guided(fine: DiffusionResolver, coarse: DiffusionResolver) -> GuidedResolver:
+    """The resolver of all bands.
+
+    Raises:
+        GeodiffError: the two do not fit together.
+    """
+    try:
+        return GuidedResolver(coarse.name, fine, coarse)
+    except ValueError as error:
+        raise GeodiffError(f"model {coarse.name} and the model that guides it do not fit: {error}") from None
 
 
 @lru_cache(maxsize=4)
@@ -191,5 +243,7 @@ def _describe(ref: ModelRef) -> ModelRow:
     config = card.get("config", {})
     figures = card.get("figures") or (card.get("history") or [{}])[-1]
     numbers = {str(key): float(value) for key, value in figures.items() if isinstance(value, int | float)}
-    bands = tuple(str(band) for band in config.get("bands", ()))
-    return ModelRow(ref.name, int(config.get("scale", 0)), bands, int(card.get("parameters", 0)), numbers)
+    bands, guide = (tuple(str(band) for band in config.get(key, ())) for key in ("bands", "guide"))
+    # A guided model restores its guide first, at the factor of the finer lattice.
+    scale = int(config.get("scale", 0)) // (2 if guide else 1)
+    return ModelRow(ref.name, scale, (*guide, *bands), int(card.get("parameters", 0)), numbers)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from geodiff.config import RestoreConfig
 from geodiff.grid import TilePlan
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import Resolver
 from geodiff.tasks.windows import Recipe
@@ -20,12 +20,9 @@ def tuned(resolver: Resolver, config: RestoreConfig) -> Resolver:
     Raises:
         UsageError: a level that the model was not calibrated for.
     """
-    if not isinstance(resolver, DiffusionResolver):
+    if not isinstance(resolver, DiffusionResolver | GuidedResolver):
         return resolver
-    table = resolver.conformal if resolver.passes > 1 else resolver.alone
-    if table is not None:
-        table.require((config.level,))
-    return replace(resolver, levels=(config.level,), dial=config.dial)
+    return resolver.tuned(level=config.level, dial=config.dial)
 
 
 def recipe_of(resolver: Resolver, plan: TilePlan, config: RestoreConfig) -> Recipe:
@@ -57,9 +54,7 @@ def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def uncertainty_attributes(resolver: Resolver, level: float) -> dict[str, Any]:
     """What the uncertainty is: of which level, and whether the model was calibrated for it."""
-    calibrated = False
-    if isinstance(resolver, DiffusionResolver):
-        calibrated = (resolver.conformal if resolver.passes > 1 else resolver.alone) is not None
+    calibrated = isinstance(resolver, DiffusionResolver | GuidedResolver) and resolver.intervals is not None
     how = (
         "conformal, calibrated on places that the training never saw"
         if calibrated

@@ -149,18 +149,23 @@ def first_model(data: TrainData, config: TrainConfig, start_from: Path | None) -
         UsageError: a size that no model has.
         GeodiffError: weights of other bands or scale.
     """
-    known = {field.name for field in fields(ImageConfig)} - {"bands", "scale", "mtf", "residual_scale"}
+    known = {field.name for field in fields(ImageConfig)} - {"bands", "guide", "scale", "mtf", "residual_scale"}
     for name, size in config.sizes.items():
         if name not in known or not 0 <= size <= MAX_SIZE:
             raise UsageError(f"sizes: {name} {size}: numbers up to {MAX_SIZE} of {', '.join(sorted(known))}")
     if start_from is None:
         sizes: dict[str, Any] = dict(config.sizes)
         mtf, unit = band_mtf(config.bands), data.residual_scale
-        return ImageDenoiser(ImageConfig(bands=config.bands, scale=config.scale, mtf=mtf, residual_scale=unit, **sizes))
+        what: dict[str, Any] = {"bands": config.bands, "guide": config.guide, "scale": config.scale}
+        return ImageDenoiser(ImageConfig(**what, mtf=mtf, residual_scale=unit, **sizes))
     model = grow(load_checkpoint(start_from)[0], config.sizes).train()
-    if (model.config.bands, model.config.scale) != (config.bands, config.scale):
+    own, asked = ((each.bands, each.guide, each.scale) for each in (model.config, config))
+    if own != asked:
         raise GeodiffError(
-            f"{start_from} restores {' '.join(model.config.bands)} x{model.config.scale}, but the settings ask for "
-            f"{' '.join(config.bands)} x{config.scale}: set bands and scale"
+            f"{start_from} restores {_told(*own)}, but the settings ask for {_told(*asked)}: set bands, guide and scale"
         )
     return model
+
+
+def _told(bands: tuple[str, ...], guide: tuple[str, ...], scale: int) -> str:
+    return f"{' '.join(bands)} x{scale}" + (f" guided by {' '.join(guide)}" if guide else "")

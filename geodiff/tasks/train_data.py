@@ -57,6 +57,8 @@ class TrainConfig(Settings):
 
     Attributes (those that do not speak for themselves):
         bands: names, in the order of the training imagery.
+        guide: bands that the model is shown at the high resolution (``model.guide``); they follow the others in the
+            training imagery.
         scale: ratio of the resolutions.
         patch_px: side of a patch in low-resolution pixels, a multiple of the model's stride.
         dates: how many dates a series has, drawn anew for every batch.
@@ -68,10 +70,13 @@ class TrainConfig(Settings):
         compile: let torch compile the network; slow to start, then faster.
         workers: processes that prepare batches; none for those of memory. They do not change the batches.
         place_weights: how often places are drawn, by the beginning of their names.
+        pixel_factors: by which of these the side of the low-resolution pixel is multiplied before the model is told of
+            it, so that it restores at other resolutions than those it was trained on.
         sizes: fields of ``model.images.ImageConfig``.
     """
 
     bands: tuple[str, ...] = BANDS_10M
+    guide: tuple[str, ...] = ()
     scale: int = Field(4, ge=2, le=8)
     steps: int = Field(6000, ge=1)
     minutes: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -101,6 +106,7 @@ class TrainConfig(Settings):
     place_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default={"t33uuu": 0.25, "naip_nd": 2.0, "naip_va": 2.0, "worldcereal": 4.0, "terramesh": 1.0}
     )
+    pixel_factors: tuple[Annotated[float, Field(gt=0, le=64)], ...] = Field((1.0, 1.0, 0.5, 2.0), min_length=1)
     sizes: dict[str, int] = Field(default={})
 
     @model_validator(mode="after")
@@ -110,7 +116,7 @@ class TrainConfig(Settings):
 
     def sensor(self, mtf: tuple[float, ...]) -> SimulationConfig:
         """The sensor model for bands of this MTF."""
-        known = {field.name for field in fields(SimulationConfig)} - {"scale", "mtf"}
+        known = {field.name for field in fields(SimulationConfig)} - {"scale", "mtf", "steps"}
         unknown = sorted(set(self.simulation) - known)
         if unknown:
             raise ValueError(f"simulation: unknown {unknown[0]!r}, known: {', '.join(sorted(known))}")
@@ -186,7 +192,7 @@ class PatchSource(IterableDataset[Batch]):
                 continue
             images.append(patch * rng.uniform(0.7, 1.3) * rng.uniform(0.85, 1.15, (patch.shape[-3], 1, 1)))
             days.append(offset)
-            pixel_m.append(place.pixel_m * rng.choice([1.0, 1.0, 0.5, 2.0]))
+            pixel_m.append(place.pixel_m * rng.choice(self.config.pixel_factors))
         if len(images) < self.config.batch:
             raise GeodiffError(
                 f"after {TRIES_PER_PATCH * self.config.batch} tries {len(images)} of {self.config.batch} patches "
@@ -248,7 +254,7 @@ def residual_scales(places: Sequence[Ground], config: TrainConfig, mtf: tuple[fl
     """Root mean square per band of what bicubic upsampling misses, over the training places."""
     plain = config.model_copy(update={"dates": (1,), "batch": 32})
     truth, _, _ = PatchSource(places, plain, scale=config.scale, seed=12345).batch(0)
-    image = truth[:, 0]
+    image = truth[:, 0, : len(mtf)]
     low = see(image, config.scale, mtf)
     miss = image - torch.nn.functional.interpolate(low, scale_factor=config.scale, mode="bicubic", align_corners=False)
     return tuple(round(float(v), 4) for v in miss.square().mean((0, 2, 3)).sqrt())

@@ -203,6 +203,8 @@ def train_network(kind: str, data: TrainData, out: Path, config: TrainConfig, *,
     """
     if config.compile:
         raise UsageError(f"compile is for the denoiser: remove it to train {kind}")
+    if config.guide:
+        raise UsageError(f"guide is for the denoiser: remove it to train {kind}")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     loop = _Loop(kind, data, out, config)

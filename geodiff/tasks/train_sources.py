@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args
 
 from geodiff.imagery.ground import Ground, split_places
 from geodiff.imagery.places import read_places
+from geodiff.imagery.places_20m import read_places_20m, split_places_20m
 from geodiff.imagery.real_series import read_series
-from geodiff.schema import BANDS_10M, GeodiffError, UsageError
-from geodiff.sensor import band_mtf
+from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError, UsageError
+from geodiff.sensor import band_mtf, native_step
 from geodiff.tasks.leakage import describe_ground
 from geodiff.tasks.train_data import Fed, Maker, Mixed, PatchSource, TrainConfig, residual_scales
 from geodiff.tasks.train_pairs import RealSource
@@ -75,8 +76,15 @@ def open_data(kind: str, root: Path | None, config: TrainConfig) -> TrainData:
 
 def collection_data(root: Path, config: TrainConfig) -> TrainData:
     """Places in the layout of the project's data folder; a share of the steps sees real series."""
-    if config.bands != BANDS_10M:
-        raise UsageError(f"the collection holds the bands {' '.join(BANDS_10M)}, not {' '.join(config.bands)}")
+    if (config.bands, config.guide) == (BANDS_20M, BANDS_10M):
+        if config.real_share:
+            raise UsageError("the real series of the collection have no guide: set real_share to 0")
+        return from_ground("collection", *split_places_20m(read_places_20m(root)), config, where=str(root))
+    if config.bands != BANDS_10M or config.guide:
+        raise UsageError(
+            f"the collection trains the bands {' '.join(BANDS_10M)}, or {' '.join(BANDS_20M)} guided by the former, "
+            f"not {' '.join(config.bands)}{' guided by ' * bool(config.guide)}{' '.join(config.guide)}"
+        )
     train, held = split_places(read_places(root))
     data = from_ground("collection", train, held, config, where=str(root))
     if not config.real_share:
@@ -94,6 +102,7 @@ def folder_data(root: Path, config: TrainConfig) -> TrainData:
     """A user's own imagery, read window by window."""
     from geodiff.imagery.folders import read_folder
 
+    _refuse_guide(config, "a folder of images")
     found = read_folder(root, bands=config.bands, scale=config.scale)
     data = from_ground("folder", found.train, found.held, config, where=str(root))
     names = sorted({place.name for place in found.train})
@@ -104,16 +113,28 @@ def synthetic_data(config: TrainConfig) -> TrainData:
     """Endless places; validation looks at another world."""
     from geodiff.tasks.train_synthetic import WORLD_SEED, SyntheticGround
 
-    worlds = [SyntheticGround(WORLD_SEED + config.seed, config.bands, 10.0 / config.scale)]
-    held = [SyntheticGround(WORLD_SEED - 1 - config.seed, config.bands, 10.0 / config.scale)]
+    shown, high_m = (*config.bands, *config.guide), _native_m(config.bands) / config.scale
+    worlds = [SyntheticGround(WORLD_SEED + config.seed, shown, high_m)]
+    held = [SyntheticGround(WORLD_SEED - 1 - config.seed, shown, high_m)]
     return from_ground("synthetic", worlds, held, config, where="the synthetic world", describe=False)
+
+
+def _native_m(bands: tuple[str, ...]) -> float:
+    """Side of the coarsest pixel of some bands, in metres."""
+    return 10.0 * max(native_step(band) for band in bands)
 
 
 def worldstrat_data(root: Path, config: TrainConfig) -> TrainData:
     """Real series with registered high resolution, by the clean split."""
     from geodiff.tasks.train_worldstrat import open_worldstrat
 
+    _refuse_guide(config, "WorldStrat")
     return open_worldstrat(root, config)
+
+
+def _refuse_guide(config: TrainConfig, what: str) -> None:
+    if config.guide:
+        raise UsageError(f"{what} trains no guided model: leave guide out, or use the collection or synthetic data")
 
 
 def from_ground(
@@ -135,10 +156,12 @@ def from_ground(
     watched = config.model_copy(update={"batch": 8})
     fixed = PatchSource(held, watched, scale=config.scale, seed=HELD_SEED)
     names = sorted({place.name.split("/")[0] for place in train})
+    order = (*config.bands, *config.guide)
+    red = order.index("B04") if "B04" in order else 2
     return TrainData(
         kind,
         PatchSource(train, config, scale=config.scale, seed=config.seed),
         tuple(fixed.batch(step) for step in range(config.validate_batches)),
         residual_scales(train, config, band_mtf(config.bands)),
-        {"places": names, **(describe_ground(train) if describe else {})},
+        {"places": names, **(describe_ground(train, band=red) if describe else {})},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,30 @@ import xarray as xr
 
 from geodiff.grid import Grid
 from geodiff.model.checkpoint import save_checkpoint
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.images import ImageConfig, ImageDenoiser
-from geodiff.schema import BAND, BANDS_10M, SHIFT_X_M, SHIFT_Y_M, TIME, VALID, Patch, X, Y
+from geodiff.model.resolver import DiffusionResolver
+from geodiff.schema import BAND, BANDS_10M, BANDS_20M, SHIFT_X_M, SHIFT_Y_M, TIME, VALID, Patch, X, Y
 from geodiff.sensor import band_mtf
 
 UTM = "EPSG:32631"
 
 
-def tiny_config(*, residual_scale: float = 0.02) -> ImageConfig:
-    """The smallest configuration that has every part: about 40 thousand parameters."""
+def tiny_config(*, residual_scale: float = 0.02, guided: bool = False) -> ImageConfig:
+    """The smallest configuration that has every part: about 40 thousand parameters.
+
+    Args:
+        residual_scale: of all bands.
+        guided: restore the 20 m bands, eight times finer, with the 10 m bands as a guide.
+    """
+    bands = BANDS_20M if guided else BANDS_10M
     return ImageConfig(
-        bands=BANDS_10M,
-        scale=4,
-        residual_scale=(residual_scale,) * 4,
-        mtf=band_mtf(BANDS_10M),
+        bands=bands,
+        guide=BANDS_10M if guided else (),
+        scale=8 if guided else 4,
+        residual_scale=(residual_scale,) * len(bands),
+        mtf=band_mtf(bands),
+        stride=2 if guided else 4,
         stem_width=16,
         decoder_width=8,
         decoder_blocks=2,
@@ -37,11 +48,11 @@ def tiny_config(*, residual_scale: float = 0.02) -> ImageConfig:
     )
 
 
-def tiny_denoiser(*, seed: int = 0, residual_scale: float = 0.02) -> ImageDenoiser:
-    """An image denoiser with random weights, in evaluation mode."""
+def tiny_denoiser(*, seed: int = 0, residual_scale: float = 0.02, guided: bool = False) -> ImageDenoiser:
+    """An image denoiser with random weights, in evaluation mode; the arguments are those of ``tiny_config``."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = ImageDenoiser(tiny_config(residual_scale=residual_scale))
+        model = ImageDenoiser(tiny_config(residual_scale=residual_scale, guided=guided))
         # The last layer starts near zero; here it must speak, so that what reaches it is seen.
         with torch.no_grad():
             model.detail.weight.mul_(10.0)
@@ -53,6 +64,34 @@ def tiny_weights(folder: Path, *, seed: int = 0) -> Path:
     path = folder / "tiny.safetensors"
     save_checkpoint(tiny_denoiser(seed=seed), path, card={})
     return path
+
+
+def tiny_guided(*, passes: int = 2) -> GuidedResolver:
+    """All ten bands, by two tiny denoisers."""
+    fine = DiffusionResolver("tiny", tiny_denoiser(), passes=passes)
+    return GuidedResolver(
+        "tiny-ten", fine, DiffusionResolver("tiny-ten", tiny_denoiser(seed=1, guided=True), passes=passes)
+    )
+
+
+def ten_bands(patch: Patch) -> Patch:
+    """A patch of the 10 m bands with 20 m bands beside them, as blocks of native pixels made of their mixtures.
+
+    A block is the mean of what lies of it in the patch; where a part is not valid, it is not valid whole.
+    """
+    (row, col), (height, width) = patch.origin_px, patch.valid.shape[1:]
+    down, right = (np.arange(first, first + count) // 2 - first // 2 for first, count in ((row, height), (col, width)))
+    block = down[:, None] * (right[-1] + 1) + right
+    mixed = np.einsum("ij,tjyx->tiyx", _MIXTURE, patch.reflectance)
+    count = np.bincount(block.ravel())
+    layers = [[np.bincount(block.ravel(), image.ravel()) / count for image in date] for date in mixed]
+    coarse = np.asarray(layers, np.float32)[:, :, block]
+    return replace(patch, reflectance=np.concatenate([patch.reflectance, coarse], 1))
+
+
+_MIXTURE = np.array(
+    [[0.1, 0.3, 0.5, 0.2], [0, 0.2, 0.1, 0.7], [0, 0, 0.1, 0.8], [0, 0, 0, 1], [0.2, 0, 0.9, 0], [0.9, 0, 0.3, 0]]
+)
 
 
 def random_patch(

@@ -63,7 +63,7 @@ def _equal(one: Fed, other: Fed) -> bool:
         pairs = [*zip(series, again, strict=True), (one.target, other.target), (one.clear, other.clear)]
     else:
         pairs = [(a, b) for a, b in zip(one, other, strict=True) if isinstance(a, torch.Tensor)]  # type: ignore[misc]
-    return all(torch.equal(a, b) for a, b in pairs)
+    return all((a is b is None) or torch.equal(a, b) for a, b in pairs)
 
 
 def _real(dates: int = 6, side: int = 64, *, name: str = "real/a") -> RealSeries:
