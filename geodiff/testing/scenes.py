@@ -17,6 +17,7 @@ from pyproj import CRS, Transformer
 
 from geodiff.grid import Grid
 from geodiff.schema import FloatArray, GeodiffError
+from geodiff.sensor import native_step
 from geodiff.testing.series import SeriesTruth
 from geodiff.testing.weather import Scl
 
@@ -31,6 +32,8 @@ _EXTENSIONS = [
 ]
 _PROJECTION = "https://stac-extensions.github.io/projection/v{}/schema.json"
 _COMMON_NAMES = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
+_COMMON_NAMES |= {"B05": "rededge", "B06": "rededge", "B07": "rededge"}
+_COMMON_NAMES |= {"B8A": "nir08", "B11": "swir16", "B12": "swir22"}
 
 
 class Offset(StrEnum):
@@ -54,8 +57,9 @@ class SceneData:
     Attributes:
         name: id of the item.
         when: acquisition, UTC.
-        grid: of the bands.
-        numbers: band name -> (rows, columns) digital numbers, offset included where it is carried.
+        grid: of the bands of 10 m.
+        numbers: band name -> (rows, columns) digital numbers, offset included where it is carried;
+            (ceil(rows/2), ceil(columns/2)) for pixels of 20 m.
         scl: (ceil(rows/2), ceil(columns/2)) scene classification; None for a scene without one.
         offset: what the item says about the offset.
     """
@@ -78,8 +82,8 @@ def default_offset(when: datetime, index: int) -> Offset:
 def write_scenes(series: SeriesTruth, grid: Grid, folder: Path, *, offsets: Sequence[Offset] | None = None) -> Path:
     """Write a series as Sentinel-2 L2A scenes with a catalogue.
 
-    Every date becomes an item with one uint16 COG per band (reflectance x 10000, nodata 0, +1000 where its
-    ``Offset`` says so) and the scene classification at twice the pixel size.
+    Every date becomes an item with one uint16 COG per band at its own resolution (reflectance x 10000, nodata 0, +1000
+    where its ``Offset`` says so) and the scene classification at twice the pixel size.
 
     Args:
         series: what to write.
@@ -91,10 +95,16 @@ def write_scenes(series: SeriesTruth, grid: Grid, folder: Path, *, offsets: Sequ
         The path of ``catalog.json``.
 
     Raises:
-        GeodiffError: the grid does not fit the series, or the folder holds a catalogue already.
+        GeodiffError: the grid does not fit the series, or begins within a pixel of 20 m where the series has such
+            bands; the folder holds a catalogue already.
     """
     if grid.shape != series.reflectance.shape[-2:]:
         raise GeodiffError(f"the grid has {grid.shape} pixels and the series {series.reflectance.shape[-2:]}")
+    coarse = [band for band in series.bands if native_step(band) > 1]
+    if coarse and any(first % 2 for first in grid.lattice_origin):
+        raise GeodiffError(
+            f"the grid begins at {grid.origin}: with band {coarse[0]} it must begin at multiples of 20 m"
+        )
     return write_catalog((_scene(series, index, grid, offsets) for index in range(len(series.days))), folder)
 
 
@@ -102,8 +112,10 @@ def _scene(series: SeriesTruth, index: int, grid: Grid, offsets: Sequence[Offset
     when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=float(np.floor(series.days[index]))) + OVERPASS
     offset = offsets[index] if offsets is not None else default_offset(when, index)
     carried = offset is Offset.CARRIED
-    named = zip(series.bands, series.reflectance[index], strict=True)
-    numbers = {band: encode(image, carried=carried) for band, image in named}
+    numbers = {}
+    for band, image in zip(series.bands, series.reflectance[index], strict=True):
+        step = native_step(band)
+        numbers[band] = encode(image[::step, ::step], carried=carried)
     return SceneData(f"S2{'AB'[index % 2]}_SYN_{when:%Y%m%d}_0_L2A", when, grid, numbers, series.scl[index], offset)
 
 
@@ -117,7 +129,7 @@ def write_catalog(scenes: Iterable[SceneData], folder: Path) -> Path:
         The path of ``catalog.json``.
 
     Raises:
-        GeodiffError: the folder holds a catalogue already.
+        GeodiffError: the folder holds a catalogue already, or an image fits neither the grid nor its half.
     """
     if (folder / "catalog.json").exists():
         raise GeodiffError(f"{folder} holds a catalogue already: choose another folder")
@@ -148,14 +160,22 @@ def _write_item(scene: SceneData, folder: Path) -> pystac.Item:
     version = "1.1.0" if "proj:epsg" in item.properties else "2.0.0"
     item.stac_extensions = [*_EXTENSIONS, _PROJECTION.format(version)]
     for band, image in scene.numbers.items():
-        write_cog(home / f"{band}.tif", image, scene.grid)
-        item.add_asset(band, _asset(home / f"{band}.tif", scene.grid, band, offset=scene.offset))
+        own = scene.grid if image.shape == scene.grid.shape else _halved(scene.grid, image.shape)
+        write_cog(home / f"{band}.tif", image, own)
+        item.add_asset(band, _asset(home / f"{band}.tif", own, band, offset=scene.offset))
     if scene.scl is not None:
-        (rx, ry), (rows, cols) = scene.grid.resolution, scene.scl.shape
-        coarse = Grid(scene.grid.crs, (2 * rx, 2 * ry), scene.grid.origin, (rows, cols))
+        coarse = _halved(scene.grid, scene.scl.shape)
         write_cog(home / "SCL.tif", scene.scl, coarse)
         item.add_asset("SCL", _asset(home / "SCL.tif", coarse, None, offset=scene.offset))
     return item
+
+
+def _halved(grid: Grid, shape: tuple[int, ...]) -> Grid:
+    """The grid of pixels twice as large, the last of which may reach beyond."""
+    rows, cols = (-(-size // 2) for size in grid.shape)
+    if shape != (rows, cols):
+        raise GeodiffError(f"an image of {shape} pixels fits neither {grid.shape} nor, twice as large, {(rows, cols)}")
+    return Grid(grid.crs, (2 * grid.resolution[0], 2 * grid.resolution[1]), grid.origin, (rows, cols))
 
 
 def _outline(grid: Grid) -> dict[str, Any]:

@@ -21,14 +21,20 @@ CLEAR_SKY = Effects(clouds=0, haze=0, mask_errors=0)
 
 
 def small_series(
-    size: int = 64, *, days: Sequence[float] = CUBE_DAYS, seed: int = 0, effects: Effects = CLEAR_SKY
+    size: int = 64,
+    *,
+    days: Sequence[float] = CUBE_DAYS,
+    seed: int = 0,
+    effects: Effects = CLEAR_SKY,
+    bands: Sequence[str] = BANDS_10M,
 ) -> SeriesTruth:
     """A few clear dates over blocks and slopes, ``size`` pixels wide."""
-    return simulate_series(small_ground((4 * size, 4 * size), seed=seed), days=days, seed=seed, effects=effects)
+    ground = small_ground((4 * size, 4 * size), seed=seed, bands=bands)
+    return simulate_series(ground, days=days, seed=seed, effects=effects, bands=bands)
 
 
 def series_cube(series: SeriesTruth, *, origin: tuple[float, float] = (501_760.0, 4_602_880.0)) -> xr.DataArray:
-    """The delivered series as a cube of 10 m in UTM; ``origin`` is its upper left corner."""
+    """The delivered series as a cube of 10 m in UTM; ``origin`` is its upper left corner, at multiples of 20 m."""
     grid = Grid(UTM, (10.0, 10.0), origin, (series.valid.shape[1], series.valid.shape[2]))
     seconds = (series.days * 86_400).astype("datetime64[s]").astype("datetime64[ns]")
     cube = xr.DataArray(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from geodiff.grid import Grid
+from geodiff.schema import BANDS_10M
+from geodiff.sensor import native_step
 
 DATES = "2021-06-01/2021-06-30"
 
@@ -29,7 +31,8 @@ class TinyPlace:
         return ["--catalog", str(self.catalog), "--bbox", *map(str, self.bbox), "--datetime", DATES]
 
 
-def write_place(folder: Path) -> TinyPlace:
+def write_place(folder: Path, bands: Sequence[str] = BANDS_10M) -> TinyPlace:
+    """Bands of 20 m are written at 20 m."""
     from datetime import UTC, datetime
 
     from geodiff.testing.scenes import SceneData, write_catalog
@@ -39,10 +42,10 @@ def write_place(folder: Path) -> TinyPlace:
     ground = rng.integers(400, 3_000, (12, 10)).repeat(4, 0).repeat(4, 1)
     scenes = []
     for day in (3, 13, 23):
-        numbers = {
-            band: (ground + rng.integers(0, 40, ground.shape)).astype(np.uint16)
-            for band in ("B02", "B03", "B04", "B08")
-        }
+        numbers = {}
+        for band in bands:
+            image = (ground + rng.integers(0, 40, ground.shape)).astype(np.uint16)
+            numbers[band] = image[:: native_step(band), :: native_step(band)]
         scl = np.full((24, 20), 4, np.uint8)
         scenes.append(SceneData(f"tiny_{day:02d}", datetime(2021, 6, day, 10, 50, tzinfo=UTC), grid, numbers, scl))
     west, south, east, north = grid.bounds_wgs84

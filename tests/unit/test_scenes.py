@@ -15,10 +15,11 @@ from rio_cogeo.cogeo import cog_validate
 from geodiff.grid import Grid
 from geodiff.imagery.radiometry import band_rule
 from geodiff.imagery.sources import load_source
-from geodiff.schema import BANDS_10M, GeodiffError, UsageError
+from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError, UsageError
 from geodiff.testing.coded import PERIOD, CodedScene, coded_numbers, decode, write_coded_scenes
 from geodiff.testing.landscape import landscape
-from geodiff.testing.scenes import Offset, encode, write_scenes
+from geodiff.testing.materials import WORLD_BANDS
+from geodiff.testing.scenes import Offset, SceneData, encode, write_catalog, write_scenes
 from geodiff.testing.series import Effects, simulate_series
 from geodiff.testing.strategies import grids
 
@@ -99,6 +100,46 @@ def test_the_catalogue_describes_its_items(series, catalogue):
 def test_offsets_may_be_chosen(series, tmp_path):
     path = write_scenes(series, GRID, tmp_path / "new", offsets=[Offset.CARRIED] * len(DAYS))
     assert {item.properties["s2:processing_baseline"] for item in items_of(path)} == {"04.00"}
+
+
+def test_bands_of_20_m_are_written_at_20_m(tmp_path):
+    """Sizes are odd: the last pixel of 20 m reaches beyond the scene. What is read back is what was delivered."""
+    ground = landscape((132, 164), seed=2, bands=WORLD_BANDS)
+    series = simulate_series(ground, days=DAYS[:2], seed=2, bands=WORLD_BANDS, effects=Effects(cut_dates=1.0))
+    grid = Grid("EPSG:32631", (10.0, 10.0), (480_000.0, 4_690_000.0), (33, 41))
+    path = write_scenes(series, grid, tmp_path / "ten")
+    source = load_source(str(path))
+    for item, image in zip(items_of(path), series.reflectance, strict=True):
+        for band, expected in zip(WORLD_BANDS, image, strict=True):
+            step = 2 if band in BANDS_20M else 1
+            key = source.find_asset(item, band)
+            numbers, profile = read(item, key)
+            assert numbers.shape == ((17, 21) if step == 2 else (33, 41))
+            assert profile["transform"].a == 10 * step
+            assert (profile["transform"].c, profile["transform"].f) == grid.origin
+            fields = item.assets[key].extra_fields
+            assert fields["proj:transform"] == list(profile["transform"])[:6]
+            assert fields["proj:shape"] == list(numbers.shape)
+            assert fields["raster:bands"][0]["spatial_resolution"] == 10 * step
+            found = band_rule(item, key, source).apply(numbers)
+            np.testing.assert_allclose(found, expected[::step, ::step], atol=1.01e-4)
+    assert items_of(path)[0].assets["B11"].extra_fields["eo:bands"][0]["common_name"] == "swir16"
+
+
+@pytest.mark.parametrize("origin", [(480_010.0, 4_690_000.0), (480_000.0, 4_690_010.0)])
+def test_no_tile_begins_within_a_pixel_of_20_m(tmp_path, origin):
+    ground = landscape((32, 32), bands=("B04", "B12"))
+    series = simulate_series(ground, days=DAYS[:1], bands=("B04", "B12"))
+    with pytest.raises(GeodiffError, match="B12 it must begin at multiples of 20 m"):
+        write_scenes(series, Grid("EPSG:32631", (10.0, 10.0), origin, (8, 8)), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    numbers = {"B02": np.ones((8, 8), np.uint16), "B11": np.ones((5, 4), np.uint16)}
+    grid = Grid("EPSG:32631", (10.0, 10.0), (480_000.0, 4_690_000.0), (8, 8))
+    with pytest.raises(GeodiffError, match="fits neither"):
+        write_catalog([SceneData("s", datetime(2021, 6, 1, tzinfo=UTC), grid, numbers, None)], tmp_path / "odd")
 
 
 @given(st.floats(-0.2, 8), st.booleans())
