@@ -15,6 +15,7 @@ from geodiff.outputs.report_tables import (
     REGIONS,
     SCENARIOS,
     SUMMARY,
+    bands_table,
     breakdown_table,
     differences_table,
     models_table,
@@ -36,7 +37,7 @@ def write_html(report: Mapping[str, Any], pictures: Sequence[Picture], out: Path
     Raises:
         GeodiffError: the folder cannot be written.
     """
-    parts = [_opening(report), _summary(report), _gains(report), _scenarios(report), _trust(report)]
+    parts = [_opening(report), _summary(report), _bands(report), _gains(report), _scenarios(report), _trust(report)]
     parts += [_breakdowns(report), _pictures(pictures), _making(report)]
     return write_page("Super-resolution, evaluated", parts, out / REPORT_HTML)
 
@@ -63,7 +64,20 @@ def _opening(report: Mapping[str, Any]) -> str:
         "</p><p class='note'>A series by the <i>Wald protocol</i> is its own truth: all dates are degraded as the "
         "sensor would see them from higher up, a model restores one of them, and the result is compared with the "
         "original. Hover over the head of a column for its meaning; ↑ more is better, ↓ less is better, → best at the "
-        "number. The best of a column is marked.</p>"
+        "number. The best of a column is marked.</p>" + _scored(report)
+    )
+
+
+def _scored(report: Mapping[str, Any]) -> str:
+    """Which bands are scored, and on which lattice."""
+    told = f"<p>Scored: {escape(' '.join(report['scored_bands']))}.</p>"
+    if report["original_m"] <= 10:
+        return told
+    return told + (
+        f"<p class='note'>The models read bands of {report['original_m']} m. A series by the Wald protocol is compared "
+        f"on that lattice: its bands of 10 m are seen through the sensor once more. Restored are bands of 10 m from "
+        "pixels of 80 m and bands of 20 m from pixels of 160 m, each degraded by its own optics: figures of such a "
+        "report do not compare with those of bands of 10 m alone.</p>"
     )
 
 
@@ -80,6 +94,23 @@ def _summary(report: Mapping[str, Any]) -> str:
         + _image(site_scatter(report["by"]["site"], report["reference"]), "cPSNR by place")
         + "<p class='note'>Each point is a place; above the line the model is better than interpolation.</p>"
     )
+
+
+def _bands(report: Mapping[str, Any]) -> str:
+    """cPSNR by sampling and band, where not all bands were sampled alike."""
+    names = report["scored_by"]
+    if not names:
+        return ""
+    parts = ["<h2>By band</h2><p class='note'>cPSNR of the bands of one sampling together, then of each alone.</p>"]
+    for scenario in ("observed", "clouded", "hidden"):
+        found = {
+            name: model["scenarios"][scenario]["all"]
+            for name, model in report["models"].items()
+            if "all" in model["scenarios"].get(scenario, {})
+        }
+        if found:
+            parts.append(f"<h3>{escape(SCENARIOS[scenario].capitalize())}</h3>" + bands_table(found, names))
+    return "".join(parts)
 
 
 def _gains(report: Mapping[str, Any]) -> str:

@@ -120,7 +120,7 @@ def models_table(figures: Mapping[str, Mapping[str, Figure]], names: Sequence[st
         extra: append speed, passes and parameters.
     """
     told = [name for name in names if any(row.get(name) for row in figures.values())]
-    best = {name: _best(figures, name) for name in told}
+    best = {name: _best(figures, name, METRICS[name]) for name in told}
     header = ["model", *(head_of(name) for name in told)]
     header += ["km²/s ↑", "passes", "parameters"] if extra else []
     rows = []
@@ -128,6 +128,23 @@ def models_table(figures: Mapping[str, Mapping[str, Figure]], names: Sequence[st
         cells = [_marked(shown(row.get(name), METRICS[name]), model in best[name]) for name in told]
         rows.append([escape(model), *cells, *(_extra(row) if extra else [])])
     return table(header, rows)
+
+
+def bands_table(figures: Mapping[str, Mapping[str, Figure]], names: Sequence[str]) -> str:
+    """cPSNR by sampling and by band: one row per model; the best of each column marked.
+
+    Args:
+        figures: model to its figures by metric, ``cpsnr_db_20m`` and ``cpsnr_db_B11`` among them.
+        names: of the columns, such as ``20m`` and ``B11``.
+    """
+    metric = METRICS["cpsnr_db"]
+    best = {name: _best(figures, f"cpsnr_db_{name}", metric) for name in names}
+    rows = [
+        [escape(model), *(_marked(shown(row.get(f"cpsnr_db_{n}"), metric), model in best[n]) for n in names)]
+        for model, row in figures.items()
+    ]
+    heads = [f"{name[:-1]} m bands" if name.endswith("m") else name for name in names]
+    return table(["model", *(escape(f"{head} ({metric.unit}) ↑") for head in heads)], rows)
 
 
 def _extra(row: Mapping[str, Any]) -> list[str]:
@@ -139,8 +156,8 @@ def _extra(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _best(figures: Mapping[str, Mapping[str, Figure]], name: str) -> set[str]:
-    better, factor = METRICS[name].better, METRICS[name].factor
+def _best(figures: Mapping[str, Mapping[str, Figure]], name: str, metric: Metric) -> set[str]:
+    better, factor = metric.better, metric.factor
     known = {model: figure["mean"] * factor for model, row in figures.items() if (figure := row.get(name))}
     if len(known) < 2:
         return set()

@@ -23,6 +23,7 @@ from geodiff.tasks.evaluate_sources import Request, Site
 from geodiff.tasks.job import Progress
 from geodiff.tasks.leakage import Evidence, refuse_training_ground
 from geodiff.tasks.models import calibration_of
+from geodiff.tasks.wald_pair import coarsest_step
 
 log = logging.getLogger(__name__)
 
@@ -197,10 +198,12 @@ def scene_cases(scene: Scene, settings: EvaluateSettings) -> Iterator[Evaluation
 
 def case_key(scene: Scene, case: EvaluationCase, contender: Contender, settings: EvaluateSettings) -> str:
     """Names a result: equal for equal weights, pixels and settings."""
+    step = coarsest_step(scene.low)
     what = {
         "format": FORMAT,
         "model": [contender.name, contender.digest, contender.passes, calibration_of(contender.card)],
-        "data": [scene.site, scene.digest, scene.scale, list(scene.bands)],
+        # Bands that are needed but not scored decide on which lattice the truth lies.
+        "data": [scene.site, scene.digest, scene.scale, list(scene.bands), *([step] if step > 1 else [])],
         "case": [case.date, case.scenario, list(case.target.dates)],
         "settings": [case.members, settings.seed, settings.tile.model_dump()],
         "lpips": lpips_digest(),

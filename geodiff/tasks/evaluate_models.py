@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from geodiff.model.plugin_config import read_plugin
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 from geodiff.tasks.evaluate_cases import EvaluationCase
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
@@ -58,12 +59,22 @@ def with_members_for_mean(case: EvaluationCase, contender: Contender, members: i
 def load_contenders(names: Sequence[str], *, passes: int) -> list[Contender]:
     """Load models by the names that ``--model`` takes; bicubic is added where it is not asked for.
 
+    Baselines and networks of others restore the bands of all trained models (those of 10 m where none is asked for)
+    and what else a network of others takes.
+
     Raises:
         UsageError: an unknown model, the same one twice, or models of different scales.
         GeodiffError: weights that cannot be read.
     """
     asked = list(dict.fromkeys([REFERENCE, *names]))
-    found = [_load(name, find_model(name), passes) for name in asked]
+    refs = {name: find_model(name) for name in asked}
+    trained = {name: load_resolver(ref, passes=passes, bands=()) for name, ref in refs.items() if ref.weights}
+    plugged = [read_plugin(ref.plugin).bands for ref in refs.values() if ref.plugin]
+    bands = _union([*(resolver.bands for resolver in trained.values()), *([] if trained else [BANDS_10M]), *plugged])
+    found = [
+        _contender(name, ref, trained.get(name) or load_resolver(ref, passes=passes, bands=bands))
+        for name, ref in refs.items()
+    ]
     check_contenders(found)
     return found
 
@@ -94,11 +105,14 @@ def scored_bands(found: Sequence[Contender]) -> tuple[str, ...]:
 
 def needed_bands(found: Sequence[Contender]) -> tuple[str, ...]:
     """Bands that some model reads."""
-    return tuple(dict.fromkeys(band for contender in found for band in contender.resolver.bands))
+    return _union([contender.resolver.bands for contender in found])
 
 
-def _load(name: str, ref: ModelRef, passes: int) -> Contender:
-    resolver = load_resolver(ref, passes=passes, bands=BANDS_10M)
+def _union(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(band for bands in groups for band in bands))
+
+
+def _contender(name: str, ref: ModelRef, resolver: Resolver) -> Contender:
     card = _card(ref.weights) if ref.weights else {}
     told = ref.name if ref.name != "weights" else Path(name).resolve().parent.name
     # A baseline has no file: its name stands for it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from geodiff.outputs.report_page import Picture
 from geodiff.outputs.report_plots import case_picture
 from geodiff.outputs.report_tables import SCENARIOS
 from geodiff.schema import VALID, FloatArray
+from geodiff.sensor import native_step
 from geodiff.tasks.evaluate import EvaluateSettings, Evaluation, Limits, case_key, request_for, restore_scored
 from geodiff.tasks.evaluate_cases import EvaluationCase, Scenario, Scene, cases_of
 from geodiff.tasks.evaluate_ledger import Record
@@ -26,6 +27,9 @@ from geodiff.tasks.pictures import true_colour
 FOLDER = "pictures"
 MAX_MODELS = 5
 """Models side by side; more would be too small to see."""
+
+FALSE_COLOUR = (("B12", "B8A", "B04"), ("B11", "B8A", "B04"))
+"""Composites of short-wave infrared, near infrared and red, the best first."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,27 @@ def draw_cases(
         if which.site not in scenes:
             site = next(site for site in sites if site.name == which.site)
             scenes = {which.site: site.open(request_for(contenders, limits)).scene()}
-        pictures.append(_picture(which, scenes[which.site], shown, evaluation, settings, folder=folder, judge=judge))
+        pictures += _pictures(which, scenes[which.site], shown, evaluation, settings, folder=folder, judge=judge)
     progress("pictures", len(chosen), len(chosen))
     return pictures
 
 
-def _picture(
+def views(bands: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Composites that are drawn: names to indices of red, green and blue.
+
+    True colour; and where bands of 20 m are among them a false colour of short-wave and near infrared, on which their
+    seams and halos would show.
+    """
+    found = {"": true_colour(bands)}
+    coarse = [place for place, band in enumerate(bands) if native_step(band) > 1]
+    if coarse:
+        names = next((three for three in FALSE_COLOUR if all(band in bands for band in three)), None)
+        chosen = tuple(bands.index(band) for band in names) if names else (*coarse[:3], *[coarse[-1]] * 2)[:3]
+        found["-".join(bands[place] for place in chosen)] = chosen
+    return found
+
+
+def _pictures(
     which: Chosen,
     scene: Scene,
     shown: Sequence[Contender],
@@ -120,26 +139,51 @@ def _picture(
     *,
     folder: Path,
     judge: str,
-) -> Picture:
+) -> list[Picture]:
     truth = next(truth for truth in scene.truths if truth.target.label == which.date)
     case = next(cases_of(scene, truth, [which.scenario], members=0, seed=settings.seed))
     asked = [with_members_for_mean(case, contender, settings.ensemble) for contender in shown]
     key = config_hash(
         [case_key(scene, each, contender, settings) for each, contender in zip(asked, shown, strict=True)]
     )
-    path = folder / f"{which.scenario}-{which.rank}-{key}.png"
     where = f"{which.site}, {which.date}: {SCENARIOS[which.scenario]}"
-    if not path.is_file():
+    paths = {view: _path(folder, which, view, key) for view in views(scene.bands)}
+    if not all(path.is_file() for path in paths.values()):
         means = [
             restore_scored(each, model, scene.bands, settings).mean for each, model in zip(asked, shown, strict=True)
         ]
         estimates = dict(zip((model.name for model in shown), means, strict=True))
         titled = {_scored(name, which, evaluation): image for name, image in estimates.items()}
-        ground = np.where(case.clear, case.truth, np.nan).astype(np.float32)
-        data = case_picture(_low(case, scene), titled, ground, rgb=true_colour(scene.bands), title=where)
-        with explained(path):
-            write_bytes(path, data)
-    return Picture(f"{which.rank.capitalize()} case of {judge} – {where}", path.read_bytes())
+        for view, path in paths.items():
+            _draw(case, scene, titled, view, path, title=where)
+    caption = f"{which.rank.capitalize()} case of {judge} – {where}"
+    return [
+        Picture(caption + (f" (as colours: {view.replace('-', ', ')})" if view else ""), path.read_bytes())
+        for view, path in paths.items()
+    ]
+
+
+def _path(folder: Path, which: Chosen, view: str, key: str) -> Path:
+    return folder / "-".join([which.scenario, which.rank, *([view] if view else []), f"{key}.png"])
+
+
+def _draw(
+    case: EvaluationCase, scene: Scene, estimates: Mapping[str, FloatArray], view: str, path: Path, *, title: str
+) -> None:
+    """One composite; errors are of the bands that were sampled alike, in false colour of those that are shown."""
+    rgb, ground = views(scene.bands)[view], np.where(case.clear, case.truth, np.nan).astype(np.float32)
+    coarse = any(native_step(band) > 1 for band in scene.bands)
+    fine = [place for place, band in enumerate(scene.bands) if native_step(band) == 1 or not coarse]
+    kept = list(rgb) if view or not set(rgb) <= set(fine) else fine
+    data = case_picture(
+        _low(case, scene)[kept],
+        {name: image[kept] for name, image in estimates.items()},
+        ground[kept],
+        rgb=tuple(kept.index(place) for place in rgb),
+        title=f"{title} ({view.replace('-', ', ')})" if view else title,
+    )
+    with explained(path):
+        write_bytes(path, data)
 
 
 def _scored(name: str, which: Chosen, evaluation: Evaluation) -> str:

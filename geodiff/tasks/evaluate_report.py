@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.outputs.atomic import explained, write_json
+from geodiff.sensor import native_step
 from geodiff.tasks.evaluate import FORMAT, EvaluateSettings, Evaluation
-from geodiff.tasks.evaluate_models import REFERENCE, Contender
+from geodiff.tasks.evaluate_bands import band_names
+from geodiff.tasks.evaluate_models import REFERENCE, Contender, needed_bands, scored_bands
 from geodiff.tasks.evaluate_sources import DataDescription
 from geodiff.tasks.evaluate_summary import Bootstrap, breakdowns, differences, model_summary, select
 from geodiff.tasks.leakage import witnesses
 from geodiff.tasks.versions import versions as versions
 
 REPORT = "report.json"
+
+FINEST_M = 10
+"""Pixel of the bands whose ``native_step`` is 1."""
 
 
 def summarise(
@@ -40,8 +45,13 @@ def summarise(
     names = [contender.name for contender in contenders]
     trained = [contender.name for contender in contenders if contender.trained]
     bootstrap = Bootstrap.of(records)
+    scored, needed = scored_bands(contenders), needed_bands(contenders)
+    bands = band_names(scored)
     models = {
-        contender.name: {**_described(contender), **model_summary(select(records, model=contender.name), bootstrap)}
+        contender.name: {
+            **_described(contender),
+            **model_summary(select(records, model=contender.name), bootstrap, bands),
+        }
         for contender in contenders
     }
     return {
@@ -55,8 +65,11 @@ def summarise(
         "left_out": [{"site": site, "why": why} for site, why in evaluation.left_out],
         "bootstrap": asdict(bootstrap),
         "reference": REFERENCE,
+        "scored_bands": list(scored),
+        "scored_by": list(bands),
+        "original_m": max(native_step(band) for band in needed) * FINEST_M,
         "models": models,
-        "differences": differences(records, names, trained, REFERENCE, bootstrap),
+        "differences": differences(records, names, trained, REFERENCE, bootstrap, bands=bands),
         "by": breakdowns(records, names, bootstrap),
         "cases": [{key: value for key, value in record.items() if key != "spectrum"} for record in records],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import NormalDist
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from geodiff.metrics.consistency import consistency
+from geodiff.metrics.consistency import Consistency, consistency
 from geodiff.metrics.ensemble import fair_crps, independent_draws, interval_coverage, rank_histogram, spread_skill
 from geodiff.metrics.fidelity import cpsnr, cssim, spectral_angle_deg
 from geodiff.metrics.opensr import correctness
@@ -20,6 +20,7 @@ from geodiff.model.checkpoint import digest
 from geodiff.model.perceptual import Lpips, load_lpips, lpips_weights, perceptual_distance
 from geodiff.schema import BoolArray, FloatArray
 from geodiff.sensor import band_mtf
+from geodiff.tasks.evaluate_bands import Sampled, Values, band_scores, over_samplings, samplings
 from geodiff.tasks.evaluate_cases import WITH_MEMBERS, EvaluationCase
 from geodiff.tasks.evaluate_ledger import Record
 from geodiff.tasks.evaluate_restore import Ensemble
@@ -39,7 +40,8 @@ SPECTRUM_BINS = 33
 def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...], scale: int) -> list[Record]:
     """One record per region of the case that has enough clear pixels.
 
-    Where only means are compared (``WITH_MEMBERS`` does not hold the scenario), cPSNR and what costs nothing.
+    Where only means are compared (``WITH_MEMBERS`` does not hold the scenario), cPSNR and what costs nothing. Where
+    bands of 20 m are scored, cPSNR also by sampling and by band (``evaluate_bands``).
 
     Args:
         case: with the truth in the order of ``bands``.
@@ -48,16 +50,18 @@ def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...],
         scale: high-resolution pixels in one low-resolution pixel.
     """
     records = []
+    parts = list(samplings(case, bands, scale))
     for region, clear in case.regions(scale).items():
         seen = clear & np.isfinite(found.mean).all(0) & np.isfinite(case.truth).all(0)
         if seen.sum() < MIN_PIXELS:
             continue
         record: Record = {"region": region, "pixels": int(seen.sum())}
         values: Values = {"cpsnr_db": _or_none(partial(cpsnr, found.mean, case.truth, seen))}
-        values |= _angles(case, found.mean, seen, bands, scale)
+        values |= _angles(case, found.mean, seen, parts)
         full = region == "all" and case.scenario in WITH_MEMBERS
         if full:
-            values |= _whole(case, found, seen, scale) | _perceived(case, found.mean, seen, bands)
+            values |= _whole(case, found, seen, parts) | _perceived(case, found.mean, seen, bands)
+            values |= band_scores(found.mean, case.truth, seen, bands)
             record["spectrum"] = _spectrum(case, found, seen)
         if len(found.members) >= (2 if found.antithetic else 1) and region != "seen":
             record["rank_histogram"] = _ranks(case, found, seen)
@@ -66,9 +70,6 @@ def score_case(case: EvaluationCase, found: Ensemble, *, bands: tuple[str, ...],
         record["values"] = {name: _plain(value) for name, value in values.items()}
         records.append(record)
     return records
-
-
-Values = dict[str, float | None]
 
 
 def _plain(value: float | None) -> float | None:
@@ -84,21 +85,36 @@ def _or_none(function: Callable[[], float]) -> float | None:
         return None
 
 
-def _angles(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: tuple[str, ...], scale: int) -> Values:
+def _angles(case: EvaluationCase, mean: FloatArray, seen: BoolArray, parts: Sequence[Sampled]) -> Values:
     """Spectral angle to the truth; and, degraded back, error and angle to the observation.
 
-    The latter on low-resolution pixels that lie wholly in the region and whose blur ends within the scene.
+    The latter on low-resolution pixels that lie wholly in the region and whose blur ends within the scene. Of bands of
+    several samplings the angle is that within each.
     """
     values: Values = {"sam_deg": _or_none(lambda: spectral_angle_deg(mean, case.truth, seen))}
-    inner = np.zeros(case.observed.shape[1:], np.bool_)
-    inner[CUT_PX:-CUT_PX, CUT_PX:-CUT_PX] = True
-    valid = np.isfinite(case.observed).all(0) & _blocks(seen, scale) & inner
-    if not valid.any():
+    found = [_consistent(mean, seen, part) for part in parts]
+    results = [result for result in found if result is not None]
+    if not results or len(results) < len(found):
         return values
-    image = filled(mean, np.asarray(np.isfinite(mean).all(0)))
-    result = consistency(image, np.nan_to_num(case.observed), valid, scale=scale, mtf=band_mtf(bands))
-    told = {"reflectance_mae": result.mae, "reflectance_max": result.max_error}
-    return {**values, **told, "consistency_sam_deg": result.angle_deg}
+    told = dict(zip(parts, results, strict=True))
+
+    def of(part: Sampled) -> Values:
+        return {"reflectance_mae": told[part].mae, "consistency_sam_deg": told[part].angle_deg}
+
+    largest = max(result.max_error for result in results)
+    return {**values, **over_samplings(parts, of), "reflectance_max": largest}
+
+
+def _consistent(mean: FloatArray, seen: BoolArray, part: Sampled) -> Consistency | None:
+    """The bands of one sampling, degraded back by their own optics; None without a pixel to compare on."""
+    inner = np.zeros(part.low.shape[1:], np.bool_)
+    inner[CUT_PX:-CUT_PX, CUT_PX:-CUT_PX] = True
+    valid = np.isfinite(part.low).all(0) & _blocks(seen[part.own], part.scale) & inner
+    if not valid.any():
+        return None
+    own = part.of(mean)
+    image = filled(own, np.asarray(np.isfinite(own).all(0)))
+    return consistency(image, np.nan_to_num(part.low), valid, scale=part.scale, mtf=band_mtf(part.bands))
 
 
 def _blocks(seen: BoolArray, scale: int) -> BoolArray:
@@ -106,7 +122,7 @@ def _blocks(seen: BoolArray, scale: int) -> BoolArray:
     return np.asarray(seen[: rows * scale, : cols * scale].reshape(rows, scale, cols, scale).all((1, 3)))
 
 
-def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -> Values:
+def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, parts: Sequence[Sampled]) -> Values:
     """Metrics that look at neighbourhoods."""
     values: Values = {
         "cssim": _or_none(lambda: cssim(found.mean, case.truth, seen)),
@@ -116,12 +132,16 @@ def _whole(case: EvaluationCase, found: Ensemble, seen: BoolArray, scale: int) -
     if len(found.members):
         images["member_spectrum"] = found.members[0]
     for name, image in images.items():
-        try:
-            gap = spectrum_gap_db(image, case.truth, seen, scale=scale)
-        except ValueError:
-            continue
-        values |= {f"{name}_gap_db": gap.largest_db, f"{name}_bias_db": gap.mean_db}
-    return values | _correctness(case, found.mean, seen, scale)
+        values |= over_samplings(parts, partial(_gap, name, image, case.truth, seen))
+    return values | over_samplings(parts, partial(_correctness, case, found.mean, seen))
+
+
+def _gap(name: str, image: FloatArray, truth: FloatArray, seen: BoolArray, part: Sampled) -> Values:
+    try:
+        gap = spectrum_gap_db(part.of(image), part.of(truth), seen[part.own], scale=part.scale)
+    except ValueError:
+        return {}
+    return {f"{name}_gap_db": gap.largest_db, f"{name}_bias_db": gap.mean_db}
 
 
 @lru_cache(maxsize=2)
@@ -154,14 +174,15 @@ def _perceived(case: EvaluationCase, mean: FloatArray, seen: BoolArray, bands: t
     return {"lpips": _or_none(distance)}
 
 
-def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, scale: int) -> Values:
+def _correctness(case: EvaluationCase, mean: FloatArray, seen: BoolArray, part: Sampled) -> Values:
     """Improvement, omission and hallucination against the date as the sensor saw it; null where it did not."""
-    known = np.asarray(np.isfinite(case.observed).all(0))
+    known = np.asarray(np.isfinite(part.low).all(0))
     if not known.any():
         return {}
-    low = filled(case.observed, known)
+    low, scale = filled(part.low, known), part.scale
+    counted = seen[part.own] & known.repeat(scale, 0).repeat(scale, 1)
     try:
-        told = correctness(low, mean, case.truth, seen & known.repeat(scale, 0).repeat(scale, 1), scale=scale)
+        told = correctness(low, part.of(mean), part.of(case.truth), counted, scale=scale)
     except ValueError:
         return {}
     return {"improvement": told.improvement, "omission": told.omission, "hallucination": told.hallucination}

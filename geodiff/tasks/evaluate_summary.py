@@ -109,12 +109,13 @@ def mean_of(records: Sequence[Record], metric: str, bootstrap: Bootstrap) -> Fig
     return bootstrap.figure([record["values"][metric] for record in known], known)
 
 
-def figures(records: Sequence[Record], bootstrap: Bootstrap) -> dict[str, Figure | None]:
-    """Every metric of the report over records of one model."""
-    return {metric: mean_of(records, metric, bootstrap) for metric in (*HEADLINE, *DETAILS)}
+def figures(records: Sequence[Record], bootstrap: Bootstrap, bands: Sequence[str] = ()) -> dict[str, Figure | None]:
+    """Every metric of the report over records of one model; cPSNR also by ``bands`` (``evaluate_bands.band_names``)."""
+    metrics = (*HEADLINE, *DETAILS, *(f"cpsnr_db_{name}" for name in bands))
+    return {metric: mean_of(records, metric, bootstrap) for metric in metrics}
 
 
-def model_summary(records: Sequence[Record], bootstrap: Bootstrap) -> dict[str, Any]:
+def model_summary(records: Sequence[Record], bootstrap: Bootstrap, bands: Sequence[str] = ()) -> dict[str, Any]:
     """What is said of one model: the headline of dates that it saw, then everything by scenario and region."""
     observed = select(records, scenario=Scenario.OBSERVED, region="all")
     scenarios: dict[str, dict[str, Any]] = {}
@@ -122,9 +123,9 @@ def model_summary(records: Sequence[Record], bootstrap: Bootstrap) -> dict[str, 
         for region in ("all", "masked", "seen"):
             chosen = select(records, scenario=scenario, region=region)
             if chosen:
-                scenarios.setdefault(scenario, {})[region] = figures(chosen, bootstrap)
+                scenarios.setdefault(scenario, {})[region] = figures(chosen, bootstrap, bands)
     return {
-        **figures(observed, bootstrap),
+        **figures(observed, bootstrap, bands),
         "km2_per_s": _speed(observed),
         "rank_histogram": rank_sum(observed),
         "spectrum": mean_spectrum(observed),
@@ -178,14 +179,24 @@ def paired(ours: Sequence[Record], theirs: Sequence[Record], metric: str, bootst
 
 
 def differences(
-    records: Sequence[Record], models: Sequence[str], trained: Sequence[str], reference: str, bootstrap: Bootstrap
+    records: Sequence[Record],
+    models: Sequence[str],
+    trained: Sequence[str],
+    reference: str,
+    bootstrap: Bootstrap,
+    *,
+    bands: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Models against the reference, series against their own single date, and more dates against fewer."""
+    """Models against the reference, series against their own single date, and more dates against fewer.
+
+    cPSNR is compared by ``bands`` as well.
+    """
+    metrics = (*COMPARED, *(f"cpsnr_db_{name}" for name in bands))
     rows: list[dict[str, Any]] = []
 
     def add(kind: str, ours: dict[str, str], theirs: dict[str, str]) -> None:
         one, other = select(records, **ours), select(records, **theirs)
-        for metric in COMPARED:
+        for metric in metrics:
             figure = paired(one, other, metric, bootstrap)
             if figure:
                 row = {"kind": kind, "model": ours["model"], "scenario": ours["scenario"], "region": ours["region"]}
