@@ -15,7 +15,7 @@ import xarray as xr
 from geodiff.imagery.coregister import with_shifts
 from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
-from geodiff.schema import BAND, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError
+from geodiff.schema import BAND, BANDS_10M, SHIFT_X_M, TIME, VALID, BoolArray, FloatArray, GeodiffError, UsageError
 from geodiff.tasks.evaluate_cases import Scene, Truth
 from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_files, one_a_day, read_cube, read_scenes
 from geodiff.tasks.leakage import Evidence, image_digests
@@ -34,7 +34,7 @@ class Request:
 
     Attributes:
         bands: that models need.
-        scored: bands of the truth, those that every model restores.
+        scored: bands that every model restores; those of them are scored that the truth of a place has.
         scale: of the models.
         dates_limit: most dates of a place that are restored, spread over the series; None for all clear ones.
     """
@@ -240,20 +240,28 @@ class _OpenedPair:
 
     def evidence(self) -> Evidence:
         low, _, truth, _ = self.loaded
-        bands = list(self.request.bands)
-        red = truth[bands.index(DIGEST_BAND) if DIGEST_BAND in bands else 0]
+        held = self._held()
+        red = truth[held.index(DIGEST_BAND) if DIGEST_BAND in held else 0]
         images = [*_digest_band(low), red]
         names = (self.site.name, self.site.group)
         digests = frozenset().union(*(image_digests(image) for image in images))
         return Evidence(self.site.name, names, grid_of(low).bounds_wgs84, digests)
 
+    def _held(self) -> list[str]:
+        """Bands of the truth: another satellite knows those of 10 m alone."""
+        return [band for band in self.request.bands if band in BANDS_10M]
+
     def scene(self) -> Scene:
         low, day, truth, clear = self.loaded
+        held = self._held()
+        scored = tuple(band for band in self.request.scored if band in held)
+        if not scored:
+            raise GeodiffError(f"place {self.site.name} has no truth of {', '.join(self.request.scored)}")
         low = low if SHIFT_X_M in low.coords or low.sizes[TIME] == 1 else with_shifts(low)
         ranking = rank_dates(low).sort_values("index")
         shares, score = list(ranking["clear"]), list(ranking["score"])
         target = _target_near(low, day, shares, score)
-        order = [list(self.request.bands).index(band) for band in self.request.scored]
+        order = [held.index(band) for band in scored]
         digest = _digest_of(low.values, truth)
         scale = self.request.scale
         trusted = np.isfinite(truth).all(0) & clear.repeat(scale, 0).repeat(scale, 1)
@@ -261,7 +269,7 @@ class _OpenedPair:
         return Scene(
             self.site.name,
             self.site.group,
-            self.request.scored,
+            scored,
             self.request.scale,
             low,
             np.asarray(shares, np.float64),

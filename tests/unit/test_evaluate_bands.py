@@ -14,7 +14,7 @@ from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver
 from geodiff.outputs.report import write_html
-from geodiff.schema import BAND, BANDS_10M
+from geodiff.schema import BAND, BANDS_10M, GeodiffError
 from geodiff.sensor import band_mtf, degrade
 from geodiff.tasks.evaluate import EvaluateSettings, Limits, evaluate, request_for, scene_cases
 from geodiff.tasks.evaluate_bands import band_names, over_samplings, samplings
@@ -179,6 +179,26 @@ def test_baselines_restore_what_models_and_networks_take(tmp_path: Path) -> None
     found = load_contenders(["shift-and-add", str(plugin)], passes=2)
     assert needed_bands(found) == scored_bands(found) == (*BANDS_10M, "B11")
     assert band_names(scored_bands(found)) == ("10m", "20m", *BANDS_10M, "B11")
+
+
+def test_worldstrat_knows_the_truth_of_the_10_m_bands_alone(tmp_path: Path) -> None:
+    from geodiff.testing.worldstrat import AOIS, WorldStratSpec, make_worldstrat
+
+    make_worldstrat(tmp_path, WorldStratSpec(aois=AOIS[4:5], parts={AOIS[4]: "test"}, levels=("L2A",), angles=False))
+    mixed = ("B11", "B04", "B02")
+    contenders = [Contender("bicubic", BicubicResolver(mixed), "0" * 64)]
+    opened = site_of(tmp_path, contenders).open(request_for(contenders, LIMITS))
+    found = opened.scene()
+    assert found.bands == ("B04", "B02")
+    assert set(found.low[BAND].values) == set(mixed)
+    red = Contender("bicubic", BicubicResolver(("B04",)), "0" * 64)
+    alone = site_of(tmp_path, [red]).open(request_for([red], LIMITS))
+    assert opened.evidence().digests == alone.evidence().digests
+    np.testing.assert_array_equal(found.truths[0].image()[0][0], alone.scene().truths[0].image()[0][0])
+    swir = Contender("bicubic", BicubicResolver(("B11", "B04")), "0" * 64)
+    only = Contender("swir", BicubicResolver(("B11",)), "1" * 64)
+    with pytest.raises(GeodiffError, match="has no truth of B11"):
+        site_of(tmp_path, [swir, only]).open(request_for([swir, only], LIMITS)).scene()
 
 
 def test_composites_show_what_is_there() -> None:
