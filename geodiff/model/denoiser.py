@@ -16,6 +16,9 @@ from geodiff.model.tokens import LevelEmbedding, Tokens, rotary_angles, rotate
 
 Span = tuple[float, float]
 
+CONDITION = 64
+"""Width of what modulates the blocks."""
+
 TIME_WAVELENGTHS_DAYS: Span = (4.0, 3000.0)
 PLACE_WAVELENGTHS_M: Span = (60.0, 60_000.0)
 
@@ -120,7 +123,7 @@ def _among_neighbours(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, tokens: Tok
 
 
 class Block(nn.Module):
-    """Temporal and spatial attention, SwiGLU (Shazeer 2020), modulated by the noise level (AdaLN, Peebles 2023)."""
+    """Temporal and spatial attention, SwiGLU (Shazeer 2020), modulated by level and class (AdaLN, Peebles 2023)."""
 
     def __init__(self, width: int, heads: int, condition: int, days: Span, metres: Span) -> None:
         super().__init__()
@@ -154,7 +157,7 @@ class Denoiser(nn.Module):
 
     Args:
         width, heads, layers: of the blocks.
-        condition: width of the embedded noise level.
+        condition: width of the embedded noise level, and of ``Tokens.condition``.
         wavelengths_days: shortest and longest wavelength of the rotary embedding of time.
         wavelengths_m: of place.
     """
@@ -165,7 +168,7 @@ class Denoiser(nn.Module):
         width: int,
         heads: int,
         layers: int,
-        condition: int = 64,
+        condition: int = CONDITION,
         wavelengths_days: Span = TIME_WAVELENGTHS_DAYS,
         wavelengths_m: Span = PLACE_WAVELENGTHS_M,
     ) -> None:
@@ -176,9 +179,14 @@ class Denoiser(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
+    def _condition(self, tokens: Tokens) -> Tensor:
+        """What modulates the blocks, broadcastable to (batch, times, cells, condition)."""
+        level: Tensor = self.level(tokens.level)
+        return F.silu(level if tokens.condition is None else level + tokens.condition)
+
     def encode(self, clean: Tokens) -> Context:
         """Run the clean tokens once; ``output`` is (batch, times, cells, width)."""
-        x, condition = clean.payload, F.silu(self.level(clean.level))
+        x, condition = clean.payload, self._condition(clean)
         keys, values = [], []
         for block in self.blocks:
             x, k, v = block(x, condition, clean, None)
@@ -194,7 +202,7 @@ class Denoiser(nn.Module):
 
     def hidden(self, noisy: Tokens, context: Context, layers: int) -> Tensor:
         """The noisy tokens after the first ``layers`` blocks; (batch, times, cells, width)."""
-        x, condition = noisy.payload, F.silu(self.level(noisy.level))
+        x, condition = noisy.payload, self._condition(noisy)
         for block, keys, values in list(zip(self.blocks, context.keys, context.values, strict=True))[:layers]:
             x, _, _ = block(x, condition, noisy, (keys, values, context.valid))
         return x

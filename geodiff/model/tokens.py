@@ -26,6 +26,8 @@ class Tokens:
         neighbours: (cells, reach) int64, the cells that each cell attends to in space; a cell may be repeated where
             ``near`` is False.
         near: (cells, reach) bool, which entries of ``neighbours`` count.
+        condition: (batch, times or 1, cells, condition) float, what else than the noise level modulates the blocks,
+            such as a class; None for nothing.
     """
 
     payload: Tensor
@@ -35,6 +37,7 @@ class Tokens:
     valid: Tensor
     neighbours: Tensor
     near: Tensor
+    condition: Tensor | None = None
 
 
 def fourier_features(value: Tensor, count: int, *, base: float = 2.0) -> Tensor:

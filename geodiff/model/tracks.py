@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from geodiff.model.denoiser import Context, Denoiser
+from geodiff.model.denoiser import CONDITION, Context, Denoiser
 from geodiff.model.noise import precondition
 from geodiff.model.tokens import Tokens
 
@@ -114,9 +114,9 @@ class FleetContext:
             many(self.trunk.output),
         )
         held = self.tokens
-        tokens = Tokens(
-            held.payload, many(held.days), many(held.place_m), held.level, many(held.valid), held.neighbours, held.near
-        )
+        places = (many(held.place_m), held.level, many(held.valid), held.neighbours, held.near)
+        told = None if held.condition is None else many(held.condition)
+        tokens = Tokens(held.payload, many(held.days), *places, told)
         return FleetContext(trunk, many(self.asked), tokens, many(self.scale))
 
 
@@ -132,6 +132,7 @@ class TrackDenoiser(nn.Module):
         self.payload = nn.Linear(2, width)
         self.group = nn.Embedding(GROUPS, width)
         self.behaviour = nn.Embedding(BEHAVIOURS, width)
+        self.modulate = nn.Linear(width, CONDITION, bias=False)
         self.trunk = Denoiser(
             width=width,
             heads=config.heads,
@@ -143,6 +144,7 @@ class TrackDenoiser(nn.Module):
         with torch.no_grad():
             for table in (self.group, self.behaviour):
                 table.weight.mul_(0.1)
+            self.modulate.weight.zero_()
             self.out.weight.mul_(0.1)
             self.out.bias.zero_()
         self.payload_scale: Tensor
@@ -152,6 +154,8 @@ class TrackDenoiser(nn.Module):
         """Everything that does not depend on the noise."""
         cells = fleet.known.shape[1]
         labels = (self.group(fleet.group) + self.behaviour(fleet.behaviour))[:, None]
+        # Beside the tokens, labels modulate every block: what tells a ferry from a tanker is how a whole track moves.
+        condition = self.modulate(labels)
         neighbours = torch.arange(cells, device=fleet.known.device).expand(cells, cells)
         near = torch.ones_like(neighbours, dtype=torch.bool)
         clean = Tokens(
@@ -162,6 +166,7 @@ class TrackDenoiser(nn.Module):
             valid=fleet.known_valid.transpose(1, 2),
             neighbours=neighbours,
             near=near,
+            condition=condition,
         )
         asked = self.asked(torch.cat([fleet.asked, fleet.history], -1)).transpose(1, 2) + labels
         tokens = Tokens(
@@ -172,6 +177,7 @@ class TrackDenoiser(nn.Module):
             valid=fleet.asked_valid.transpose(1, 2),
             neighbours=neighbours,
             near=near,
+            condition=condition,
         )
         scale = self.payload_scale[fleet.kind][:, :, None, None]
         return FleetContext(self.trunk.encode(clean), asked, tokens, scale)
@@ -215,4 +221,5 @@ class TrackDenoiser(nn.Module):
             valid=held.valid,
             neighbours=held.neighbours,
             near=held.near,
+            condition=held.condition,
         )

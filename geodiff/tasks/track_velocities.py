@@ -127,12 +127,16 @@ def generation_batch(
 
 
 def _chosen(pieces: Pieces, count: int, rng: np.random.Generator) -> Ints:
-    """Rows of windows, with replacement: the root of the number of a group and behaviour says how often it is drawn."""
+    """Rows of windows, with replacement.
+
+    The root of the number of windows of a group and behaviour, and of a vessel in it, says how often they are drawn: a
+    ferry on its beat all day is not what ferries are.
+    """
     cell = pieces.group * len(BEHAVIOURS) + pieces.behaviour
-    weight = (
-        np.where(pieces.behaviour == BEHAVIOURS.index("still"), STILL_WEIGHT, 1.0) / np.sqrt(np.bincount(cell))[cell]
-    )
-    total = np.cumsum(weight)
+    _, own, windows = np.unique(np.stack([cell, pieces.vessel_id]), axis=1, return_inverse=True, return_counts=True)
+    weight = 1.0 / np.sqrt(windows[own.ravel()])
+    weight /= np.sqrt(np.bincount(cell, weight))[cell]
+    total = np.cumsum(np.where(pieces.behaviour == BEHAVIOURS.index("still"), STILL_WEIGHT, 1.0) * weight)
     rows: Ints = np.searchsorted(total, rng.random(count) * total[-1], side="right")
     return np.minimum(rows, len(pieces) - 1)
 
