@@ -21,6 +21,7 @@ from geodiff.tasks.track_pieces import Pieces
 from geodiff.tasks.track_velocities import (
     LONE,
     UNTOLD,
+    _chosen,
     card_entry,
     draw_velocities,
     generation_batch,
@@ -32,7 +33,7 @@ from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import generation_windows, to_positions, to_velocities
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_history import HISTORY_WIDTH
-from geodiff.vessels.windows_draw import behaviour_of
+from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 STEPS, STEP_S = 24, 300.0
 BATCH = SimpleNamespace(batch=400, history_share=0.5)
@@ -157,6 +158,16 @@ def test_labels_are_dropped_as_often_as_said_and_rare_groups_are_drawn_more_ofte
     assert abs((group == 0).float().mean() - UNTOLD[0] - UNTOLD[1]) < 0.07
     fishing = (group == 1).float().sum() / (group > 0).float().sum()
     assert 0.1 < fishing < 0.4  # of the windows they are 5 %
+
+
+def test_a_vessel_with_many_windows_is_not_what_its_kind_is():
+    some = pieces(400)
+    alike = dataclasses.replace(some, ship_type=np.full(400, 60), behaviour=np.full(400, BEHAVIOURS.index("transit")))
+    # One ferry on its beat holds half of the windows, 200 others one each.
+    busy = dataclasses.replace(alike, vessel_id=np.where(np.arange(400) < 200, 7, np.arange(400) + 1000))
+    drawn = busy.vessel_id[_chosen(busy, 20_000, np.random.default_rng(0))]
+    expected = np.sqrt(200) / (np.sqrt(200) + 200)
+    assert abs((drawn == 7).mean() - expected) < 0.01
 
 
 def test_batches_depend_on_the_draw_alone():
