@@ -15,10 +15,11 @@ from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
 from geodiff.model.guided import GuidedResolver
+from geodiff.model.injection import InjectionResolver
 from geodiff.model.networks import KINDS, SAMPLING_STEPS, kind_of, network_resolver
 from geodiff.model.plugin import load_plugin
 from geodiff.model.plugin_config import plugin_files
-from geodiff.model.resolver import DiffusionResolver
+from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, Resolver, UsageError
 
 DEFAULT_MODEL = "s2x4"
@@ -26,6 +27,7 @@ BASELINES: Mapping[str, Callable[[tuple[str, ...]], Resolver]] = {
     "bicubic": BicubicResolver,
     "median": MedianResolver,
     "shift-and-add": BackProjectionResolver,
+    "injection": InjectionResolver,
 }
 """Resolvers of any bands that nothing was trained for."""
 
@@ -71,7 +73,7 @@ class ModelRef:
 
 def calibration_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says beside the weights that decides values: members, intervals, steps of a chain."""
-    return {key: card[key] for key in ("spread", "conformal", GUIDED_BY, SAMPLING_STEPS) if key in card}
+    return {key: card[key] for key in ("spread", "conformal", OWN_SHARE, GUIDED_BY, SAMPLING_STEPS) if key in card}
 
 
 def guided_by(weights: Path, card: Mapping[str, Any]) -> dict[str, str]:
