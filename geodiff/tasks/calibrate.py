@@ -7,7 +7,7 @@ taken from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from geodiff.tasks.calibrate_intervals import (
 )
 from geodiff.tasks.calibrate_members import clear_pairs, fit_filter, fit_scalar, inner, measure
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_share import Drafter, with_own_share
 
 MEMBERS = 4
 """Of the ensembles that are calibrated: the default of the main job."""
@@ -44,15 +45,13 @@ class Calibration:
         spread: by number of passes, the taps of the filter (``model.members``).
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
+        own_share: of the mean (``DiffusionResolver.own_share``).
     """
 
     spread: Mapping[str, Any]
     conformal: Mapping[str, Any]
     figures: Mapping[str, Any]
-
-
-Drafter = Callable[[DiffusionResolver, HeldPair, int], Draft | None]
-"""Drafts a pair with a model and the seed of its noise."""
+    own_share: float
 
 
 def draft_alone(resolver: DiffusionResolver, pair: HeldPair, seed: int) -> Draft | None:
@@ -82,6 +81,7 @@ def calibrate(
     conformal: dict[str, Any] = {}
     figures: dict[str, Any] = {"ground": _ground(pairs)}
     with one_thread(), torch.inference_mode():
+        bare, figures["own_share"] = with_own_share(bare, pairs, seed, drafter)
         for count in passes:
             sampler = replace(bare, passes=count)
             drafts = [_shown(drafter(sampler, pair, seed)) for pair in pairs]
@@ -98,7 +98,7 @@ def calibrate(
             figures[str(count)] = (
                 found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
             )
-    return Calibration(spread, conformal, figures)
+    return Calibration(spread, conformal, figures, bare.own_share)
 
 
 def _shown(draft: Draft | None) -> Draft:

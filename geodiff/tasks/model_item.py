@@ -20,7 +20,7 @@ from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
-from geodiff.model.resolver import DiffusionResolver
+from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError, Resolver, UsageError
 from geodiff.tasks.calibrate import Calibration, calibrate
@@ -71,6 +71,7 @@ def publish_model(
     first = _guide(folder, guide) if model.config.guide else None
     found = _calibrated(DiffusionResolver(name, model), card, root, first)
     notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
+    notes[OWN_SHARE] = found.own_share
     if first:
         notes |= {GUIDED_BY: guided_by(*first), **_both_grounds(notes, first[1])}
     notes["terms"] = {place: TERMS.get(place, "unknown") for place in notes.get("places", [])}

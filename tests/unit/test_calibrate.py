@@ -12,6 +12,7 @@ from geodiff.schema import Patch
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
 from geodiff.tasks.calibrate_members import CENTRES, fit_filter, fit_scalar, measure, radial_power, taps_for
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_share import Drafter, with_own_share
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
 SQUARES = np.unique(np.add.outer(np.arange(4) ** 2, np.arange(4) ** 2))
@@ -141,3 +142,42 @@ def test_a_promise_for_new_places_needs_many() -> None:
     assert place_level(7, 0.9) > 1
     assert place_level(9, 0.9) == pytest.approx(1)
     assert place_level(99, 0.9) == pytest.approx(0.909, abs=1e-3)
+
+
+def _drafter(errors: dict[str, tuple[float, float]]) -> Drafter:
+    """A model whose mean errs by so much with all dates and with the target alone, independently, place by place."""
+
+    def draft(sampler: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
+        truth = torch.from_numpy(pair.truth)[None]
+        noise = torch.randn((2, *truth.shape), generator=torch.Generator().manual_seed(seed))
+        mixed, own = (size * part for size, part in zip(errors[pair.place], noise, strict=True))
+        mean = truth + mixed + sampler.own_share * (own - mixed)
+        low, seen = truth[0, :, ::4, ::4], torch.ones(pair.patch.valid.shape[1:], dtype=torch.bool)
+        return Draft(mean, mean[:0], truth, low, seen, seen, (0, 0, 0, 0))
+
+    return draft
+
+
+@pytest.mark.parametrize(
+    ("errors", "low", "high"),
+    [
+        ({"a": (0.01, 0.03), "b": (0.01, 0.03)}, 0.05, 0.15),  # 1 / (1 + 9)
+        ({"a": (0.01, 0.03), "b": (0.03, 0.01)}, 0.75, 1.0),  # b gains only beyond 0.8
+        ({"a": (0.02, 0.02), "b": (0.02, 0.02)}, 0.45, 0.55),
+    ],
+)
+def test_the_share_of_the_own_date_gains_most_among_those_that_hurt_no_place(
+    errors: dict[str, tuple[float, float]], low: float, high: float
+) -> None:
+    pairs = [_pair(place, random_patch((32, 32), dates=3), torch.rand(4, 128, 128)) for place in errors]
+    bare = DiffusionResolver("tiny", tiny_denoiser(), consistent=False)
+    found, told = with_own_share(bare, pairs, 1, _drafter(errors))
+    assert low <= found.own_share <= high
+    mean, worst = told["db_over_date_alone_mean_and_worst"][f"{found.own_share:g}"]
+    assert mean >= worst >= 0
+
+
+def test_pairs_of_one_date_tell_no_share() -> None:
+    pairs = [_pair("a", random_patch((32, 32), dates=1), torch.rand(4, 128, 128))]
+    bare = DiffusionResolver("tiny", tiny_denoiser())
+    assert with_own_share(bare, pairs, 1, _drafter({"a": (0.1, 0.1)})) == (bare, {})

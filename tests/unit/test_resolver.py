@@ -12,7 +12,7 @@ import torch
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.members import DeviationFilter
 from geodiff.model.resolver import DiffusionResolver
-from geodiff.schema import BANDS_10M, FloatArray, Patch, Resolver
+from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
@@ -237,3 +237,31 @@ def test_bicubic_keeps_a_constant_and_the_median_resists_an_outlier() -> None:
     np.testing.assert_allclose(BicubicResolver(BANDS_10M).restore(flat, members=0, seed=0).mean, 0.25, atol=1e-6)
     flat.reflectance[0] = 0.9
     np.testing.assert_allclose(MedianResolver(BANDS_10M).restore(flat, members=0, seed=0).mean, 0.25, atol=1e-6)
+
+
+def test_a_share_of_the_mean_comes_from_the_target_date_alone_where_it_was_observed(
+    diffusion: DiffusionResolver,
+) -> None:
+    patch = random_patch((32, 32), dates=4, clouds=0.3)
+    own = replace(
+        patch,
+        **{name: getattr(patch, name)[:1] for name in ("reflectance", "valid", "days", "shift_px")},
+    )
+    free = replace(diffusion, consistent=False)
+    none, half, whole = (replace(free, own_share=share).restore(patch, members=2, seed=0) for share in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(half.mean, (none.mean + whole.mean) / 2, atol=1e-6)
+    # The members lie about the mean as before.
+    np.testing.assert_allclose(half.members - half.mean, none.members - none.mean, atol=1e-6)
+    hidden = ~patch.valid[0].repeat(4, 0).repeat(4, 1)
+    assert _same(whole.mean[:, hidden], none.mean[:, hidden])
+    assert np.abs(whole.mean - none.mean)[:, ~hidden].max() > 1e-4
+    clear = replace(patch, valid=np.ones_like(patch.valid))
+    alone = replace(own, valid=np.ones_like(own.valid))
+    only = replace(free, own_share=1.0).restore(clear, members=0, seed=0)
+    np.testing.assert_allclose(only.mean, free.restore(alone, members=0, seed=0).mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, "0.5", True, float("nan"), None])
+def test_a_card_with_an_impossible_share_is_refused(share: object) -> None:
+    with pytest.raises(GeodiffError, match="own_share"):
+        DiffusionResolver.calibrated("tiny", tiny_denoiser(), {"own_share": share})
