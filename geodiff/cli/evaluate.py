@@ -36,6 +36,10 @@ def evaluate_superres(
         ),
     ] = 4,
     passes: Annotated[int, typer.Option(min=1, max=64, help="Evaluations of a model per member.")] = 2,
+    bands: Annotated[
+        list[str] | None,
+        typer.Option(help="That baselines restore: B02,B11 or repeated; default: those of the trained models."),
+    ] = None,
     dates_limit: Annotated[
         int | None, typer.Option(min=1, help="Most dates of a place that are restored, spread over the series.")
     ] = None,
@@ -65,7 +69,7 @@ def evaluate_superres(
         chosen["scenarios"] = _scenarios(scenario)
     settings = EvaluateSettings.parse(chosen, where="options")
     limits = Limits(dates=dates_limit, sites=max_sites, workers=workers or default_workers())
-    contenders = load_contenders(split_words(model), passes=passes)
+    contenders = load_contenders(split_words(model), passes=passes, bands=split_words(bands))
     sites, told = find_sites(data, request_for(contenders, limits))
     folder = out.expanduser().resolve()
     with stage_bars() as bars:

@@ -56,11 +56,14 @@ def with_members_for_mean(case: EvaluationCase, contender: Contender, members: i
     return replace(case, members=members) if getattr(contender.resolver, "mean_of_members", False) else case
 
 
-def load_contenders(names: Sequence[str], *, passes: int) -> list[Contender]:
+def load_contenders(names: Sequence[str], *, passes: int, bands: Sequence[str] = ()) -> list[Contender]:
     """Load models by the names that ``--model`` takes; bicubic is added where it is not asked for.
 
-    Baselines and networks of others restore the bands of all trained models (those of 10 m where none is asked for)
-    and what else a network of others takes.
+    Args:
+        names: of the models.
+        passes: evaluations of a network per member.
+        bands: that baselines and networks of others restore; without, those of all trained models, those of 10 m where
+            no such model is asked for. What a network of others takes is added.
 
     Raises:
         UsageError: an unknown model, the same one twice, or models of different scales.
@@ -70,7 +73,8 @@ def load_contenders(names: Sequence[str], *, passes: int) -> list[Contender]:
     refs = {name: find_model(name) for name in asked}
     trained = {name: load_resolver(ref, passes=passes, bands=()) for name, ref in refs.items() if ref.weights}
     plugged = [read_plugin(ref.plugin).bands for ref in refs.values() if ref.plugin]
-    bands = _union([*(resolver.bands for resolver in trained.values()), *([] if trained else [BANDS_10M]), *plugged])
+    own = [resolver.bands for resolver in trained.values()] or [BANDS_10M]
+    bands = _union([*([tuple(bands)] if bands else own), *plugged])
     found = [
         _contender(name, ref, trained.get(name) or load_resolver(ref, passes=passes, bands=bands))
         for name, ref in refs.items()
@@ -115,8 +119,9 @@ def _union(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 def _contender(name: str, ref: ModelRef, resolver: Resolver) -> Contender:
     card = _card(ref.weights) if ref.weights else {}
     told = ref.name if ref.name != "weights" else Path(name).resolve().parent.name
-    # A baseline has no file: its name stands for it.
-    digest = ref.sha256() or hashlib.sha256(f"baseline {ref.name}".encode()).hexdigest()
+    # A baseline has no file: its name stands for it, and its bands, which may tell of each other.
+    baseline = " ".join(["baseline", ref.name, *resolver.bands])
+    digest = ref.sha256() or hashlib.sha256(baseline.encode()).hexdigest()
     return Contender(told, resolver, digest, card)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -95,7 +97,7 @@ def guide_weights(weights: Path, card: Mapping[str, Any]) -> Path:
     """
     told = card.get(GUIDED_BY)
     name = str(told.get("name")) if isinstance(told, dict) else ""
-    if not name.replace("-", "").replace("_", "").isalnum():
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
         raise GeodiffError(f"{weights} restores bands that need a guide, and its card names none: publish it again")
     places = [folder / name / "weights.safetensors" for folder in (weights.parent.parent, models_dir())]
     found = next((path for path in (weights.with_name(f"{name}.safetensors"), *places) if path.is_file()), None)
@@ -205,9 +207,30 @@ def load_resolver(ref: ModelRef, *, passes: int = 2, bands: tuple[str, ...] = BA
     resolver = _loaded(ref.weights, ref.name, passes, stamps)
     missing = [band for band in bands if band not in resolver.bands]
     if missing:
-        have = ", ".join(resolver.bands)
-        raise UsageError(f"model {ref.name} does not restore {', '.join(missing)}: it restores {have}")
+        have, others = ", ".join(resolver.bands), ", ".join(models_that_restore(bands))
+        raise UsageError(
+            f"model {ref.name} does not restore {', '.join(missing)}: it restores {have}; models that do: {others}"
+        )
     return resolver
+
+
+def models_that_restore(bands: Collection[str]) -> list[str]:
+    """Known models that restore all of some bands, trained ones first; baselines restore any."""
+    return [name for name, own in _known_bands() if not own or set(bands) <= set(own)]
+
+
+def models_that_need(bands: Collection[str]) -> list[str]:
+    """Known models that need no others than some bands, trained ones first."""
+    return [name for name, own in _known_bands() if set(own) <= set(bands)]
+
+
+def _known_bands() -> list[tuple[str, tuple[str, ...]]]:
+    """Names of the known models with their bands, from their cards; one whose card cannot be read is left out."""
+    found = []
+    for name in known_models():
+        with suppress(GeodiffError):
+            found.append((name, _describe(find_model(name)).bands))
+    return found
 
 
 @dataclass(frozen=True)

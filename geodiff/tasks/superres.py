@@ -19,11 +19,11 @@ from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
-from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, UsageError
+from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, Resolver, UsageError
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
 from geodiff.tasks.memory import peak_rss_mb
-from geodiff.tasks.models import find_model, load_resolver
+from geodiff.tasks.models import find_model, load_resolver, models_that_need
 from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, record
 from geodiff.tasks.recipes import recipe_of, tuned
@@ -216,6 +216,7 @@ def superres(
     ref = find_model(model)
     bands = tuple(str(band) for band in cube[BAND].values)
     resolver = tuned(load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ()), config)
+    _check_bands(bands, resolver)
     source = CubeSource(cube, resolver.bands)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking, cells = judge_dates(source.cube)
@@ -231,6 +232,20 @@ def superres(
     )
     recipe = recipe_of(resolver, plan, config)
     return lazy_dataset(source, targets, recipe, chunk)
+
+
+def _check_bands(bands: Sequence[str], resolver: Resolver) -> None:
+    """Refuse a cube that lacks what a model needs.
+
+    Raises:
+        UsageError: with the models that fit the cube.
+    """
+    lacking = [band for band in resolver.bands if band not in bands]
+    if lacking:
+        raise UsageError(
+            f"model {resolver.name} needs {', '.join(lacking)}, which the cube lacks: it has {', '.join(bands)}; "
+            f"load the cube with all bands of the model, or choose one of {', '.join(models_that_need(bands))}"
+        )
 
 
 def _checked(cube: xr.DataArray) -> xr.DataArray:

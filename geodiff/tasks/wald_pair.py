@@ -135,8 +135,8 @@ def wald_pair(cube: xr.DataArray, *, scale: int) -> WaldPair:
     unit, cut = scale * step, CUT_PX * step
     rows, cols = ((size - start) // unit * step for size, start in zip(full.shape[-2:], (top, left), strict=True))
     if min(rows, cols) < FEWEST_PX + 2 * cut:
-        size = grid_of(cube).shape
-        raise GeodiffError(f"a scene of {size} pixels is too small for the Wald protocol at x{scale}")
+        size, least = grid_of(cube).shape, (FEWEST_PX + 2 * cut + step) * scale * step
+        raise GeodiffError(f"a scene of {size} pixels is too small for the Wald protocol at x{scale}: {least} will do")
     part = full.isel({Y: slice(top, top + rows * scale), X: slice(left, left + cols * scale)}).transpose(*CUBE_DIMS)
     bands = tuple(str(band) for band in part[BAND].values)
     low = _coarser(part, np.stack([_degraded(image, seen, bands, scale) for image, seen in _dates(part)]), scale)

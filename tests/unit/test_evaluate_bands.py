@@ -173,6 +173,9 @@ def test_baselines_restore_what_models_and_networks_take(tmp_path: Path) -> None
     plain = load_contenders(["median"], passes=2)
     assert {contender.resolver.bands for contender in plain} == {BANDS_10M}
     assert band_names(scored_bands(plain)) == ()
+    asked = load_contenders(["injection"], passes=2, bands=MIXED)
+    assert [contender.name for contender in asked] == ["bicubic", "injection"]
+    assert scored_bands(asked) == MIXED
     plugin = tmp_path / "swir.yaml"
     made = "{in_channels: 2, out_channels: 2, kernel_size: 4, stride: 4}"
     plugin.write_text(f"factory: torch.nn:ConvTranspose2d\nkwargs: {made}\nbands: [B04, B11]\nscale: 4\n")
