@@ -26,7 +26,7 @@ from geodiff.config import catalogs_dir
 from geodiff.grid import Grid
 from geodiff.model.networks import KINDS, make_network, save_network
 from geodiff.model.plugin_config import PluginConfig, plugin_files, read_plugin
-from geodiff.schema import BANDS_10M
+from geodiff.schema import BANDS_10M, BANDS_20M
 from geodiff.tasks.models import BASELINES, DEFAULT_MODEL, describe_models, models_dir
 from geodiff.testing.scenes import write_scenes
 from geodiff.testing.series import DEMO_DAYS, Effects, demo_series
@@ -43,13 +43,18 @@ SECONDS = float(os.environ.get("GEODIFF_BENCH_SECONDS", "60"))
 ADDED = os.environ.get("GEODIFF_BENCH_MODEL")
 DATES, MEMBERS, PASSES, WORKERS = 6, 4, 2, 2
 TARGET_KM2_PER_S = 0.5
+TEN = (*BANDS_10M, *BANDS_20M)
+MIXING = ("injection",)
+"""Baselines that do nothing of their own without bands of 20 m; the others restore the 10 m bands."""
+
 PROGRAM = Path(__file__).with_name("throughput.py")
 GRID = Grid("EPSG:32631", (10.0, 10.0), (499_200.0, 4_689_920.0), (SIDE_PX, SIDE_PX))
 
 SHIPPED = sorted(path.stem for path in models_dir().glob("*.json"))
 PLUGINS = {path.stem: path for path in sorted((catalogs_dir() / "plugins").glob("*.yaml"))}
 HEADER = (
-    "model", "mean, km2/s", "one member, km2/s", "passes", "parameters", "peak RSS, MB", "scene, px", "weights",
+    "model", "bands", "mean, km2/s", "one member, km2/s", "passes", "parameters", "peak RSS, MB", "scene, px",
+    "weights",
 )  # fmt: skip
 
 
@@ -57,7 +62,7 @@ HEADER = (
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     days = DEMO_DAYS[:: len(DEMO_DAYS) // DATES][:DATES]
     # Without clouds every date counts in every part of the scene, so that all models get the same number of them.
-    series = demo_series(SIDE_PX, days=days, effects=Effects(clouds=0, mask_errors=0))
+    series = demo_series(SIDE_PX, days=days, effects=Effects(clouds=0, mask_errors=0), bands=TEN)
     return write_scenes(series, GRID, tmp_path_factory.mktemp("scenes") / "catalog")
 
 
@@ -67,7 +72,7 @@ def table(report: Report) -> Iterator[list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = []
     yield rows
     notes = (
-        f"Restoration of synthetic series of {DATES} dates and 4 bands, x4, from a cube in memory to the finished "
+        f"Restoration of synthetic series of {DATES} dates, x4, from a cube in memory to the finished "
         f"store, on {WORKERS} threads; each model in a process of its own, whose peak memory includes reading the "
         f"scene. One member: of an ensemble of {MEMBERS}, the shared work included. Passes: for the mean, then for a "
         f"member. A smaller scene was given to models that would take more than {SECONDS:g} s; their memory is that of "
@@ -78,7 +83,7 @@ def table(report: Report) -> Iterator[list[tuple[str, ...]]]:
 
 def _shipped(name: str, folder: Path) -> str:
     bands = next(row.bands for row in describe_models() if row.name == name)
-    lacking = [band for band in bands if band not in BANDS_10M]
+    lacking = [band for band in bands if band not in TEN]
     if lacking:
         pytest.skip(f"{name} reads {', '.join(lacking)}, which the synthetic scenes lack")
     return name
@@ -169,7 +174,8 @@ def test_speed(name: str, catalog: Path, tmp_path: Path, table: list[tuple[str, 
         table.append((name, f"skipped: {skipped}", *[""] * (len(HEADER) - 2)))
         raise
     grid = (GRID.crs, GRID.resolution, GRID.origin, GRID.shape)
-    task = Task(str(catalog), grid, model, MEMBERS, PASSES, DATES, WORKERS, SECONDS)
+    bands = TEN if name in MIXING else BANDS_10M
+    task = Task(str(catalog), grid, model, bands, MEMBERS, PASSES, DATES, WORKERS, SECONDS)
     found, used = run(task, tmp_path)
     label = Path(name).stem
     assert found.dates == DATES, "all models are compared on the same number of dates"
@@ -199,6 +205,7 @@ def row(label: str, weights: str, found: Throughput, used: Usage) -> tuple[str, 
     passes = str(of_mean) if found.member is None or of_mean == of_member else f"{of_mean}, {of_member}"
     return (
         f"`{label}`",
+        str(found.bands),
         f"{found.mean:.3g}",
         f"{found.member:.3g}" if found.member is not None else "–",
         passes if learned else "–",

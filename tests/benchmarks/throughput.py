@@ -24,6 +24,7 @@ import numpy as np
 
 from geodiff.config import SuperresConfig, TileConfig
 from geodiff.grid import Grid, TilePlan
+from geodiff.model.guided import GuidedResolver
 from geodiff.model.plugin import PluginResolver
 from geodiff.outputs.zarr_store import create_store, regions
 from geodiff.schema import Patch, Resolver
@@ -48,6 +49,7 @@ class Task:
         catalog: path of the scenes.
         grid: of the scenes: CRS, resolution, origin, shape.
         model: as ``--model`` takes it.
+        bands: that it is to restore, where it takes any; a trained model restores all of its own.
         members: of the ensemble, where the model has one.
         passes: per member, where the model lets one choose.
         dates: of the scenes.
@@ -58,6 +60,7 @@ class Task:
     catalog: str
     grid: tuple[str, tuple[float, float], tuple[float, float], tuple[int, int]]
     model: str
+    bands: tuple[str, ...]
     members: int
     passes: int
     dates: int
@@ -74,7 +77,8 @@ class Throughput:
         member: speed of one member of an ensemble, the shared work included; None without an ensemble.
         members: of the ensemble measured; 1 where the mean is made of members, 0 without.
         passes: of the network for the mean, and for one member.
-        parameters: of the network; 0 for a baseline.
+        parameters: of the network, its guide's included; 0 for a baseline.
+        bands: number of those that were restored.
         shape: (rows, columns) of the scene, low resolution.
         dates: that the target was restored from.
         rounds: that the mean was measured in.
@@ -85,6 +89,7 @@ class Throughput:
     members: int
     passes: tuple[int, int]
     parameters: int
+    bands: int
     shape: tuple[int, int]
     dates: int
     rounds: int
@@ -96,6 +101,8 @@ def silent(*_: object) -> None:
 
 def parameters_of(resolver: Resolver) -> int:
     """Number of learned values of whatever network is behind a resolver."""
+    if isinstance(resolver, GuidedResolver):
+        return parameters_of(resolver.fine) + parameters_of(resolver.coarse)
     model = getattr(resolver, "model", None)
     if isinstance(resolver, PluginResolver):
         if resolver.config.onnx is not None:
@@ -177,6 +184,7 @@ class Bench:
             datetime="2021-01-01/2022-12-31",
             crs="native",
             model=self.task.model,
+            bands=self.task.bands,
             ensemble=members,
             passes=passes,
         )
@@ -198,7 +206,7 @@ class Bench:
 def measure_model(task: Task, folder: Path) -> Throughput:
     """Run one model within its time."""
     ref = find_model(task.model)
-    resolver, single = (load_resolver(ref, passes=passes) for passes in (task.passes, 1))
+    resolver, single = (load_resolver(ref, passes=passes, bands=task.bands) for passes in (task.passes, 1))
     passes = (int(getattr(single, "passes", 1)), int(getattr(resolver, "passes", 1)))
     # A chain that knows no expectation makes its mean of members: the one is the other.
     apart = passes[0] < passes[1]
@@ -218,6 +226,7 @@ def measure_model(task: Task, folder: Path) -> Throughput:
         members=members,
         passes=passes,
         parameters=parameters_of(resolver),
+        bands=len(resolver.bands),
         shape=bench.shape,
         dates=bench.dates,
         rounds=len(mean),
@@ -229,7 +238,8 @@ def main() -> None:
     given, result = map(Path, sys.argv[1:])
     raw = json.loads(given.read_text())
     crs, resolution, origin, shape = raw.pop("grid")
-    task = Task(**raw, grid=(crs, tuple(resolution), tuple(origin), tuple(shape)))
+    bands = tuple(raw.pop("bands"))
+    task = Task(**raw, bands=bands, grid=(crs, tuple(resolution), tuple(origin), tuple(shape)))
     result.write_text(json.dumps(asdict(measure_model(task, result.parent / "out"))))
 
 
