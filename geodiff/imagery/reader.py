@@ -1,8 +1,9 @@
 """How one asset is read for stackstac: exact on its own lattice, resampled with care off it, and never silent.
 
 On its own lattice means that the edges of its pixels are edges of the grid: pixels of the grid's size are copied, those
-that are a whole number of times larger are repeated, so that a band of 20 m lies on a grid of 10 m in blocks of two by
-two equal pixels, where the file has them (tiles of Sentinel-2: at even rows and columns of the absolute lattice).
+that are twice as large (of classes: any whole number of times) are repeated, so that a band of 20 m lies on a grid of
+10 m in blocks of two by two equal pixels, where the file has them (tiles of Sentinel-2: at even rows and columns of the
+absolute lattice).
 
 stackstac's own reader turns a missing file into no data and resamples with an error that depends on the window asked
 for (GDAL fits its approximation of the projection, and the width of its kernel, to each window). This one raises,
@@ -33,6 +34,10 @@ from geodiff.schema import GeodiffError
 
 ALIGNED_PX = 1e-2
 """Two lattices are the same if their pixels nowhere lie further apart than this part of a pixel."""
+
+MOST_TIMES = 2
+"""Reflectance up to so many times coarser is copied in blocks, which models regroup; what is coarser still would be a
+staircase to them, and is interpolated."""
 
 WARP_TOLERANCE_PX = 1e-3
 """Error allowed to GDAL's approximation of a projection; its own default of 0.125 px is visible in our products."""
@@ -119,7 +124,8 @@ class SceneReader:
         times, offset = 1, None
         if _same_crs(crs, target["crs"]):
             times = max(round(transform.a / target["transform"].a), 1)
-            offset = lattice_offset(transform, target["transform"], target, times=times)
+            if self.note.rule is None or times <= MOST_TIMES:
+                offset = lattice_offset(transform, target["transform"], target, times=times)
         return OpenFile(dataset, crs, transform, offset, times)
 
     def _read(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:

@@ -18,6 +18,7 @@ from geodiff.model.native import coarse_part, cut, fine_part, join
 from geodiff.model.patches import fill_nearest, one_thread
 from geodiff.model.resolver import DiffusionResolver, Draft
 from geodiff.schema import FloatArray, Patch, Restoration
+from geodiff.sensor import native_step
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,13 @@ class GuidedResolver:
 
     def __post_init__(self) -> None:
         guide, factor = self.coarse.model.config.guide, self.coarse.scale / self.fine.scale
-        if guide != self.fine.bands or factor != 2:
+        if guide != self.fine.bands or factor != 2 or self.fine.model.config.guide:
             raise ValueError(f"bands {guide} at x{self.coarse.scale} are not guided by {self.fine.bands}")
+        wrong = [band for band in self.coarse.bands if native_step(band) != 2]
+        if wrong:
+            raise ValueError(f"band {wrong[0]} is not sampled at 20 m")
+        if self.intervals is not None and self.fine.levels != self.coarse.levels:
+            raise ValueError(f"intervals of {self.fine.levels} and of {self.coarse.levels} do not go together")
 
     @property
     def scale(self) -> int:

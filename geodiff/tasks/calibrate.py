@@ -70,13 +70,14 @@ def calibrate(
     """Calibrate a model for some numbers of passes.
 
     Args:
-        resolver: of the model; what it knows of calibration is ignored.
+        resolver: of the model; what it knows of calibration is ignored, but for the share of the own date where the
+            pairs do not tell it.
         pairs: held-out ground (``calibrate_pairs``).
         passes: 2 or more each; the mean alone (1) comes with the first.
         seed: of the noise.
         drafter: makes the drafts; another one where a model guides this one.
     """
-    bare = DiffusionResolver(resolver.name, resolver.model)
+    bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
     spread: dict[str, Any] = {}
     conformal: dict[str, Any] = {}
     figures: dict[str, Any] = {"ground": _ground(pairs)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from geodiff.model.simulate import SimulationConfig, simulate
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError
 from geodiff.sensor import band_mtf, native_step
 from geodiff.tasks.calibrate import MEMBERS, Calibration, calibrate
-from geodiff.tasks.calibrate_pairs import DATES, HeldPair, pair_of, with_hidden
+from geodiff.tasks.calibrate_pairs import DATES, HeldPair, pair_of, seed_of, with_hidden
 from geodiff.tasks.train_data import PatchSource, TrainConfig
 
 BANDS = (*BANDS_10M, *BANDS_20M)
@@ -29,12 +29,17 @@ PIXEL_FACTORS = (0.125, 0.25, 0.5)
 
 
 def calibrate_guided(
-    fine: DiffusionResolver, coarse: DiffusionResolver, root: Path, passes: tuple[int, ...], *, each: int
+    fine: Callable[[int], DiffusionResolver],
+    coarse: DiffusionResolver,
+    root: Path,
+    passes: tuple[int, ...],
+    *,
+    each: int,
 ) -> Calibration:
     """Calibrate a model of the 20 m bands together with the calibrated model that guides it.
 
     Args:
-        fine: of the 10 m bands; it is set to each number of passes.
+        fine: of a number of passes, the model of the 10 m bands as it is calibrated for them.
         coarse: of the 20 m bands.
         root: data folder of the training; what it holds out is used.
         passes: numbers of passes, 2 or more.
@@ -46,10 +51,11 @@ def calibrate_guided(
     pairs = guided_pairs(root, each=each)
 
     def draft(sampler: DiffusionResolver, pair: HeldPair, seed: int) -> Draft | None:
-        both = GuidedResolver(coarse.name, replace(fine, passes=sampler.passes), sampler)
+        both = GuidedResolver(coarse.name, fine(sampler.passes), sampler)
         return both.draft(pair.patch, members=MEMBERS, seed=seed)
 
-    return calibrate(coarse, pairs, passes, drafter=draft)
+    # None of this ground changes between dates: what they are to be trusted in comes from the model that guides.
+    return calibrate(replace(coarse, own_share=fine(passes[0]).own_share), pairs, passes, drafter=draft)
 
 
 def guided_pairs(root: Path, *, each: int, seed: int = 4242) -> list[HeldPair]:
@@ -78,7 +84,7 @@ def _pairs(place: Place, each: int, seed: int) -> Iterator[HeldPair]:
     stored = (*BANDS_20M, *BANDS_10M)
     order = [stored.index(band) for band in BANDS]
     for number in range(each):
-        generator = torch.Generator().manual_seed(seed + number)
+        generator = torch.Generator().manual_seed(seed_of(seed, place.name, number))
         truth, days, pixel_m = source.batch(number)
         series, target, _ = simulate(truth[:, :, order], days, pixel_m, (plain, sky)[number % 2], generator)
         wanted = target[0, len(BANDS_10M) :].numpy()

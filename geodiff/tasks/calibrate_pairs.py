@@ -15,6 +15,7 @@ from geodiff.imagery.places import read_places
 from geodiff.imagery.real_series import RealSeries, read_series
 from geodiff.model.images import Series
 from geodiff.model.simulate import SimulationConfig, simulate
+from geodiff.rng import generator
 from geodiff.schema import BoolArray, FloatArray, GeodiffError, Patch
 from geodiff.tasks.leakage import PLACES
 from geodiff.tasks.train_data import PatchSource, TrainConfig
@@ -64,7 +65,8 @@ def held_pairs(
     Held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a clear scene
     does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the card of the
     model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among
-    all these: every pair with real other dates, and every second of the others, comes once more with its target hidden.
+    all these: every pair with real other dates, and every second of the others, clear and cloudy ones alike, comes once
+    more with its target hidden.
 
     Args:
         root: data folder of the training.
@@ -89,7 +91,7 @@ def held_pairs(
 
 def with_hidden(found: list[HeldPair]) -> list[HeldPair]:
     """Pairs and their twins whose target is hidden, each at a place of its own on the lattice."""
-    twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 2 == 0]
+    twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 4 in (0, 3)]
     found += [twin for twin in twins if twin is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
     # Apart from each other on the lattice, lest two of them share their noise.
@@ -108,6 +110,11 @@ def _hidden(pair: HeldPair) -> HeldPair | None:
     return replace(pair, patch=replace(pair.patch, valid=valid))
 
 
+def seed_of(seed: int, place: str, number: int) -> int:
+    """Of the sky over one pair: each place has skies of its own."""
+    return int(generator(seed, "held out", place, number).integers(1 << 62))
+
+
 def _unseen(series: Sequence[RealSeries], card: Mapping[str, Any]) -> list[RealSeries]:
     """Series that the card names neither by themselves nor by their family."""
     trained = {str(name) for key in (PLACES, "places") for name in card.get(key, [])}
@@ -122,8 +129,8 @@ def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, s
     clear = replace(sky, cloudy_target=0.0, hidden_target=0.0, overmasked_date=0.0)
     plain = replace(clear, mtf_spread=0.0, noise_floor=(1e-7, 2e-7), photon_noise=(0.0, 0.0))
     for number in range(each):
-        generator = torch.Generator().manual_seed(seed + number)
-        series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], generator)
+        chance = torch.Generator().manual_seed(seed_of(seed, place.name, number))
+        series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], chance)
         shape = (truth.shape[-2], truth.shape[-1])
         yield pair_of(
             place.name,

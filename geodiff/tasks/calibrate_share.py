@@ -32,7 +32,8 @@ def with_own_share(
 
     Args:
         resolver: not calibrated.
-        pairs: held-out ground; those with one date, or whose target is hidden, tell nothing of the share.
+        pairs: held-out ground; those with one date, or whose target is hidden, tell nothing of the share. Where no
+            pair has real other dates, between which the ground changed, the share stays what it is.
         seed: of the noise, which the mean does not see.
         drafter: makes the drafts.
 
@@ -40,19 +41,21 @@ def with_own_share(
         The resolver, and for the card the decibels above the date alone by share, mean and worst place.
     """
     gains: dict[str, list[Array]] = {}
+    if not any(pair.changes for pair in pairs):
+        return resolver, {"share": resolver.own_share, "from": "not fitted: no held-out place has real other dates"}
     for pair in pairs:
         found = _gains(resolver, pair, seed, drafter)
         if found is not None:
             gains.setdefault(pair.place, []).append(found)
     if not gains:
-        return resolver, {}
+        return resolver, {"share": resolver.own_share, "from": "not fitted: no pair tells it"}
     places = np.stack([np.mean(rows, axis=0) for rows in gains.values()])
     mean, worst = places.mean(0), places.min(0)
     # The date alone loses nowhere, by definition: there is always one.
     best = max((index for index in range(len(SHARES)) if worst[index] >= -1e-9), key=lambda index: float(mean[index]))
     rows = zip(SHARES, mean, worst, strict=True)
     table = {f"{share:g}": [round(float(each), 4), round(float(least), 4)] for share, each, least in rows}
-    told = {"places": sorted(gains), "db_over_date_alone_mean_and_worst": table}
+    told = {"share": SHARES[best], "places": sorted(gains), "db_over_date_alone_mean_and_worst": table}
     return replace(resolver, own_share=SHARES[best]), told
 
 

@@ -21,7 +21,7 @@ from geodiff.tasks.evaluate_cubes import catalogue_series, check_exists, cube_fi
 from geodiff.tasks.leakage import Evidence, image_digests
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.tasks.wald import CLEAR
-from geodiff.tasks.wald_pair import wald_pair
+from geodiff.tasks.wald_pair import coarsest_step, original, wald_pair
 
 DIGEST_BAND = "B04"
 PATH_PARTS = 3
@@ -146,8 +146,11 @@ class _OpenedSeries:
 
     def evidence(self) -> Evidence:
         box = self.site.evidence.bbox or grid_of(self.full).bounds_wgs84
-        images = _digest_band(self.full)
-        return Evidence(self.site.name, self.site.evidence.names, box, _digests(images))
+        digests = _digests(_digest_band(self.full))
+        if coarsest_step(self.full) > 1:
+            # Models of the 20 m bands learn from ground on that lattice.
+            digests |= _digests(_digest_band(original(self.full)))
+        return Evidence(self.site.name, self.site.evidence.names, box, digests)
 
     def scene(self) -> Scene:
         full, scale, request = self.full, self.request.scale, self.request

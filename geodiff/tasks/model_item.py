@@ -20,6 +20,7 @@ from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
+from geodiff.model.injection import InjectionResolver
 from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError, Resolver, UsageError
@@ -28,7 +29,7 @@ from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_guided import calibrate_guided
 from geodiff.tasks.calibrate_pairs import held_pairs
 from geodiff.tasks.leakage import DIGESTS, FOOTPRINTS, PLACES
-from geodiff.tasks.models import DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided
+from geodiff.tasks.models import DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided, models_dir
 from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -95,7 +96,11 @@ def _calibrated(
     resolver: DiffusionResolver, card: Mapping[str, Any], root: Path, first: tuple[Path, dict[str, Any]] | None
 ) -> Calibration:
     if first:
-        fine = _fine(*first, passes=CALIBRATED_PASSES[0])
+        net, told = load_checkpoint(first[0])[0], first[1]
+
+        def fine(passes: int) -> DiffusionResolver:
+            return DiffusionResolver.calibrated(first[0].parent.name, net, told, passes=passes)
+
         return calibrate_guided(fine, resolver, root, CALIBRATED_PASSES, each=PAIRS_PER_PLACE)
     config = resolver.model.config
     pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
@@ -111,9 +116,12 @@ def _guide(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
     """
     own = folder / f"{name}.json"
     weights = find_model(str(own) if own.is_file() else name).weights
-    if weights is None:
-        raise UsageError(f"{name} has no weights and guides no model: give one that was trained")
-    return weights, read_card(weights)
+    if weights is None or weights.parent.parent not in (folder.resolve(), folder, models_dir()):
+        raise UsageError(f"{name} guides no model here: give the name of one that is published in {folder} or shipped")
+    card = read_card(weights)
+    if "conformal" not in card:
+        raise UsageError(f"{name} is not calibrated: publish it before the model that it guides")
+    return weights, card
 
 
 def _fine(weights: Path, card: Mapping[str, Any], *, passes: int) -> DiffusionResolver:
@@ -124,16 +132,22 @@ def _both_grounds(card: Mapping[str, Any], guide: Mapping[str, Any]) -> dict[str
     """What tells the training ground of two models that go together."""
     names = {key: sorted({*guide.get(key, []), *card.get(key, [])}) for key in ("places", PLACES)}
     tables = {key: {**guide.get(key, {}), **card.get(key, {})} for key in (FOOTPRINTS, DIGESTS)}
-    both = guide.get(DIGESTS, {}).keys() & card.get(DIGESTS, {}).keys()
-    for place in both:
+    for place in guide.get(DIGESTS, {}).keys() & card.get(DIGESTS, {}).keys():
         tables[DIGESTS][place] = sorted({*guide[DIGESTS][place], *card[DIGESTS][place]})
+    for place in guide.get(FOOTPRINTS, {}).keys() & card.get(FOOTPRINTS, {}).keys():
+        (west, south, east, north), other = guide[FOOTPRINTS][place], card[FOOTPRINTS][place]
+        widest = [min(west, other[0]), min(south, other[1]), max(east, other[2]), max(north, other[3])]
+        tables[FOOTPRINTS][place] = widest
     return {**names, **tables}
 
 
 def _scores(resolver: DiffusionResolver | GuidedResolver, catalog: Path) -> dict[str, Any]:
     """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, the dates' own, and coverage."""
     cube = open_series(catalog, resolver.bands)
-    result = wald(cube, [BicubicResolver(resolver.bands), MedianResolver(resolver.bands), resolver])
+    baselines: list[Resolver] = [BicubicResolver(resolver.bands), MedianResolver(resolver.bands)]
+    if isinstance(resolver, GuidedResolver):
+        baselines.append(InjectionResolver(resolver.bands))
+    result = wald(cube, [*baselines, resolver])
     seen, hidden = result.mean_db(hidden=False), result.mean_db(hidden=True)
     figures = {f"{model} dB": round(db, 3) for model, db in seen.items()}
     figures |= {f"{model} dB, date hidden": round(db, 3) for model, db in hidden.items()}

@@ -20,7 +20,8 @@ from geodiff.imagery.cube import choose_grid, load_cube, require_usable
 from geodiff.imagery.ranking import judge_dates
 from geodiff.imagery.sources import Source, load_source
 from geodiff.outputs.zarr_store import StoreSpec
-from geodiff.schema import TIME
+from geodiff.schema import TIME, UsageError
+from geodiff.sensor import native_step
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
 from geodiff.tasks.recipes import GUESSED, describe_layers, recipe_of, tuned
@@ -30,6 +31,9 @@ from geodiff.version import __version__
 
 KM2_PER_S_PER_PASS = 2.5
 """Rough speed of one core, in km2 of 10 m pixels per second and pass of a member: only for the estimate of the plan."""
+
+SIDES_M = (5.0, 15.0)
+"""Mean side of a pixel of "10 m": in degrees, far from the equator, it is narrower than high."""
 
 BYTES_PER_VALUE = 1.6
 """Compressed size of a uint16 value of real scenes, overviews included: only for the estimate of the plan."""
@@ -56,6 +60,21 @@ class Plan:
     tiles: int
     seconds: float
     bytes: int
+
+
+def check_sampling(bands: Sequence[str], grid: Grid) -> None:
+    """Refuse bands of 20 m on a grid of which their pixels are not blocks of two by two.
+
+    Raises:
+        UsageError: naming the band and the grid.
+    """
+    side = float(np.mean(grid.pixel_m))
+    band = next((band for band in bands if native_step(band) > 1), None)
+    if band and not SIDES_M[0] <= side <= SIDES_M[1]:
+        raise UsageError(
+            f"band {band} is restored from its pixels of 20 m on a grid of about 10 m, not of {side:g} m: give no "
+            "resolution, or a model of the bands of 10 m"
+        )
 
 
 def bbox_of(config: SuperresConfig) -> tuple[float, float, float, float]:
@@ -141,6 +160,7 @@ def make_plan(
     found = found or find_run(config, progress=progress)
     config, source, items = found.config, found.source, found.items
     grid = choose_grid(items, bbox=bbox_of(config), resolution_m=config.resolution_m, crs=config.crs, source=source)
+    check_sampling(config.bands, grid)
     cube = load_cube(items, source=source, bands=config.bands, grid=grid, mask=config.mask, chunk=chunk)
     targets, clear, shifts = _judge(cube, config, progress)
     job = _job(found, grid, targets, shifts, out / name / f"{found.run_id}.zarr", chunk)

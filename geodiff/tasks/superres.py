@@ -25,7 +25,7 @@ from geodiff.tasks.lazy import lazy_dataset
 from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.models import find_model, load_resolver, models_that_need
 from geodiff.tasks.pictures import draw
-from geodiff.tasks.plan import Plan, record
+from geodiff.tasks.plan import Plan, check_sampling, record
 from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import choose_targets
 from geodiff.tasks.windows import CubeSource
@@ -218,6 +218,7 @@ def superres(
     resolver = tuned(load_resolver(ref, passes=passes, bands=bands if ref.weights is None else ()), config)
     _check_bands(bands, resolver)
     source = CubeSource(cube, resolver.bands)
+    check_sampling(resolver.bands, source.grid)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking, cells = judge_dates(source.cube)
     ranking = ranking.sort_values("index")

@@ -114,8 +114,9 @@ def synthetic_data(config: TrainConfig) -> TrainData:
     from geodiff.tasks.train_synthetic import WORLD_SEED, SyntheticGround
 
     shown, high_m = (*config.bands, *config.guide), _native_m(config.bands) / config.scale
-    worlds = [SyntheticGround(WORLD_SEED + config.seed, shown, high_m)]
-    held = [SyntheticGround(WORLD_SEED - 1 - config.seed, shown, high_m)]
+    pixel_m = _native_m(config.bands)
+    worlds = [SyntheticGround(WORLD_SEED + config.seed, shown, high_m, pixel_m)]
+    held = [SyntheticGround(WORLD_SEED - 1 - config.seed, shown, high_m, pixel_m)]
     return from_ground("synthetic", worlds, held, config, where="the synthetic world", describe=False)
 
 

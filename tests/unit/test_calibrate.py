@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -180,4 +182,9 @@ def test_the_share_of_the_own_date_gains_most_among_those_that_hurt_no_place(
 def test_pairs_of_one_date_tell_no_share() -> None:
     pairs = [_pair("a", random_patch((32, 32), dates=1), torch.rand(4, 128, 128))]
     bare = DiffusionResolver("tiny", tiny_denoiser())
-    assert with_own_share(bare, pairs, 1, _drafter({"a": (0.1, 0.1)})) == (bare, {})
+    found, told = with_own_share(bare, pairs, 1, _drafter({"a": (0.1, 0.1)}))
+    assert (found, told["share"]) == (bare, 0.0)
+    # Nor do pairs whose other dates are the same ground relit: a share that was given stays.
+    still = [replace(_pair("a", random_patch((32, 32), dates=3), torch.rand(4, 128, 128)), changes=False)]
+    given = replace(bare, own_share=0.7)
+    assert with_own_share(given, still, 1, _drafter({"a": (0.1, 0.3)}))[0].own_share == 0.7

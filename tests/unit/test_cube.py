@@ -159,18 +159,18 @@ def test_coarse_bands_on_the_lattice_are_copied_in_blocks_like_classes(tmp_path:
     np.testing.assert_array_equal(done[0, 0, :, :40], (numbers()[:, :40] / 10_000).astype(np.float32))
 
 
-@pytest.mark.parametrize(("metres", "times"), [(60.0, 6), (5.0, 4)])
-def test_any_whole_number_of_pixels_makes_a_block(tmp_path: Path, metres: float, times: int) -> None:
-    """A band of 60 m on a grid of 10 m, one of 20 m on a grid of 5 m; the grid begins within a pixel of the file."""
-    step = metres if metres > 10 else 20.0
-    coarse = Grid(GRID.crs, (step, step), (500_040.0, 4_700_040.0), (16, 16))
+@pytest.mark.parametrize(("step", "side"), [(60.0, 10.0), (20.0, 5.0), (10.0, 5.0)])
+def test_what_is_coarser_than_twice_is_interpolated(tmp_path: Path, step: float, side: float) -> None:
+    """Bands of 60 m on a grid of 10 m would be a staircase; the grid begins within a pixel of the file."""
+    coarse = Grid(GRID.crs, (step, step), (500_040.0, 4_700_040.0), (20, 20))
     native = numbers(5, coarse.shape)
     item = scene(tmp_path, arrays={"B11": native}, grid=coarse)
-    side = min(metres, 10.0)
     grid = Grid(GRID.crs, (side, side), (coarse.origin[0] + side, coarse.origin[1] - 2 * side), (31, 33))
     done = cube_of(item, bands=["B11"], grid=grid, chunk=7).compute()
-    blocks = (native / 10_000).astype(np.float32).repeat(times, 0).repeat(times, 1)
-    np.testing.assert_array_equal(done[0, 0], blocks[2:33, 1:34])
+    times = round(step / side)
+    blocks = (native / 10_000).astype(np.float32).repeat(times, 0).repeat(times, 1)[2:33, 1:34]
+    same = np.mean(done[0, 0].values == blocks)
+    assert same == 1 if times == 2 else same < 0.2
 
 
 @pytest.mark.parametrize("moved", [5.0, 0.3])
