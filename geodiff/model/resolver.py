@@ -77,7 +77,7 @@ class DiffusionResolver:
             grows with the square of the dial. Mean and half-widths do not depend on it.
         own_share: of the mean, where the target date was observed, the share that is restored from that date alone.
             What changed on the ground between dates misleads the network a little; the mean of two estimates is
-            misled less, and errs less besides. From calibration on held-out places.
+            misled less, and errs less besides. From calibration on series whose ground changed.
     """
 
     antithetic: ClassVar[bool] = True

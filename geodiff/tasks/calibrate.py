@@ -66,6 +66,7 @@ def calibrate(
     *,
     seed: int = 4242,
     drafter: Drafter = draft_alone,
+    changing: Sequence[HeldPair] = (),
 ) -> Calibration:
     """Calibrate a model for some numbers of passes.
 
@@ -75,6 +76,7 @@ def calibrate(
         pairs: held-out ground (``calibrate_pairs``).
         passes: 2 or more each; the mean alone (1) comes with the first.
         seed: of the noise.
+        changing: more pairs that tell what other dates are worth (``calibrate_pairs.changing_pairs``).
         drafter: makes the drafts; another one where a model guides this one.
     """
     bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
@@ -82,7 +84,7 @@ def calibrate(
     conformal: dict[str, Any] = {}
     figures: dict[str, Any] = {"ground": _ground(pairs)}
     with one_thread(), torch.inference_mode():
-        bare, figures["own_share"] = with_own_share(bare, pairs, seed, drafter)
+        bare, figures["own_share"] = with_own_share(bare, [*pairs, *changing], seed, drafter)
         for count in passes:
             sampler = replace(bare, passes=count)
             drafts = [_shown(drafter(sampler, pair, seed)) for pair in pairs]

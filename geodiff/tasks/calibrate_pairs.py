@@ -29,6 +29,7 @@ SMALLEST_PATCH_PX = 16
 """A narrower patch is border all over."""
 
 DATES = (1, 2, 3, 4, 6)
+CHANGING_DATES = (2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,20 @@ def held_pairs(
     return with_hidden(found)
 
 
+def changing_pairs(
+    root: Path, bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], *, each: int, seed: int = 99
+) -> list[HeldPair]:
+    """Wald pairs of the real series under a data folder, with 2, 4 and 8 of their own dates.
+
+    Training may have seen them: they tell what other dates are worth where the ground really changed between them, if
+    anything too much. Arguments are those of ``held_pairs``.
+    """
+    found: list[HeldPair] = []
+    for series in read_series(root, bands).series:
+        found += _real_pairs(series, bands, scale, mtf, each, seed, dates=CHANGING_DATES)
+    return found
+
+
 def with_hidden(found: list[HeldPair]) -> list[HeldPair]:
     """Pairs and their twins whose target is hidden, each at a place of its own on the lattice."""
     twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 4 in (0, 3)]
@@ -143,13 +158,22 @@ def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, s
 
 
 def _real_pairs(
-    series: RealSeries, bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], each: int, seed: int
+    series: RealSeries,
+    bands: tuple[str, ...],
+    scale: int,
+    mtf: tuple[float, ...],
+    each: int,
+    seed: int,
+    *,
+    dates: tuple[int, ...] = DATES,
 ) -> Iterator[HeldPair]:
     side = min(min(series.size) // (scale * CELL_PX) * CELL_PX, STRIP_PATCH_PX)
     if side < SMALLEST_PATCH_PX:
         return
-    dates = tuple(count for count in DATES if count <= len(series.days))
-    settings = TrainConfig(batch=1, bands=bands, scale=scale, real_patch_px=side, dates=dates)
+    counts = tuple(count for count in dates if count <= len(series.days))
+    if not counts:
+        return
+    settings = TrainConfig(batch=1, bands=bands, scale=scale, real_patch_px=side, dates=counts)
     try:
         source = RealSource([series], settings, mtf, seed)
         for number in range(each):

@@ -1,4 +1,4 @@
-"""How much of the mean comes from the target date alone: as much as lets other dates hurt no held-out place."""
+"""How much of the mean comes from the target date alone: what errs least where the ground changed between dates."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ SMALLEST = 400
 def with_own_share(
     resolver: DiffusionResolver, pairs: Sequence[HeldPair], seed: int, drafter: Drafter
 ) -> tuple[DiffusionResolver, dict[str, Any]]:
-    """The resolver with the share that gains most over the date alone among those that lose on no place.
+    """The resolver with the share that gains most over the date alone, on average over places.
 
-    Everything behind the share is linear in it, the hard constraint included, so that two restorations tell all.
+    Only pairs with real other dates count: where other dates are the same ground relit, they tell more than the dates of
+    a real series do. Everything behind the share is linear in it, the hard constraint included, so that two
+    restorations tell all.
 
     Args:
         resolver: not calibrated.
-        pairs: held-out ground; those with one date, or whose target is hidden, tell nothing of the share. Where no
-            pair has real other dates, between which the ground changed, the share stays what it is.
+        pairs: ground with its truth; those with one date, or whose target is hidden, tell nothing. Where no pair tells
+            of the share, it stays what it is.
         seed: of the noise, which the mean does not see.
         drafter: makes the drafts.
 
@@ -41,18 +43,15 @@ def with_own_share(
         The resolver, and for the card the decibels above the date alone by share, mean and worst place.
     """
     gains: dict[str, list[Array]] = {}
-    if not any(pair.changes for pair in pairs):
-        return resolver, {"share": resolver.own_share, "from": "not fitted: no held-out place has real other dates"}
     for pair in pairs:
-        found = _gains(resolver, pair, seed, drafter)
+        found = _gains(resolver, pair, seed, drafter) if pair.changes else None
         if found is not None:
             gains.setdefault(pair.place, []).append(found)
     if not gains:
-        return resolver, {"share": resolver.own_share, "from": "not fitted: no pair tells it"}
+        return resolver, {"share": resolver.own_share, "from": "not fitted: no place has real other dates"}
     places = np.stack([np.mean(rows, axis=0) for rows in gains.values()])
     mean, worst = places.mean(0), places.min(0)
-    # The date alone loses nowhere, by definition: there is always one.
-    best = max((index for index in range(len(SHARES)) if worst[index] >= -1e-9), key=lambda index: float(mean[index]))
+    best = int(mean.argmax())
     rows = zip(SHARES, mean, worst, strict=True)
     table = {f"{share:g}": [round(float(each), 4), round(float(least), 4)] for share, each, least in rows}
     told = {"share": SHARES[best], "places": sorted(gains), "db_over_date_alone_mean_and_worst": table}
