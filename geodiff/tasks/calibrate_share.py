@@ -28,8 +28,8 @@ def with_own_share(
 ) -> tuple[DiffusionResolver, dict[str, Any]]:
     """The resolver with the share that gains most over the date alone, on average over places.
 
-    Only pairs with real other dates count: where other dates are the same ground relit, they tell more than the dates of
-    a real series do. Everything behind the share is linear in it, the hard constraint included, so that two
+    Only pairs with real other dates count: where other dates are the same ground relit, they tell more than those of
+    real series do. Everything behind the share is linear in it, the hard constraint included, so that two
     restorations tell all.
 
     Args:
