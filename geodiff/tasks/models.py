@@ -241,7 +241,7 @@ class ModelRow:
         name: what ``find_model`` takes.
         scale: how many times finer the output is.
         bands: that it restores; none for a baseline, which restores any.
-        parameters: their number; 0 for a baseline.
+        parameters: their number, those of a model that guides it included; 0 for a baseline.
         figures: of its card, by name.
     """
 
@@ -271,4 +271,6 @@ def _describe(ref: ModelRef) -> ModelRow:
     bands, guide = (tuple(str(band) for band in config.get(key, ())) for key in ("bands", "guide"))
     # A guided model restores its guide first, at the factor of the finer lattice.
     scale = int(config.get("scale", 0)) // (2 if guide else 1)
-    return ModelRow(ref.name, scale, (*guide, *bands), int(card.get("parameters", 0)), numbers)
+    first = read_card(guide_weights(ref.weights, card)) if guide else {}
+    parameters = int(card.get("parameters", 0)) + int(first.get("parameters", 0))
+    return ModelRow(ref.name, scale, (*guide, *bands), parameters, numbers)

@@ -13,9 +13,9 @@ from shapely.geometry import shape
 from geodiff.config import catalogs_dir
 from geodiff.grid import check_bbox
 from geodiff.imagery.sources import load_sources
-from geodiff.model.checkpoint import digest, load_checkpoint
+from geodiff.model.checkpoint import digest, load_checkpoint, read_card
 from geodiff.schema import BANDS_10M
-from geodiff.tasks.models import DEFAULT_MODEL, find_model
+from geodiff.tasks.models import DEFAULT_MODEL, find_model, guide_weights, load_resolver
 
 MAX_WEIGHTS_BYTES = 20_000_000
 MLM = "https://stac-extensions.github.io/mlm/"
@@ -73,6 +73,8 @@ def test_a_model_is_the_one_of_its_card(path: Path) -> None:
     assert digest(weights) == card["sha256"]
     assert sum(parameter.numel() for parameter in model.parameters()) == card["parameters"]
     properties: dict[str, Any] = pystac.Item.from_file(str(path)).properties
-    assert properties["mlm:total_parameters"] == card["parameters"]
+    guide = read_card(guide_weights(weights, card))["parameters"] if model.config.guide else 0
+    assert properties["mlm:total_parameters"] == card["parameters"] + guide
     bands = [band["name"] for band in properties["mlm:input"][0]["bands"]]
-    assert bands == list(model.config.bands)
+    assert bands == [*model.config.guide, *model.config.bands]
+    assert load_resolver(find_model(path.stem)).bands == tuple(bands)
