@@ -26,7 +26,8 @@ class GuidedResolver:
     """A denoiser of the 10 m bands and one of the 20 m bands that it guides, as one resolver.
 
     A patch holds the bands of both, those of 20 m as blocks of two by two pixels (``model.native``). The radiometric
-    constraint holds for every band at its own sampling.
+    constraint holds for every band at its own sampling. Where no date shows the whole of a pixel of 20 m, its bands are
+    NaN, though those of 10 m may be known.
 
     Attributes:
         name: for reports.
@@ -84,23 +85,28 @@ class GuidedResolver:
 
     def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
         """See ``schema.Resolver``."""
-        count = len(self.fine.bands)
-        index = tuple(range(count)), tuple(range(count, len(self.bands)))
-        part, rows, cols = coarse_part(patch, index[1])
-        # What guides is a sample; the dial is turned when all are drawn.
-        found = replace(self.fine, dial=1.0).restore(fine_part(patch, index[0]), members=members, seed=seed)
+        found, draft, (part, rows, cols) = self._both(patch, members, seed)
         with one_thread(), torch.inference_mode():
-            draft = self._draft(part, (rows, cols), found, seed)
             coarse = self.coarse.nothing(part, members) if draft is None else self.coarse.finish(draft)
         found = replace(found, members=found.mean + np.float32(self.dial) * (found.members - found.mean))
+        index = tuple(range(len(self.fine.bands))), tuple(range(len(self.fine.bands), len(self.bands)))
         return join([(index[0], found), (index[1], cut(coarse, rows, cols, self.scale))])
 
     def draft(self, patch: Patch, *, members: int, seed: int) -> Draft | None:
         """What the network makes of the 20 m bands of a patch of all bands, on whole pixels of 20 m."""
+        return self._both(patch, members, seed)[1]
+
+    def _both(
+        self, patch: Patch, members: int, seed: int
+    ) -> tuple[Restoration, Draft | None, tuple[Patch, slice, slice]]:
+        """The 10 m bands, the draft of the 20 m bands, and their part of the patch with the rows and columns to cut."""
         count = len(self.fine.bands)
         part, rows, cols = coarse_part(patch, range(count, len(self.bands)))
-        found = self.fine.restore(fine_part(patch, range(count)), members=members, seed=seed)
-        return self._draft(part, (rows, cols), found, seed)
+        # What guides is a sample; the dial is turned when all are drawn.
+        found = replace(self.fine, dial=1.0).restore(fine_part(patch, range(count)), members=members, seed=seed)
+        with one_thread(), torch.inference_mode():
+            draft = self._draft(part, (rows, cols), found, seed)
+        return found, draft, (part, rows, cols)
 
     def _draft(self, part: Patch, own: tuple[slice, slice], found: Restoration, seed: int) -> Draft | None:
         guides = np.concatenate([found.mean[None], found.members])
