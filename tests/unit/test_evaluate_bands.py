@@ -155,8 +155,11 @@ def test_back_projection_beats_bicubic_on_every_band(scene: Scene) -> None:
         assert after > before + 0.2
 
 
-def test_the_ground_of_a_place_has_one_name_whatever_its_bands(tmp_path: Path) -> None:
-    """Smooth ground has no patterns to name it by: here it is grainy."""
+def test_the_ground_of_a_place_has_its_names_whatever_its_bands(tmp_path: Path) -> None:
+    """Smooth ground has no patterns to name it by: here it is grainy.
+
+    With bands of 20 m it has more names: those of its look at 20 m, which models of these bands were trained on.
+    """
     four = Contender("bicubic", BicubicResolver(BANDS_10M), "0" * 64)
     alone = write_cube(ten_metre_cube(0.2), tmp_path / "four.nc")
     mixed = write_cube(mixed_cube(0.2), tmp_path / "six.nc")
@@ -165,7 +168,7 @@ def test_the_ground_of_a_place_has_one_name_whatever_its_bands(tmp_path: Path) -
         for path, contender in ((alone, four), (mixed, bicubic()))
     )
     assert one.digests
-    assert one.digests == other.digests
+    assert one.digests < other.digests
     assert one.bbox == other.bbox
 
 

@@ -242,7 +242,8 @@ def _stripes() -> tuple[Patch, FloatArray]:
 def test_it_learns_a_patch_by_heart(name: str, rate: float, steps: int, least_db: float) -> None:
     patch, truth = _stripes()
     series, _ = patch_series(patch)
-    copies = Series(**{field.name: getattr(series, field.name).repeat_interleave(4, 0) for field in fields(series)})
+    parts = {field.name: getattr(series, field.name) for field in fields(series)}
+    copies = Series(**{name: part if part is None else part.repeat_interleave(4, 0) for name, part in parts.items()})
     target = torch.from_numpy(truth.copy()).expand(4, -1, -1, -1)
     base = BicubicResolver(BANDS_10M).restore(patch, members=0, seed=0).mean
     miss = float(np.sqrt(np.square(base - truth).mean()))
