@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodiff.dates import season_distance
-from geodiff.model.images import Series, shift_image
+from geodiff.model.images import Series
 from geodiff.model.native import restore_by_step
-from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.raster import in_blocks, shift_image, upsample
 from geodiff.model.reference import MEMORY_DAYS
 from geodiff.schema import Patch, Restoration
 from geodiff.sensor import band_mtf, gaussian_sigma
@@ -200,7 +201,7 @@ class BackProjectionResolver:
         # stretched over it: there the upsampled reference stays.
         strongest = torch.stack([date.weight for date in dates]).amax(0)
         near = F.max_pool2d(strongest[None], 2 * RING_PX + 1, 1, RING_PX)[0]
-        floor = FLOOR * near.repeat_interleave(scale, -2).repeat_interleave(scale, -1) / scale**2
+        floor = FLOOR * in_blocks(near, scale) / scale**2
         share = torch.maximum(total, floor).clamp_min(1e-12)
         before = image
         # Nesterov's extrapolation: fewer iterations for what is aliased, and so a smaller neighbourhood.

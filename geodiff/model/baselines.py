@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geodiff.model.images import Series, shift_image
+from geodiff.model.images import Series
 from geodiff.model.native import restore_by_step
-from geodiff.model.patches import fill_nearest, hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.patches import fill_nearest, hide, nothing, one_thread, patch_series
+from geodiff.model.raster import shift_image, upsample
 from geodiff.schema import FloatArray, Patch, Restoration
 
 

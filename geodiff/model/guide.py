@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geodiff.model.raster import upsample
+
 DETAIL_GAIN = 4.0
 """Brings the detail of a guide, which is a fraction of the spread of reflectance, to about one."""
 
@@ -40,8 +42,7 @@ def soften(guide: Tensor, scale: int, generator: torch.Generator) -> Tensor:
 
 def _coarse(image: Tensor, scale: int) -> Tensor:
     """The means of blocks, upsampled again."""
-    means = F.avg_pool2d(image, scale)
-    return F.interpolate(means, scale_factor=scale, mode="bicubic", align_corners=False)
+    return upsample(F.avg_pool2d(image, scale), scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from geodiff.dates import season_distance
-from geodiff.model.images import REFLECTANCE_MEAN, REFLECTANCE_SCALE, Series, shift_image
-from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.images import REFLECTANCE_MEAN, REFLECTANCE_SCALE, Series
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.raster import shift_image, upsample
 from geodiff.model.reference import MEMORY_DAYS
 from geodiff.schema import Patch, Restoration
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from geodiff.model.denoiser import Context, Denoiser
 from geodiff.model.guide import Guide, GuideAdapter
 from geodiff.model.noise import precondition
+from geodiff.model.raster import grid_neighbours, shift_image, upsample
 from geodiff.model.tokens import LevelEmbedding, Tokens, fourier_features
 
 REFLECTANCE_MEAN, REFLECTANCE_SCALE = 0.15, 0.12
@@ -117,32 +118,6 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def shift_image(image: Tensor, shift_px: Tensor) -> Tensor:
-    """Sample images at x + shift, bilinearly: brings content that lies ``shift_px`` (down, right) off back home.
-
-    Args:
-        image: (n, channels, y, x).
-        shift_px: (n, 2).
-    """
-    rows, cols = image.shape[-2:]
-    identity = torch.eye(2, 3, device=image.device, dtype=image.dtype).expand(len(image), 2, 3)
-    grid = F.affine_grid(identity, list(image.shape), align_corners=False)
-    size = torch.tensor([cols, rows], device=image.device, dtype=image.dtype)
-    return F.grid_sample(
-        image, grid + (2 * shift_px.flip(-1) / size)[:, None, None, :], padding_mode="border", align_corners=False
-    )
-
-
-def grid_neighbours(rows: int, cols: int, reach: int) -> tuple[Tensor, Tensor]:
-    """Indices of the (2 reach + 1)^2 neighbours of each cell of a raster, and which of them lie inside it."""
-    row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
-    step = torch.arange(-reach, reach + 1)
-    down, right = (part.flatten() for part in torch.meshgrid(step, step, indexing="ij"))
-    r, c = row.flatten()[:, None] + down, col.flatten()[:, None] + right
-    near = (r >= 0) & (r < rows) & (c >= 0) & (c < cols)
-    return r.clamp(0, rows - 1) * cols + c.clamp(0, cols - 1), near
-
-
 class ImageDenoiser(nn.Module):
     """x0 of the high-resolution residual from its noised version and a series of any length, order and spacing."""
 
@@ -224,7 +199,7 @@ class ImageDenoiser(nn.Module):
             neighbours=neighbours,
             near=near,
         )
-        upsampled = F.interpolate(series.reference, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
+        upsampled = upsample(series.reference, self.config.scale)
         guide = self.guided(series.guide)
         return ImageContext(self.trunk.encode(tokens), skips, skip_valid, reference_skip, upsampled, tokens, guide)
 

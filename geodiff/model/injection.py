@@ -20,7 +20,8 @@ from torch import Tensor
 from geodiff.model.baselines import BicubicResolver
 from geodiff.model.native import Part, by_step, coarse_part, cut, fine_part, join
 from geodiff.model.optics import see
-from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.raster import upsample
 from geodiff.schema import FloatArray, Patch, Restoration
 from geodiff.sensor import band_mtf
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
@@ -52,12 +51,6 @@ def patch_series(patch: Patch) -> tuple[Series, Tensor]:
     )
     series.reference[0] = fill_nearest(series.reference[0], known[0])
     return series, known[0]
-
-
-def upsample(image: Tensor, scale: int) -> Tensor:
-    """Bicubic, (batch, band, y, x) -> (batch, band, scale*y, scale*x)."""
-    result: Tensor = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
-    return result
 
 
 def nothing(patch: Patch, scale: int, members: int, *, levels: int = 0) -> Restoration:

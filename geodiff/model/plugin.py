@@ -20,11 +20,12 @@ from torch import Tensor
 from geodiff.model.baselines import BicubicResolver
 from geodiff.model.checkpoint import digest
 from geodiff.model.highresnet import by_closeness
-from geodiff.model.images import Series, shift_image
+from geodiff.model.images import Series
 from geodiff.model.native import fine_part
-from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
 from geodiff.model.plugin_config import PluginConfig, plugin_files, read_plugin
 from geodiff.model.plugin_networks import Run, first_line, onnx_run, torch_run
+from geodiff.model.raster import shift_image, upsample
 from geodiff.schema import GeodiffError, Patch, Restoration, UsageError
 
 

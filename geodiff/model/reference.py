@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from geodiff.dates import season_distance
-from geodiff.model.images import REFLECTANCE_MEAN, Series, shift_image
+from geodiff.model.images import REFLECTANCE_MEAN, Series
+from geodiff.model.raster import shift_image
 
 MEMORY_DAYS = 30.0
 

@@ -16,6 +16,7 @@ from geodiff.model.images import ImageContext, ImageDenoiser, Series
 from geodiff.model.members import DeviationFilter, filter_for
 from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.raster import in_blocks
 from geodiff.model.sampler import euler, schedule
 from geodiff.rng import noise_window
 from geodiff.schema import FloatArray, GeodiffError, Patch, Restoration
@@ -186,7 +187,7 @@ class DiffusionResolver:
         if self.consistent:
             image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
         mean, members = image[0], image[1:]
-        seen = draft.observed.repeat_interleave(self.scale, 0).repeat_interleave(self.scale, 1)
+        seen = in_blocks(draft.observed, self.scale)
         table, half_width, share = (self.conformal if len(members) else self.alone), None, None
         if table is not None:
             half_width = table.half_width(self.levels, members, mean, draft.upsampled, seen).contiguous().numpy()
@@ -242,7 +243,7 @@ class DiffusionResolver:
         # Near what is hidden the date alone knows less.
         seen = series.observed[:, None].to(mean.dtype)
         near = F.avg_pool2d(seen, 2 * RIM_PX + 1, 1, RIM_PX, count_include_pad=False)
-        weight = self.own_share * (seen * near).repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+        weight = self.own_share * in_blocks(seen * near, self.scale)
         return weight * (alone - mean)
 
     def _regress(self, context: ImageContext) -> Tensor:

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geodiff.model.guide import soften
-from geodiff.model.images import Series, shift_image
+from geodiff.model.images import Series
 from geodiff.model.optics import see
+from geodiff.model.raster import in_blocks, shift_image
 from geodiff.model.reference import build_series
 from geodiff.model.sky import SkyConfig, draw_sky, overmask, smooth, uniform
 
@@ -225,11 +226,6 @@ def optics(truth: Tensor, shift: Tensor, config: SimulationConfig, generator: to
     ]
     low = torch.cat(layers, 1).unflatten(0, (batch, times))
     return low
-
-
-def in_blocks(image: Tensor, step: int) -> Tensor:
-    """Each pixel of (..., y, x) as a block of ``step`` by ``step``."""
-    return image.repeat_interleave(step, -2).repeat_interleave(step, -1)
 
 
 def as_sampled(image: Tensor, steps: tuple[int, ...]) -> Tensor:

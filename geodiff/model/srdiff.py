@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from geodiff.model.highresnet import SeriesEncoder, inner_mean
 from geodiff.model.images import ResidualBlock, Series
-from geodiff.model.patches import hide, nothing, one_thread, patch_series, upsample
+from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.raster import upsample
 from geodiff.model.tokens import LevelEmbedding
 from geodiff.rng import noise_window
 from geodiff.schema import Patch, Restoration

@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from geodiff.imagery.ground import Place
 from geodiff.imagery.places_20m import read_places_20m, split_places_20m
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver, Draft
-from geodiff.model.simulate import SimulationConfig, simulate
+from geodiff.model.simulate import SimulationConfig
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError
 from geodiff.sensor import band_mtf, native_step
 from geodiff.tasks.calibrate import MEMBERS, Calibration, calibrate
-from geodiff.tasks.calibrate_pairs import DATES, HeldPair, pair_of, seed_of, with_hidden
-from geodiff.tasks.train_data import PatchSource, TrainConfig
+from geodiff.tasks.calibrate_pairs import DATES, HeldPair, simulated_pairs, with_hidden
+from geodiff.tasks.train_data import TrainConfig
 
 BANDS = (*BANDS_10M, *BANDS_20M)
 PATCH_PX, SCALE = 24, 4
@@ -76,17 +73,8 @@ def guided_pairs(root: Path, *, each: int, seed: int = 4242) -> list[HeldPair]:
 
 def _pairs(place: Place, each: int, seed: int) -> Iterator[HeldPair]:
     settings = TrainConfig(batch=1, scale=SCALE, patch_px=PATCH_PX, dates=DATES, pixel_factors=PIXEL_FACTORS)
-    source = PatchSource([place], settings, scale=SCALE, seed=seed)
     steps = tuple(native_step(band) for band in BANDS)
     sky = SimulationConfig(scale=SCALE, mtf=band_mtf(BANDS), steps=steps)
-    clear = replace(sky, cloudy_target=0.0, hidden_target=0.0, overmasked_date=0.0)
-    plain = replace(clear, mtf_spread=0.0, noise_floor=(1e-7, 2e-7), photon_noise=(0.0, 0.0))
     stored = (*BANDS_20M, *BANDS_10M)
-    order = [stored.index(band) for band in BANDS]
-    for number in range(each):
-        generator = torch.Generator().manual_seed(seed_of(seed, place.name, number))
-        truth, days, pixel_m = source.batch(number)
-        series, target, _ = simulate(truth[:, :, order], days, pixel_m, (plain, sky)[number % 2], generator)
-        wanted = target[0, len(BANDS_10M) :].numpy()
-        whole = np.ones(wanted.shape[-2:], np.bool_)
-        yield pair_of(place.name, series, int(series.days[0].abs().argmin()), wanted, whole, changes=False)
+    order, coarse = [stored.index(band) for band in BANDS], slice(len(BANDS_10M), None)
+    return simulated_pairs(place, settings, sky, each=each, seed=seed, order=order, scored=coarse)

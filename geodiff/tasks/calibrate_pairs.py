@@ -125,7 +125,7 @@ def _hidden(pair: HeldPair) -> HeldPair | None:
     return replace(pair, patch=replace(pair.patch, valid=valid))
 
 
-def seed_of(seed: int, place: str, number: int) -> int:
+def _seed_of(seed: int, place: str, number: int) -> int:
     """Of the sky over one pair: each place has skies of its own."""
     return int(generator(seed, "held out", place, number).integers(1 << 62))
 
@@ -138,20 +138,44 @@ def _unseen(series: Sequence[RealSeries], card: Mapping[str, Any]) -> list[RealS
 
 def _strip_pairs(place: Ground, scale: int, mtf: tuple[float, ...], each: int, seed: int) -> Iterator[HeldPair]:
     settings = TrainConfig(batch=1, scale=scale, patch_px=STRIP_PATCH_PX, dates=DATES)
-    source = PatchSource([place], settings, scale=scale, seed=seed)
-    sky = SimulationConfig(scale=scale, mtf=mtf)
+    return simulated_pairs(place, settings, SimulationConfig(scale=scale, mtf=mtf), each=each, seed=seed)
+
+
+def simulated_pairs(
+    place: Ground,
+    settings: TrainConfig,
+    sky: SimulationConfig,
+    *,
+    each: int,
+    seed: int,
+    order: Sequence[int] | slice = slice(None),
+    scored: slice = slice(None),
+) -> Iterator[HeldPair]:
+    """Pairs of one place, by turns seen through the optics alone and under the whole sky.
+
+    Args:
+        place: held out.
+        settings: of the patches, one at a time.
+        sky: the sensor and what is above it.
+        each: number of pairs.
+        seed: of everything drawn.
+        order: of the bands that are seen among those of the place.
+        scored: which of these are the truth.
+    """
+    source = PatchSource([place], settings, scale=settings.scale, seed=seed)
     # Nothing but the optics; the noise is that of float32.
     clear = replace(sky, cloudy_target=0.0, hidden_target=0.0, overmasked_date=0.0)
     plain = replace(clear, mtf_spread=0.0, noise_floor=(1e-7, 2e-7), photon_noise=(0.0, 0.0))
     for number in range(each):
-        chance = torch.Generator().manual_seed(seed_of(seed, place.name, number))
-        series, truth, _ = simulate(*source.batch(number), (plain, sky)[number % 2], chance)
+        chance = torch.Generator().manual_seed(_seed_of(seed, place.name, number))
+        images, days, pixel_m = source.batch(number)
+        series, truth, _ = simulate(images[:, :, order], days, pixel_m, (plain, sky)[number % 2], chance)
         shape = (truth.shape[-2], truth.shape[-1])
-        yield pair_of(
+        yield _pair(
             place.name,
             series,
             int(series.days[0].abs().argmin()),
-            truth[0].numpy(),
+            truth[0, scored].numpy(),
             np.ones(shape, np.bool_),
             len(place.days) > 1,
         )
@@ -179,24 +203,14 @@ def _real_pairs(
         for number in range(each):
             found = source.batch(number)
             target = int(found.series.days[0].abs().argmin())
-            yield pair_of(series.name, found.series, target, found.target[0].numpy(), found.clear[0].numpy())
+            yield _pair(series.name, found.series, target, found.target[0].numpy(), found.clear[0].numpy())
     except GeodiffError:  # no date of it is clear enough to be a truth
         return
 
 
-def pair_of(
+def _pair(
     place: str, series: Series, target: int, truth: FloatArray, clear: BoolArray, changes: bool = True
 ) -> HeldPair:
-    """The first of a batch as a pair.
-
-    Args:
-        place: name.
-        series: what the model sees.
-        target: index of the target date.
-        truth: (band, scale*y, scale*x) reflectance.
-        clear: (scale*y, scale*x) bool.
-        changes: see ``HeldPair``.
-    """
     patch = Patch(
         reflectance=series.reflectance[0].numpy(),
         valid=series.valid[0].numpy(),

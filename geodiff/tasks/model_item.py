@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def publish_model(
     model, card = load_checkpoint(weights)
     notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
     first = _guide(folder, guide) if model.config.guide else None
-    found = _calibrated(DiffusionResolver(name, model), card, root, first)
+    fine = _fine(*first) if first else None
+    found = _calibrated(DiffusionResolver(name, model), card, root, fine)
     notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
     notes[OWN_SHARE] = found.own_share
     if first:
@@ -79,9 +81,8 @@ def publish_model(
     parameters = sum(p.numel() for p in model.parameters())
     alone = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
     told: DiffusionResolver | GuidedResolver = alone
-    if first:
-        fine = _fine(*first, passes=CALIBRATED_PASSES[0])
-        told, parameters = join_guided(fine, alone), parameters + int(first[1]["parameters"])
+    if first and fine:
+        told, parameters = join_guided(fine(CALIBRATED_PASSES[0]), alone), parameters + int(first[1]["parameters"])
     if wald_catalog:
         notes |= _scores(told, wald_catalog)
     target = folder / name / "weights.safetensors"
@@ -93,14 +94,9 @@ def publish_model(
 
 
 def _calibrated(
-    resolver: DiffusionResolver, card: Mapping[str, Any], root: Path, first: tuple[Path, dict[str, Any]] | None
+    resolver: DiffusionResolver, card: Mapping[str, Any], root: Path, fine: Callable[[int], DiffusionResolver] | None
 ) -> Calibration:
-    if first:
-        net, told = load_checkpoint(first[0])[0], first[1]
-
-        def fine(passes: int) -> DiffusionResolver:
-            return DiffusionResolver.calibrated(first[0].parent.name, net, told, passes=passes)
-
+    if fine:
         return calibrate_guided(fine, resolver, root, CALIBRATED_PASSES, each=PAIRS_PER_PLACE)
     config = resolver.model.config
     pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
@@ -125,8 +121,15 @@ def _guide(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
     return weights, card
 
 
-def _fine(weights: Path, card: Mapping[str, Any], *, passes: int) -> DiffusionResolver:
-    return DiffusionResolver.calibrated(weights.parent.name, load_checkpoint(weights)[0], card, passes=passes)
+def _fine(weights: Path, card: Mapping[str, Any]) -> Callable[[int], DiffusionResolver]:
+    """The model that guides as it is calibrated for a number of passes; its weights are read once."""
+    net = load_checkpoint(weights)[0]
+
+    @cache
+    def at(passes: int) -> DiffusionResolver:
+        return DiffusionResolver.calibrated(weights.parent.name, net, card, passes=passes)
+
+    return at
 
 
 def _both_grounds(card: Mapping[str, Any], guide: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,10 +90,23 @@ def guided_by(weights: Path, card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def guide_weights(weights: Path, card: Mapping[str, Any]) -> Path:
-    """The weights of the model that guides another: beside it, or of the catalogue.
+    """The weights of the model that guides another, checked: those that the guided model was calibrated with.
 
     Raises:
-        GeodiffError: they are not there, or not those that the guided model was calibrated with.
+        GeodiffError: they are not there, or others.
+    """
+    found = find_guide(weights, card)
+    check_weights(found)
+    if guided_by(found, read_card(found)) != card[GUIDED_BY]:
+        raise GeodiffError(f"{found} is not the model that {weights} was calibrated with: publish the latter again")
+    return found
+
+
+def find_guide(weights: Path, card: Mapping[str, Any]) -> Path:
+    """Where the weights of the model that guides another lie: beside it, or in the catalogue; they are not read.
+
+    Raises:
+        GeodiffError: the card names none, or they are not there.
     """
     told = card.get(GUIDED_BY)
     name = str(told.get("name")) if isinstance(told, dict) else ""
@@ -103,9 +116,6 @@ def guide_weights(weights: Path, card: Mapping[str, Any]) -> Path:
     found = next((path for path in (weights.with_name(f"{name}.safetensors"), *places) if path.is_file()), None)
     if found is None:
         raise GeodiffError(f"{weights} is guided by the model {name}, which is neither beside it nor in the catalogue")
-    check_weights(found)
-    if guided_by(found, read_card(found)) != told:
-        raise GeodiffError(f"{found} is not the model that {weights} was calibrated with: publish the latter again")
     return found
 
 
@@ -271,6 +281,6 @@ def _describe(ref: ModelRef) -> ModelRow:
     bands, guide = (tuple(str(band) for band in config.get(key, ())) for key in ("bands", "guide"))
     # A guided model restores its guide first, at the factor of the finer lattice.
     scale = int(config.get("scale", 0)) // (2 if guide else 1)
-    first = read_card(guide_weights(ref.weights, card)) if guide else {}
+    first = read_card(find_guide(ref.weights, card)) if guide else {}
     parameters = int(card.get("parameters", 0)) + int(first.get("parameters", 0))
     return ModelRow(ref.name, scale, (*guide, *bands), parameters, numbers)

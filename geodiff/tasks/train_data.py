@@ -17,6 +17,7 @@ from geodiff.config import Settings
 from geodiff.imagery.ground import Ground
 from geodiff.model.images import Series
 from geodiff.model.optics import see
+from geodiff.model.raster import upsample
 from geodiff.model.simulate import SimulationConfig
 from geodiff.schema import BANDS_10M, GeodiffError
 
@@ -256,5 +257,5 @@ def residual_scales(places: Sequence[Ground], config: TrainConfig, mtf: tuple[fl
     truth, _, _ = PatchSource(places, plain, scale=config.scale, seed=12345).batch(0)
     image = truth[:, 0, : len(mtf)]
     low = see(image, config.scale, mtf)
-    miss = image - torch.nn.functional.interpolate(low, scale_factor=config.scale, mode="bicubic", align_corners=False)
+    miss = image - upsample(low, config.scale)
     return tuple(round(float(v), 4) for v in miss.square().mean((0, 2, 3)).sqrt())

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.images import Series
 from geodiff.model.networks import Network, make_network, save_network
-from geodiff.model.patches import upsample
+from geodiff.model.raster import upsample
 from geodiff.model.simulate import simulate
 from geodiff.model.srdiff import SRDiff
 from geodiff.schema import UsageError

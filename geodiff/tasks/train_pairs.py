@@ -20,6 +20,7 @@ from scipy import ndimage
 from geodiff.imagery.coregister import MAX_SHIFT_PX, estimate_shifts
 from geodiff.imagery.real_series import RealSeries
 from geodiff.model.optics import see
+from geodiff.model.raster import upsample
 from geodiff.model.reference import build_series
 from geodiff.schema import BAND, BANDS_10M, CUBE_DIMS, TIME, VALID, BoolArray, FloatArray, GeodiffError, X, Y
 from geodiff.tasks.train_data import TRIES_PER_PATCH, Pair, TrainConfig
@@ -240,9 +241,7 @@ def residual_scales_of(pairs: Sequence[Pair]) -> tuple[float, ...]:
     squares, count = torch.zeros(pairs[0].target.shape[1]), 0.0
     for pair in pairs:
         scale = pair.target.shape[-1] // pair.series.reference.shape[-1]
-        base = torch.nn.functional.interpolate(
-            pair.series.reference, scale_factor=scale, mode="bicubic", align_corners=False
-        )
+        base = upsample(pair.series.reference, scale)
         weight = pair.clear[:, None].to(base.dtype)
         squares += ((pair.target - base).square() * weight).sum((0, 2, 3))
         count += float(weight.sum())

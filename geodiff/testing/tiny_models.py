@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,19 @@ def random_patch(
         shift_px=shift.astype(np.float32),
         pixel_m=10.0,
         origin_px=origin_px,
+    )
+
+
+def reordered(patch: Patch, order: Sequence[int]) -> Patch:
+    """The same patch with its dates in another order; its target is one of them."""
+    rows = list(order)
+    return replace(
+        patch,
+        reflectance=patch.reflectance[rows],
+        valid=patch.valid[rows],
+        days=patch.days[rows],
+        shift_px=patch.shift_px[rows],
+        target_index=None if patch.target_index is None else rows.index(patch.target_index),
     )
 
 

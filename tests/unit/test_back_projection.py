@@ -12,7 +12,7 @@ from geodiff.model.baselines import BicubicResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch
 from geodiff.testing.landscape import landscape_window
 from geodiff.testing.series import DEMO_DAYS, DEMO_ORIGIN_PX, NO_EFFECTS, SeriesTruth, simulate_series
-from geodiff.testing.tiny_models import random_patch
+from geodiff.testing.tiny_models import random_patch, reordered
 
 RESOLVER = BackProjectionResolver(BANDS_10M)
 DATES = 6
@@ -77,14 +77,7 @@ def test_a_flat_target_stays_flat_to_its_border_whatever_level_the_other_dates_h
 def test_the_order_of_dates_changes_no_bit() -> None:
     patch = random_patch((16, 16), dates=5, clouds=0.3)
     order = [3, 0, 4, 2, 1]
-    mixed = replace(
-        patch,
-        reflectance=patch.reflectance[order],
-        valid=patch.valid[order],
-        days=patch.days[order],
-        shift_px=patch.shift_px[order],
-        target_index=order.index(0),
-    )
+    mixed = reordered(patch, order)
     first, second = (RESOLVER.restore(p, members=0, seed=0).mean for p in (patch, mixed))
     np.testing.assert_allclose(first, second, atol=1e-6, equal_nan=True)
 

@@ -21,7 +21,7 @@ from geodiff.model.simulate import SimulationConfig, simulate
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError
 from geodiff.sensor import band_mtf, degrade, native_step
 from geodiff.tasks.models import GUIDED_BY, find_model, guided_by, load_resolver
-from geodiff.testing.tiny_models import random_patch, ten_bands, tiny_denoiser, tiny_guided
+from geodiff.testing.tiny_models import random_patch, reordered, ten_bands, tiny_denoiser, tiny_guided
 
 TEN = (*BANDS_10M, *BANDS_20M)
 
@@ -74,15 +74,8 @@ def test_a_window_that_begins_at_an_odd_pixel_shows_the_same_ground(resolver: Gu
 
 def test_the_order_of_the_dates_changes_nothing(resolver: GuidedResolver) -> None:
     patch = ten_bands(random_patch(dates=4, clouds=0.3))
-    order = np.array([2, 0, 3, 1])
-    turned = replace(
-        patch,
-        reflectance=patch.reflectance[order],
-        valid=patch.valid[order],
-        days=patch.days[order],
-        shift_px=patch.shift_px[order],
-        target_index=int(np.flatnonzero(order == 0)[0]),
-    )
+    order = [2, 0, 3, 1]
+    turned = reordered(patch, order)
     one, other = (resolver.restore(each, members=1, seed=0) for each in (patch, turned))
     np.testing.assert_allclose(one.mean, other.mean, atol=1e-5)
     np.testing.assert_allclose(one.members, other.members, atol=1e-5)

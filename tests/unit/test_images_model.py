@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from geodiff.model.images import ImageDenoiser, Series, grid_neighbours, shift_image
+from geodiff.model.images import ImageDenoiser, Series
+from geodiff.model.raster import grid_neighbours, shift_image
 from geodiff.model.reference import build_series
 from geodiff.model.simulate import SimulationConfig, simulate
 from geodiff.sensor import band_mtf

@@ -9,7 +9,8 @@ import torch
 from geodiff.model.images import Series
 from geodiff.model.objectives import FREE_SHARE, denoising_loss, ensemble_loss, fair_crps, haar
 from geodiff.model.optics import see
-from geodiff.model.patches import patch_series, upsample
+from geodiff.model.patches import patch_series
+from geodiff.model.raster import upsample
 from geodiff.model.reference import build_series
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 

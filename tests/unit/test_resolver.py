@@ -14,7 +14,7 @@ from geodiff.model.members import DeviationFilter
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
-from geodiff.testing.tiny_models import random_patch, tiny_denoiser
+from geodiff.testing.tiny_models import random_patch, reordered, tiny_denoiser
 
 MTF = band_mtf(BANDS_10M)
 
@@ -196,14 +196,7 @@ def test_a_hidden_target_is_restored_from_the_other_dates(resolver: Resolver) ->
 def test_the_order_of_dates_is_of_no_account(resolver: Resolver) -> None:
     patch = random_patch((16, 16), dates=4, clouds=0.3)
     order = [2, 0, 3, 1]
-    mixed = replace(
-        patch,
-        reflectance=patch.reflectance[order],
-        valid=patch.valid[order],
-        days=patch.days[order],
-        shift_px=patch.shift_px[order],
-        target_index=order.index(0),
-    )
+    mixed = reordered(patch, order)
     first, second = (resolver.restore(p, members=1, seed=0).mean for p in (patch, mixed))
     np.testing.assert_allclose(first, second, atol=1e-5)
 
