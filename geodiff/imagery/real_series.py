@@ -1,7 +1,9 @@
 """Real multi-date Sentinel-2 series that may be trained on: true season, true clouds, and a mask of these.
 
-Where a series has no scene classification its clouds are found by their brightness (``masking``). The readers are
-named in ``SERIES``, beside the files that they read; a cube that lacks a band is told, not dropped in silence.
+Whoever learns from a date must be sure that it shows the ground: beside the scene classification, where there is one,
+the screen by brightness (``masking``) must find it clear, for the classification calls whole overcast dates clear now
+and then. The readers are named in ``SERIES``, beside the files that they read; a cube that lacks a band is told, not
+dropped in silence.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def _masked(images: FloatArray, scl: npt.NDArray[Any] | None, bands: Sequence[st
     seen: BoolArray = np.all(images > 0, axis=1)  # NaN is not
     if scl is not None:
         classes = np.nan_to_num(scl).astype(np.uint8)
-        return seen & np.asarray(scl_valid(classes, MaskConfig(), SOURCE_PIXEL), np.bool_)
+        seen = seen & np.asarray(scl_valid(classes, MaskConfig(), SOURCE_PIXEL), np.bool_)
     looked = images[:, [list(bands).index(band) for band in SCREEN_BANDS]]
     looked = np.where(seen[:, None], looked, np.float32(np.nan))
     return seen & np.asarray(spectral_cloud_screen(looked, MaskConfig(), SOURCE_PIXEL), np.bool_)
