@@ -124,9 +124,11 @@ def _settings_file(path: Path) -> Path:
 def publish(
     *,
     weights: Annotated[Path, typer.Option(help="Weights of a training, with their card.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder with the training places.")],
     out: Annotated[Path, typer.Option(help="Folder of models, such as catalogs/models.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the training places, to calibrate on; peers need none.")
+    ] = None,
     guide: Annotated[str, typer.Option(help="Model of the 10 m bands that guides weights of the 20 m bands.")] = "s2x4",
     wald_catalog: Annotated[Path | None, typer.Option(help="Catalogue of a series never trained on, to score.")] = None,
 ) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from geodiff.model.conformal import check_tables
 from geodiff.model.images import ImageConfig, ImageDenoiser
-from geodiff.model.members import check_filters
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN, check_filters
 from geodiff.schema import GeodiffError
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -81,7 +81,7 @@ def _check_calibration(card: Mapping[str, Any], where: Path) -> None:
     config = card.get("config")
     bands = config.get("bands") if isinstance(config, dict) else None
     count = len(bands) if isinstance(bands, list) else 0
-    for key, check in (("spread", check_filters), ("conformal", check_tables)):
+    for key, check in ((SPREAD, check_filters), (SPREAD_HIDDEN, check_filters), ("conformal", check_tables)):
         try:
             check(card.get(key, {}), count)
         except ValueError as error:

@@ -1,5 +1,8 @@
 """What turns the deviation of raw members into that of calibrated ones: one small filter per band.
 
+There is one for ground that the target date shows, where the hard constraint leaves only fine detail to differ, and one
+for ground that it hides, where members differ in everything.
+
 Members of few passes deviate from the mean too little, and least so at the frequencies where the mean knows least. A
 convolution with an isotropic kernel corrects the power of the deviation at each radial frequency; since the kernel is
 symmetric, it moves nothing (zero phase). A single tap is a scalar factor.
@@ -20,8 +23,12 @@ from torch import Tensor
 
 from geodiff.schema import GeodiffError
 
-REACH_PX = 4
-"""Half the side of the kernel in high-resolution pixels; one low-resolution pixel of halo is enough for it."""
+SPREAD, SPREAD_HIDDEN = "spread", "spread_hidden"
+"""Keys of a card: the filters by number of passes, where the target date was observed and where not."""
+
+REACH_PX = 8
+"""Half the side of the kernel in high-resolution pixels: the hard constraint ripples the power with a period of a
+third of Nyquist, which a kernel half as wide cannot follow. Two low-resolution pixels of halo are enough for it."""
 
 MAX_TAP = 100.0
 
@@ -118,16 +125,16 @@ def check_filters(spread: object, bands: int) -> None:
         parse_filter(value, bands)
 
 
-def filter_for(card: Mapping[str, Any], passes: int, bands: int) -> DeviationFilter:
-    """The filter of a card for the nearest number of passes; that which changes nothing where it has none.
+def filter_for(card: Mapping[str, Any], passes: int, bands: int, key: str = SPREAD) -> DeviationFilter | None:
+    """The filter of a card for the nearest number of passes; None where it has none.
 
     Raises:
         GeodiffError: a filter that is none.
     """
-    known = card.get("spread", {})
+    known = card.get(key, {})
     try:
         check_filters(known, bands)
     except ValueError as error:
-        raise GeodiffError(f"the model card gives no usable spread: {error}") from None
+        raise GeodiffError(f"the model card gives no usable {key}: {error}") from None
     nearest = nearest_passes(known, passes)
-    return DeviationFilter() if nearest is None else parse_filter(known[nearest], bands)
+    return None if nearest is None else parse_filter(known[nearest], bands)

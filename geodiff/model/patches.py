@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -51,6 +52,23 @@ def patch_series(patch: Patch) -> tuple[Series, Tensor]:
     )
     series.reference[0] = fill_nearest(series.reference[0], known[0])
     return series, known[0]
+
+
+def whole_cells(patch: Patch, cell: int) -> tuple[Patch, slice, slice]:
+    """Grow a patch to whole cells of the absolute lattice, so that neighbours cut the same cells; its own pixels."""
+    (row, col), (height, width) = patch.origin_px, patch.valid.shape[1:]
+    above, left = row % cell, col % cell
+    rows, cols = slice(above, above + height), slice(left, left + width)
+    pad = ((above, -(row + height) % cell), (left, -(col + width) % cell))
+    if pad == ((0, 0), (0, 0)):
+        return patch, rows, cols
+    grown = replace(
+        patch,
+        reflectance=np.pad(patch.reflectance, ((0, 0), (0, 0), *pad)),
+        valid=np.pad(patch.valid, ((0, 0), *pad)),
+        origin_px=(row - above, col - left),
+    )
+    return grown, rows, cols
 
 
 def nothing(patch: Patch, scale: int, members: int, *, levels: int = 0) -> Restoration:

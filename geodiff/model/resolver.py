@@ -13,9 +13,9 @@ from torch import Tensor
 
 from geodiff.model.conformal import ConformalTable, guessed_share, normal_half_width, table_for
 from geodiff.model.images import ImageContext, ImageDenoiser, Series
-from geodiff.model.members import DeviationFilter, filter_for
+from geodiff.model.members import SPREAD_HIDDEN, DeviationFilter, filter_for
 from geodiff.model.optics import enforce
-from geodiff.model.patches import hide, nothing, one_thread, patch_series
+from geodiff.model.patches import hide, nothing, one_thread, patch_series, whole_cells
 from geodiff.model.raster import in_blocks
 from geodiff.model.sampler import euler, schedule
 from geodiff.rng import noise_window
@@ -69,6 +69,7 @@ class DiffusionResolver:
         model: in evaluation mode.
         passes: evaluations per member, the shared first included; with 1 there are no members.
         spread: filter of the deviation of members from the mean, from calibration on held-out places.
+        spread_hidden: the same where the target date was not observed; ``spread`` there too when None.
         consistent: end with the hard radiometric constraint where the target date was observed.
         conformal: quantiles behind the half-widths of an ensemble; no half-widths without.
         alone: the same for a mean without members.
@@ -88,6 +89,7 @@ class DiffusionResolver:
     model: ImageDenoiser
     passes: int = 2
     spread: DeviationFilter = DeviationFilter()  # noqa: RUF009 - frozen
+    spread_hidden: DeviationFilter | None = None
     consistent: bool = True
     conformal: ConformalTable | None = None
     alone: ConformalTable | None = None
@@ -105,12 +107,14 @@ class DiffusionResolver:
             GeodiffError: a card that says what no calibration writes.
         """
         bands = len(model.config.bands)
-        spread = filter_for(card, passes, bands)
+        spread = filter_for(card, passes, bands) or cls.spread
+        hidden = filter_for(card, passes, bands, SPREAD_HIDDEN)
         ensemble, alone = table_for(card, max(passes, 2), bands), table_for(card, 1, bands)
         known = ensemble or alone
         levels = known.levels if known else cls.levels
-        found = cls(name, model, passes=passes, spread=spread, conformal=ensemble, alone=alone, levels=levels)
-        return replace(found, own_share=check_share(card.get(OWN_SHARE, 0.0)))
+        found = cls(name, model, passes=passes, spread=spread, spread_hidden=hidden, levels=levels)
+        share = check_share(card.get(OWN_SHARE, 0.0))
+        return replace(found, conformal=ensemble, alone=alone, own_share=share)
 
     @property
     def intervals(self) -> ConformalTable | None:
@@ -159,7 +163,7 @@ class DiffusionResolver:
             guides: (1 + members, guide band, scale*y, scale*x) finite reflectance, of the mean and of each member, for
                 a model with a guide.
         """
-        grown, rows, cols = _whole_cells(patch, self.model.config.stride)
+        grown, rows, cols = whole_cells(patch, self.model.config.stride)
         series, known = patch_series(grown)
         if not known.any():
             return None
@@ -183,11 +187,14 @@ class DiffusionResolver:
 
     def finish(self, draft: Draft) -> Restoration:
         """Filter, constraint, intervals and dial: all that calibration decides."""
-        image = torch.cat([draft.mean, draft.mean + self.spread.apply(draft.deviation)])
+        seen = in_blocks(draft.observed, self.scale)
+        deviation = self.spread.apply(draft.deviation)
+        if self.spread_hidden is not None and not seen.all():
+            deviation = torch.where(seen, deviation, self.spread_hidden.apply(draft.deviation))
+        image = torch.cat([draft.mean, draft.mean + deviation])
         if self.consistent:
             image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
         mean, members = image[0], image[1:]
-        seen = in_blocks(draft.observed, self.scale)
         table, half_width, share = (self.conformal if len(members) else self.alone), None, None
         if table is not None:
             half_width = table.half_width(self.levels, members, mean, draft.upsampled, seen).contiguous().numpy()
@@ -282,20 +289,3 @@ def _one(guides: FloatArray, index: int) -> Tensor:
 
 def _times(part: slice, scale: int) -> slice:
     return slice(part.start * scale, part.stop * scale)
-
-
-def _whole_cells(patch: Patch, cell: int) -> tuple[Patch, slice, slice]:
-    """Grow a patch to whole cells of the absolute lattice, so that neighbours cut the same cells; its own pixels."""
-    (row, col), (height, width) = patch.origin_px, patch.valid.shape[1:]
-    above, left = row % cell, col % cell
-    rows, cols = slice(above, above + height), slice(left, left + width)
-    pad = ((above, -(row + height) % cell), (left, -(col + width) % cell))
-    if pad == ((0, 0), (0, 0)):
-        return patch, rows, cols
-    grown = replace(
-        patch,
-        reflectance=np.pad(patch.reflectance, ((0, 0), (0, 0), *pad)),
-        valid=np.pad(patch.valid, ((0, 0), *pad)),
-        origin_px=(row - above, col - left),
-    )
-    return grown, rows, cols

@@ -22,6 +22,7 @@ from geodiff.model.patches import one_thread
 from geodiff.model.resolver import DiffusionResolver, Draft
 from geodiff.schema import FloatArray
 from geodiff.tasks.calibrate_intervals import (
+    FEWEST_PLACES,
     Scores,
     coverage_of,
     fit_table,
@@ -29,7 +30,7 @@ from geodiff.tasks.calibrate_intervals import (
     leave_one_out,
     place_level,
 )
-from geodiff.tasks.calibrate_members import clear_pairs, fit_filter, fit_scalar, inner, measure
+from geodiff.tasks.calibrate_members import fit_filter, fit_scalar, inner, measure, whole_pairs
 from geodiff.tasks.calibrate_pairs import HeldPair
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
 
@@ -43,12 +44,14 @@ class Calibration:
 
     Attributes:
         spread: by number of passes, the taps of the filter (``model.members``).
+        spread_hidden: the same where the target date was hidden; empty where no pair tells of it.
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
         own_share: of the mean (``DiffusionResolver.own_share``).
     """
 
     spread: Mapping[str, Any]
+    spread_hidden: Mapping[str, Any]
     conformal: Mapping[str, Any]
     figures: Mapping[str, Any]
     own_share: float
@@ -76,32 +79,53 @@ def calibrate(
         pairs: held-out ground (``calibrate_pairs``).
         passes: 2 or more each; the mean alone (1) comes with the first.
         seed: of the noise.
-        changing: more pairs that tell what other dates are worth (``calibrate_pairs.changing_pairs``).
+        changing: more pairs that tell what other dates are worth (``calibrate_pairs.changing_pairs``): the share of the
+            own date, and the intervals where the target is hidden, are theirs.
         drafter: makes the drafts; another one where a model guides this one.
     """
     bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
     spread: dict[str, Any] = {}
+    hidden: dict[str, Any] = {}
     conformal: dict[str, Any] = {}
-    figures: dict[str, Any] = {"ground": _ground(pairs)}
+    figures: dict[str, Any] = {}
     with one_thread(), torch.inference_mode():
         bare, figures["own_share"] = with_own_share(bare, [*pairs, *changing], seed, drafter)
+        known = {pair.place for pair in pairs}
+        pairs = [*pairs, *(pair for pair in changing if pair.hidden and pair.place not in known)]
+        figures["ground"] = _ground(pairs)
         for count in passes:
             sampler = replace(bare, passes=count)
             drafts = [_shown(drafter(sampler, pair, seed)) for pair in pairs]
             if not conformal:
-                alone = gather(bare, drafts, pairs, members=False)
+                alone = _scores(bare, drafts, pairs, members=False)
                 conformal["1"] = fit_table(alone).as_card()
                 figures["1"] = leave_one_out(alone)
-            taps, found = _members(sampler, drafts, pairs)
-            spread[str(count)] = [list(row) for row in taps.taps]
-            scores = gather(replace(sampler, spread=taps), drafts, pairs)
+            told, found = _members(sampler, drafts, pairs)
+            spread[str(count)] = [list(row) for row in told.spread.taps]
+            if told.spread_hidden is not None:
+                hidden[str(count)] = [list(row) for row in told.spread_hidden.taps]
+            scores = _scores(told, drafts, pairs)
             table = fit_table(scores)
             conformal[str(count)] = table.as_card()
-            told = replace(sampler, spread=taps, conformal=table)
+            told = replace(told, conformal=table)
             figures[str(count)] = (
                 found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
             )
-    return Calibration(spread, conformal, figures, bare.own_share)
+    return Calibration(spread, hidden, conformal, figures, bare.own_share)
+
+
+def _scores(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, members: bool = True
+) -> Scores:
+    """Scores of pairs; where the target is hidden, of ground that really changed between dates, if there is enough.
+
+    Copies of one image under another light are too easy to tell from each other.
+    """
+    found = gather(resolver, drafts, pairs, members=members)
+    hidden, real = found.cloud == 1, np.array([pair.changes for pair in pairs])[found.window]
+    if len(np.unique(found.place[hidden & real])) < FEWEST_PLACES:
+        return found
+    return found.only(~hidden | real)
 
 
 def _shown(draft: Draft | None) -> Draft:
@@ -113,6 +137,7 @@ def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
     names = sorted({pair.place for pair in pairs})
     return {
         "places": names,
+        "places_with_real_other_dates": sorted({pair.place for pair in pairs if pair.changes}),
         "pairs": len(pairs),
         "members": MEMBERS,
         "weights": "every place counts as one",
@@ -124,16 +149,17 @@ def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
 
 def _members(
     resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
-) -> tuple[DeviationFilter, dict[str, Any]]:
-    """The filter, and figures of raw members, of members with one factor, and of filtered ones."""
-    chosen = clear_pairs(drafts, pairs)
-    clear, known = [drafts[index] for index in chosen], [pairs[index] for index in chosen]
+) -> tuple[DiffusionResolver, dict[str, Any]]:
+    """The resolver with its filters, and figures of raw members, of members with one factor, and of filtered ones."""
+    clear, known = _chosen(drafts, pairs, whole_pairs(drafts, pairs, hidden=False))
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
+    covered = _chosen(drafts, pairs, _hidden_ground(drafts, pairs))
+    under = fit_filter(resolver, *covered) if covered[0] else None
     found: dict[str, Any] = {}
-    for name, spread in (("raw", DeviationFilter()), ("factor", factor), ("filter", taps)):
-        with_it = replace(resolver, spread=spread)
+    for name, spread, hidden in (("raw", DeviationFilter(), None), ("factor", factor, None), ("filter", taps, under)):
+        with_it = replace(resolver, spread=spread, spread_hidden=hidden)
         spectra = measure(with_it, clear, known)
-        scores = gather(with_it, drafts, pairs)
+        scores = _scores(with_it, drafts, pairs)
         found[name] = {
             "spectrum_gap_db": round(spectra.largest_gap_db(spectra.member), 3),
             **_ensemble(with_it, drafts, pairs),
@@ -141,7 +167,22 @@ def _members(
         }
     found["factor"]["value"] = factor.taps[0][0]
     found["mean_spectrum_gap_db"] = round(spectra.largest_gap_db(spectra.mean), 3)
-    return taps, found
+    return with_it, found
+
+
+def _chosen(
+    drafts: Sequence[Draft], pairs: Sequence[HeldPair], indices: Sequence[int]
+) -> tuple[list[Draft], list[HeldPair]]:
+    return [drafts[index] for index in indices], [pairs[index] for index in indices]
+
+
+def _hidden_ground(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
+    """Pairs that tell how members differ under clouds: of ground that really changed, if enough places have it."""
+    whole = whole_pairs(drafts, pairs, hidden=True)
+    for wanted in ([index for index in whole if pairs[index].changes], whole):
+        if len({pairs[index].place for index in wanted}) >= FEWEST_PLACES:
+            return wanted
+    return []
 
 
 def _normal(scores: Scores) -> dict[str, Any]:

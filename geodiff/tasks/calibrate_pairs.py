@@ -30,6 +30,8 @@ SMALLEST_PATCH_PX = 16
 
 DATES = (1, 2, 3, 4, 6)
 CHANGING_DATES = (2, 4, 8)
+CHANGING_FIRST = 1 << 20
+"""Where pairs of real series lie on the lattice, beyond all others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,12 @@ class HeldPair:
     truth: FloatArray
     clear: BoolArray
     changes: bool = True
+
+    @property
+    def hidden(self) -> bool:
+        """The target date shows nothing."""
+        target = self.patch.target_index
+        return target is None or not self.patch.valid[target].any()
 
 
 def held_pairs(
@@ -93,7 +101,7 @@ def held_pairs(
 def changing_pairs(
     root: Path, bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], *, each: int, seed: int = 99
 ) -> list[HeldPair]:
-    """Wald pairs of the real series under a data folder, with 2, 4 and 8 of their own dates.
+    """Wald pairs of the real series under a data folder, with 2, 4 and 8 of their own dates, and their hidden twins.
 
     Training may have seen them: they tell what other dates are worth where the ground really changed between them, if
     anything too much. Arguments are those of ``held_pairs``.
@@ -101,16 +109,19 @@ def changing_pairs(
     found: list[HeldPair] = []
     for series in read_series(root, bands).series:
         found += _real_pairs(series, bands, scale, mtf, each, seed, dates=CHANGING_DATES)
-    return found
+    return with_hidden(found, first=CHANGING_FIRST)
 
 
-def with_hidden(found: list[HeldPair]) -> list[HeldPair]:
-    """Pairs and their twins whose target is hidden, each at a place of its own on the lattice."""
+def with_hidden(found: list[HeldPair], *, first: int = 0) -> list[HeldPair]:
+    """Pairs and their twins whose target is hidden, each at a place of its own on the lattice, from ``first`` on."""
     twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 4 in (0, 3)]
     found += [twin for twin in twins if twin is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
     # Apart from each other on the lattice, lest two of them share their noise.
-    return [replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number))) for number, pair in enumerate(found)]
+    return [
+        replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number)))
+        for number, pair in enumerate(found, first)
+    ]
 
 
 def _hidden(pair: HeldPair) -> HeldPair | None:

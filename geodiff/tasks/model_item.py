@@ -22,6 +22,8 @@ from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN
+from geodiff.model.networks import kind_of, load_network, network_resolver, save_network
 from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.outputs.atomic import write_json
 from geodiff.schema import GeodiffError, Resolver, UsageError
@@ -30,7 +32,7 @@ from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_guided import calibrate_guided
 from geodiff.tasks.calibrate_pairs import changing_pairs, held_pairs
 from geodiff.tasks.leakage import DIGESTS, FOOTPRINTS, PLACES
-from geodiff.tasks.models import DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided, models_dir
+from geodiff.tasks.models import ALL_KINDS, DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided, models_dir
 from geodiff.tasks.wald import wald
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -38,12 +40,13 @@ CALIBRATED_PASSES = (2, 4)
 """Members of other numbers of passes take the filter and the quantiles of the nearest of these."""
 
 PAIRS_PER_PLACE = 8
+WEIGHTS = "weights.safetensors"
 OWN_KEYS = ("format", "kind", "config", "sha256", "parameters")
 
 
 def publish_model(
     weights: Path,
-    root: Path,
+    root: Path | None,
     folder: Path,
     name: str,
     *,
@@ -52,9 +55,11 @@ def publish_model(
 ) -> Path:
     """Calibrate trained weights on held-out ground and write them, their card and their STAC item to a folder.
 
+    Weights of a peer (``model.networks``) are written as they are: peers have no intervals to calibrate.
+
     Args:
-        weights: of ``train_superres``, with their card.
-        root: data folder of the training; its held-out strips are used.
+        weights: of ``start_training``, with their card.
+        root: data folder of the training; its held-out strips are used. Peers need none.
         folder: such as ``catalogs/models``: gets ``<name>.json`` and ``<name>/weights.safetensors`` with its card.
         name: of the model.
         guide: for weights that need one, the model of the 10 m bands that guides them: of the same folder or of the
@@ -67,17 +72,21 @@ def publish_model(
 
     Raises:
         GeodiffError: weights, places or catalogue cannot be read.
+        UsageError: a denoiser without a data folder.
     """
+    if kind_of(read_card(weights, ALL_KINDS)) is not None:
+        return _publish_peer(weights, folder, name, wald_catalog)
+    if root is None:
+        raise UsageError("the weights are a denoiser's, which is calibrated on held-out ground: give --data")
     model, card = load_checkpoint(weights)
-    notes = {key: value for key, value in card.items() if key not in OWN_KEYS}
+    notes = _notes(card)
     first = _guide(folder, guide) if model.config.guide else None
     fine = _fine(*first) if first else None
     found = _calibrated(DiffusionResolver(name, model), card, root, fine)
-    notes |= {"spread": found.spread, "conformal": found.conformal, "calibration": found.figures}
-    notes[OWN_SHARE] = found.own_share
+    notes |= {SPREAD: found.spread, SPREAD_HIDDEN: found.spread_hidden, "conformal": found.conformal}
+    notes |= {"calibration": found.figures, OWN_SHARE: found.own_share}
     if first:
         notes |= {GUIDED_BY: guided_by(*first), **_both_grounds(notes, first[1])}
-    notes["terms"] = {place: TERMS.get(place, "unknown") for place in notes.get("places", [])}
     parameters = sum(p.numel() for p in model.parameters())
     alone = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
     told: DiffusionResolver | GuidedResolver = alone
@@ -85,10 +94,32 @@ def publish_model(
         told, parameters = join_guided(fine(CALIBRATED_PASSES[0]), alone), parameters + int(first[1]["parameters"])
     if wald_catalog:
         notes |= _scores(told, wald_catalog)
-    target = folder / name / "weights.safetensors"
-    save_checkpoint(model, target, card=notes)
-    path = folder / f"{name}.json"
-    item = model_item(name, told, parameters)
+    save_checkpoint(model, folder / name / WEIGHTS, card=_with_terms(notes))
+    return _write_item(folder, model_item(name, told, parameters))
+
+
+def _publish_peer(weights: Path, folder: Path, name: str, wald_catalog: Path | None) -> Path:
+    model, card = load_network(weights)
+    resolver, notes = network_resolver(weights, name), _notes(card)
+    if wald_catalog:
+        notes |= _scores(resolver, wald_catalog)
+    save_network(model, folder / name / WEIGHTS, card=_with_terms(notes))
+    parameters = sum(p.numel() for p in model.parameters())
+    return _write_item(folder, model_item(name, resolver, parameters, architecture=type(model).__name__))
+
+
+def _notes(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says beside what the weights say themselves."""
+    return {key: value for key, value in card.items() if key not in OWN_KEYS}
+
+
+def _with_terms(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the terms of the data that it names."""
+    return {**card, "terms": {place: TERMS.get(place, "unknown") for place in card.get("places", [])}}
+
+
+def _write_item(folder: Path, item: pystac.Item) -> Path:
+    path = folder / f"{item.id}.json"
     write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
     return path
 
@@ -145,7 +176,7 @@ def _both_grounds(card: Mapping[str, Any], guide: Mapping[str, Any]) -> dict[str
     return {**names, **tables}
 
 
-def _scores(resolver: DiffusionResolver | GuidedResolver, catalog: Path) -> dict[str, Any]:
+def _scores(resolver: Resolver, catalog: Path) -> dict[str, Any]:
     """Mean cPSNR of the model and the baselines over the clear dates of a catalogue, the dates' own, and coverage."""
     cube = open_series(catalog, resolver.bands)
     baselines: list[Resolver] = [BicubicResolver(resolver.bands), MedianResolver(resolver.bands)]
@@ -156,8 +187,9 @@ def _scores(resolver: DiffusionResolver | GuidedResolver, catalog: Path) -> dict
     figures = {f"{model} dB": round(db, 3) for model, db in seen.items()}
     figures |= {f"{model} dB, date hidden": round(db, 3) for model, db in hidden.items()}
     rows = [asdict(score) for score in result.scores]
-    checked = check_coverage(resolver, cube)
-    told = {"catalogue": catalog.parent.name, "protocol": "x4, cPSNR", "scores": rows, "intervals": checked}
+    told: dict[str, Any] = {"catalogue": catalog.parent.name, "protocol": "x4, cPSNR", "scores": rows}
+    if isinstance(resolver, DiffusionResolver | GuidedResolver):
+        told["intervals"] = check_coverage(resolver, cube)
     return {"figures": figures, "wald": told}
 
 
@@ -177,7 +209,9 @@ def open_series(catalog: Path, bands: tuple[str, ...]) -> xr.DataArray:
     return load_cube(items, source=source, bands=bands, grid=grid, mask=MaskConfig()).compute()
 
 
-def model_item(name: str, model: Resolver, parameters: int) -> pystac.Item:
+def model_item(
+    name: str, model: Resolver, parameters: int, *, architecture: str = "spatio-temporal denoiser"
+) -> pystac.Item:
     """The STAC item of a model; hrefs are relative to the folder of the item."""
     everywhere = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
     item = pystac.Item(
@@ -185,7 +219,7 @@ def model_item(name: str, model: Resolver, parameters: int) -> pystac.Item:
         geometry=everywhere,
         bbox=[-180, -90, 180, 90],
         datetime=datetime.now(UTC).replace(microsecond=0),
-        properties=_properties(name, model, parameters),
+        properties=_properties(name, model, parameters, architecture),
         stac_extensions=[MLM],
     )
     roles = ["mlm:model", "mlm:weights", "data"]
@@ -199,7 +233,7 @@ def model_item(name: str, model: Resolver, parameters: int) -> pystac.Item:
     return item
 
 
-def _properties(name: str, model: Resolver, parameters: int) -> dict[str, Any]:
+def _properties(name: str, model: Resolver, parameters: int, architecture: str) -> dict[str, Any]:
     bands = [{"name": band} for band in model.bands]
     count, scale = len(model.bands), model.scale
     series = {
@@ -210,7 +244,7 @@ def _properties(name: str, model: Resolver, parameters: int) -> dict[str, Any]:
     image = {"shape": [-1, count, -1, -1], "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
     return {
         "mlm:name": name,
-        "mlm:architecture": "spatio-temporal denoiser",
+        "mlm:architecture": architecture,
         "mlm:tasks": ["super-resolution"],
         "mlm:framework": "pytorch",
         "mlm:framework_version": torch.__version__.split("+")[0],

@@ -13,7 +13,7 @@ import torch
 from geodiff.config import RestoreConfig
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.conformal import ConformalTable
-from geodiff.model.members import DeviationFilter, check_filters, filter_for, ring_count, rings
+from geodiff.model.members import SPREAD_HIDDEN, DeviationFilter, check_filters, filter_for, ring_count, rings
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, degrade
@@ -21,6 +21,8 @@ from geodiff.tasks.recipes import tuned, uncertainty_attributes
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
 WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(ring_count(4))) for band in range(4)))
+
+TWICE = DeviationFilter(((2.0,),))
 
 
 def table(scale: float = 2.0) -> ConformalTable:
@@ -72,11 +74,28 @@ def test_a_hostile_filter_is_refused(value: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_members_differ_by_their_own_filter_where_the_target_is_hidden(resolver: DiffusionResolver) -> None:
+    patch = random_patch((16, 16), dates=3)
+    valid = np.ones_like(patch.valid)
+    target = patch.target_index
+    assert target is not None
+    valid[target, :, 8:] = False
+    patch = replace(patch, valid=valid)
+    bare = replace(resolver, conformal=None, consistent=False, spread=DeviationFilter())
+    raw, found = (one.restore(patch, members=2, seed=3) for one in (bare, replace(bare, spread_hidden=TWICE)))
+    np.testing.assert_array_equal(found.mean, raw.mean)
+    np.testing.assert_array_equal(found.members[..., :32], raw.members[..., :32])
+    wide, plain = ((one.members - one.mean)[..., 32:] for one in (found, raw))
+    np.testing.assert_allclose(wide, 2 * plain, atol=1e-6)
+    assert np.abs(plain).max() > 1e-3
+
+
 def test_old_cards_with_one_factor_are_read() -> None:
     card = {"spread": {"2": 3.2, "4": 1.9}}
-    assert filter_for(card, 3, 4).taps == ((3.2,),)
-    assert filter_for(card, 8, 4).taps == ((1.9,),)
-    assert filter_for({}, 2, 4).taps == ((1.0,),)
+    assert filter_for(card, 3, 4) == DeviationFilter(((3.2,),))
+    assert filter_for(card, 8, 4) == DeviationFilter(((1.9,),))
+    assert filter_for({}, 2, 4) is None
+    assert filter_for(card, 2, 4, SPREAD_HIDDEN) is None
 
 
 def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: DiffusionResolver) -> None:
