@@ -30,12 +30,15 @@ from geodiff.tasks.calibrate_intervals import (
     leave_one_out,
     place_level,
 )
-from geodiff.tasks.calibrate_members import fit_filter, fit_scalar, inner, measure, whole_pairs
+from geodiff.tasks.calibrate_members import clear_pairs, fit_filter, fit_scalar, inner, measure
 from geodiff.tasks.calibrate_pairs import HeldPair
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
 
 MEMBERS = 4
 """Of the ensembles that are calibrated: the default of the main job."""
+
+HIDDEN_FACTORS = tuple(np.geomspace(0.15, 3.5, 15).round(3).tolist())
+"""By which the members of hidden dates may deviate more than the network has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class Calibration:
 
     Attributes:
         spread: by number of passes, the taps of the filter (``model.members``).
-        spread_hidden: the same where the target date was hidden; empty where no pair tells of it.
+        spread_hidden: the same where the target date was hidden, a factor; empty where no pair tells of it.
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
         own_share: of the mean (``DiffusionResolver.own_share``).
@@ -103,7 +106,7 @@ def calibrate(
             told, found = _members(sampler, drafts, pairs)
             spread[str(count)] = [list(row) for row in told.spread.taps]
             if told.spread_hidden is not None:
-                hidden[str(count)] = [list(row) for row in told.spread_hidden.taps]
+                hidden[str(count)] = told.spread_hidden.taps[0][0]
             scores = _scores(told, drafts, pairs)
             table = fit_table(scores)
             conformal[str(count)] = table.as_card()
@@ -151,10 +154,9 @@ def _members(
     resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
 ) -> tuple[DiffusionResolver, dict[str, Any]]:
     """The resolver with its filters, and figures of raw members, of members with one factor, and of filtered ones."""
-    clear, known = _chosen(drafts, pairs, whole_pairs(drafts, pairs, hidden=False))
+    clear, known = _chosen(drafts, pairs, clear_pairs(drafts, pairs))
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
-    covered = _chosen(drafts, pairs, _hidden_ground(drafts, pairs))
-    under = fit_filter(resolver, *covered) if covered[0] else None
+    under = _hidden_factor(resolver, *_chosen(drafts, pairs, _hidden_ground(drafts, pairs)))
     found: dict[str, Any] = {}
     for name, spread, hidden in (("raw", DeviationFilter(), None), ("factor", factor, None), ("filter", taps, under)):
         with_it = replace(resolver, spread=spread, spread_hidden=hidden)
@@ -166,6 +168,7 @@ def _members(
             **_normal(scores),
         }
     found["factor"]["value"] = factor.taps[0][0]
+    found["filter"]["hidden_factor"] = under.taps[0][0] if under else None
     found["mean_spectrum_gap_db"] = round(spectra.largest_gap_db(spectra.mean), 3)
     return with_it, found
 
@@ -178,11 +181,25 @@ def _chosen(
 
 def _hidden_ground(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
     """Pairs that tell how members differ under clouds: of ground that really changed, if enough places have it."""
-    whole = whole_pairs(drafts, pairs, hidden=True)
-    for wanted in ([index for index in whole if pairs[index].changes], whole):
+    hidden = [index for index, draft in enumerate(drafts) if not draft.observed.any()]
+    for wanted in ([index for index in hidden if pairs[index].changes], hidden):
         if len({pairs[index].place for index in wanted}) >= FEWEST_PLACES:
             return wanted
     return []
+
+
+def _hidden_factor(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
+) -> DeviationFilter | None:
+    """The factor under which ensembles of hidden dates have the least CRPS, places alike; None without such pairs.
+
+    There the brightness of the whole scene errs most, which no small filter can correct.
+    """
+    if not drafts:
+        return None
+    kept = [DeviationFilter(((factor,),)) for factor in HIDDEN_FACTORS]
+    crps = [_ensemble(replace(resolver, spread=one, spread_hidden=None), drafts, pairs)["crps"] for one in kept]
+    return kept[int(np.argmin(crps))]
 
 
 def _normal(scores: Scores) -> dict[str, Any]:

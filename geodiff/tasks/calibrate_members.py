@@ -68,19 +68,17 @@ class Spectra:
         return float(np.abs(self.gap_db(of).mean(0))[CENTRES <= UP_TO].max())
 
 
-def whole_pairs(drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, hidden: bool) -> list[int]:
-    """Indices of pairs whose target was seen whole, or not at all, and that are wide enough for a spectrum."""
-
-    def fits(draft: Draft, pair: HeldPair) -> bool:
-        shown = not draft.observed.any() if hidden else draft.observed.all()
-        wide = min(pair.clear.shape) >= SMALLEST_PX + 2 * EDGE_PX
-        return bool(shown and draft.known.all() and pair.clear.all() and wide)
-
-    return [index for index, both in enumerate(zip(drafts, pairs, strict=True)) if fits(*both)]
+def clear_pairs(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
+    """Indices of pairs whose target was seen whole, and that are wide enough for a spectrum."""
+    return [
+        index
+        for index, (draft, pair) in enumerate(zip(drafts, pairs, strict=True))
+        if bool(draft.observed.all()) and pair.clear.all() and min(pair.clear.shape) >= SMALLEST_PX + 2 * EDGE_PX
+    ]
 
 
 def measure(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> Spectra:
-    """Spectra of what the resolver makes of drafts that ``whole_pairs`` chose."""
+    """Spectra of what the resolver makes of drafts that ``clear_pairs`` chose."""
     rows: dict[str, list[Array]] = {}
     for draft, pair in zip(drafts, pairs, strict=True):
         found = resolver.finish(draft)
@@ -123,7 +121,7 @@ def fit_scalar(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequ
 
 
 def fit_filter(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> DeviationFilter:
-    """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f), both after what constraint there is.
+    """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f), both after the radiometric constraint.
 
     The constraint mixes each frequency with its aliases, so that the gain cannot be read off: it is corrected by what
     is found with it, and the best of a few rounds is taken. Of the places' ratios the median counts: one place of odd
@@ -131,22 +129,20 @@ def fit_filter(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequ
 
     Args:
         resolver: of the model.
-        drafts: of pairs whose targets were all observed, or all hidden.
+        drafts: of pairs whose target was observed.
         pairs: with the truth.
     """
     spread, gain = DeviationFilter(), None
-    observed = bool(drafts[0].observed.any())
     best: tuple[float, DeviationFilter] | None = None
     for _ in range(ROUNDS + 1):
-        found = measure(replace(resolver, spread=spread, spread_hidden=None), drafts, pairs)
+        found = measure(replace(resolver, spread=spread), drafts, pairs)
         ratio = np.sqrt(np.median(found.error / np.maximum(found.deviation, 1e-20), axis=0))
-        gap = float(np.square(np.log(ratio))[:, ((0.25 if observed else 0) < CENTRES) & (CENTRES <= 0.9)].mean())
+        gap = float(np.square(np.log(ratio))[:, (CENTRES > 0.25) & (CENTRES <= 0.9)].mean())
         if gain is not None and (best is None or gap < best[0]):
             best = (gap, spread)
-        if observed:
-            # Below the low Nyquist frequency it decides, and the constraint leaves no deviation to correct.
-            low = CENTRES * resolver.scale < 1
-            ratio[:, low] = ratio[:, ~low][:, :1]
+        # Below the low Nyquist frequency the observation decides, and the constraint leaves no deviation to correct.
+        low = CENTRES * resolver.scale < 1
+        ratio[:, low] = ratio[:, ~low][:, :1]
         gain = ratio if gain is None else gain * ratio**0.8
         gain = gain.clip(_MIN_GAIN, _MAX_GAIN)
         spread = taps_for(gain)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from geodiff.imagery.places import TERMS
 from geodiff.model.baselines import BicubicResolver
 from geodiff.model.highresnet import HighResNet, HighResNetResolver, by_closeness, clear_median, inner_mean
 from geodiff.model.images import Series
@@ -21,6 +22,8 @@ from geodiff.model.patches import patch_series
 from geodiff.model.srdiff import SRDiff, SRDiffResolver, cosine_signal, posterior, selected_steps
 from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver, UsageError
 from geodiff.sensor import band_mtf, degrade
+from geodiff.tasks.model_item import publish_model
+from geodiff.tasks.models import find_model, load_resolver
 from geodiff.testing.tiny_models import random_patch, tiny_weights
 from geodiff.testing.tiny_networks import tiny_network, tiny_network_weights
 
@@ -347,3 +350,23 @@ def test_an_untrained_network_is_nearly_bicubic() -> None:
     wanted = BicubicResolver(BANDS_10M).restore(patch, members=0, seed=0).mean
     found = HighResNetResolver("x", model.eval()).restore(patch, members=0, seed=0).mean
     assert np.abs(found - wanted).max() < 0.01
+
+
+def test_a_peer_is_published_as_it_is(name: str, tmp_path: Path) -> None:
+    """Its item names the kind, its card says what it learned from, and what is found by the item restores as before."""
+    card = {"places": ["majortom"], "training_places": ["majortom"]}
+    weights = tiny_network_weights(tmp_path, name, card=card)
+    item = publish_model(weights, None, tmp_path / "models", "mine")
+    told = json.loads(item.read_text())
+    assert told["properties"]["mlm:architecture"] == {"highresnet": "HighResNet", "srdiff": "SRDiff"}[name]
+    stored = json.loads((tmp_path / "models" / "mine" / "weights.json").read_text())
+    assert stored["terms"] == {"majortom": TERMS["majortom"]}
+    assert stored["training_places"] == ["majortom"]
+    patch = random_patch((8, 8), dates=2)
+    found, before = (load_resolver(find_model(str(path))).restore(patch, members=0, seed=1) for path in (item, weights))
+    np.testing.assert_array_equal(found.mean, before.mean)
+
+
+def test_a_denoiser_is_not_published_without_ground_to_calibrate_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        publish_model(tiny_weights(tmp_path), None, tmp_path / "models", "mine")
