@@ -14,8 +14,9 @@ from geodiff.config import catalogs_dir
 from geodiff.grid import check_bbox
 from geodiff.imagery.sources import load_sources
 from geodiff.model.checkpoint import digest, load_checkpoint, read_card
+from geodiff.model.networks import kind_of, load_network
 from geodiff.schema import BANDS_10M
-from geodiff.tasks.models import DEFAULT_MODEL, find_model, guide_weights, load_resolver
+from geodiff.tasks.models import ALL_KINDS, DEFAULT_MODEL, find_model, guide_weights, load_resolver
 
 MAX_WEIGHTS_BYTES = 20_000_000
 MLM = "https://stac-extensions.github.io/mlm/"
@@ -69,12 +70,14 @@ def test_a_model_item_describes_weights_that_are_there(path: Path) -> None:
 def test_a_model_is_the_one_of_its_card(path: Path) -> None:
     weights = find_model(path.stem).weights
     assert weights is not None
-    model, card = load_checkpoint(weights)  # checks configuration, names, shapes and finite values
+    peer = kind_of(read_card(weights, ALL_KINDS)) is not None
+    model, card = (load_network if peer else load_checkpoint)(weights)  # configuration, names, shapes, finite values
     assert digest(weights) == card["sha256"]
     assert sum(parameter.numel() for parameter in model.parameters()) == card["parameters"]
     properties: dict[str, Any] = pystac.Item.from_file(str(path)).properties
-    guide = read_card(guide_weights(weights, card))["parameters"] if model.config.guide else 0
+    guides = getattr(model.config, "guide", ())
+    guide = read_card(guide_weights(weights, card))["parameters"] if guides else 0
     assert properties["mlm:total_parameters"] == card["parameters"] + guide
     bands = [band["name"] for band in properties["mlm:input"][0]["bands"]]
-    assert bands == [*model.config.guide, *model.config.bands]
+    assert bands == [*guides, *model.config.bands]
     assert load_resolver(find_model(path.stem)).bands == tuple(bands)
