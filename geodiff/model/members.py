@@ -10,7 +10,6 @@ symmetric, it moves nothing (zero phase). A single tap is a scalar factor.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +67,9 @@ class DeviationFilter:
             return deviation
         kernel = np.array(self.taps, np.float32)[:, rings(self.reach)]
         weight = torch.from_numpy(np.broadcast_to(kernel, (bands, *kernel.shape[1:])).copy())[:, None]
-        return F.conv2d(deviation, weight.to(deviation), padding=self.reach, groups=bands)
+        # Channels last: a wide depthwise kernel is many times as fast, to the same bits.
+        last = deviation.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(last, weight.to(deviation), padding=self.reach, groups=bands).contiguous()
 
     def scaled(self, factor: float) -> DeviationFilter:
         """The filter with all taps multiplied."""
@@ -95,8 +96,8 @@ def parse_filter(value: object, bands: int) -> DeviationFilter:
     """
     if type(value) in (int, float):
         factor = float(str(value))
-        if not 0 <= factor < math.inf:
-            raise ValueError(f"the factor {factor} is not positive")
+        if not 0 <= factor <= MAX_TAP:
+            raise ValueError(f"the factor {factor} is not between 0 and {MAX_TAP:g}")
         return DeviationFilter(((factor,),))
     if not isinstance(value, list) or len(value) != bands or not all(isinstance(row, list) for row in value):
         raise ValueError(f"neither a factor nor a row of taps for each of {bands} bands")

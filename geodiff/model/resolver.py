@@ -188,10 +188,7 @@ class DiffusionResolver:
     def finish(self, draft: Draft) -> Restoration:
         """Filter, constraint, intervals and dial: all that calibration decides."""
         seen = in_blocks(draft.observed, self.scale)
-        deviation = self.spread.apply(draft.deviation)
-        if self.spread_hidden is not None and not seen.all():
-            deviation = torch.where(seen, deviation, self.spread_hidden.apply(draft.deviation))
-        image = torch.cat([draft.mean, draft.mean + deviation])
+        image = torch.cat([draft.mean, draft.mean + self._spread_out(draft.deviation, seen)])
         if self.consistent:
             image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
         mean, members = image[0], image[1:]
@@ -204,6 +201,13 @@ class DiffusionResolver:
         drawn = (mean + self.dial * (members - mean)).contiguous().numpy()
         found = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
         return hide(found, draft.known, self.scale)
+
+    def _spread_out(self, deviation: Tensor, seen: Tensor) -> Tensor:
+        """The calibrated deviation of members, where the target date shows the ground (y, x) and where not."""
+        if self.spread_hidden is None or seen.all():
+            return self.spread.apply(deviation)
+        hidden = self.spread_hidden.apply(deviation)
+        return torch.where(seen, self.spread.apply(deviation), hidden) if seen.any() else hidden
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""

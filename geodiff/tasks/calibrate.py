@@ -38,7 +38,7 @@ MEMBERS = 4
 """Of the ensembles that are calibrated: the default of the main job."""
 
 HIDDEN_FACTORS = tuple(np.geomspace(0.15, 3.5, 15).round(3).tolist())
-"""By which the members of hidden dates may deviate more than the network has it."""
+"""What the deviation of members of hidden dates may be multiplied by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +137,21 @@ def _shown(draft: Draft | None) -> Draft:
 
 
 def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
-    names = sorted({pair.place for pair in pairs})
+    hidden = [pair for pair in pairs if pair.hidden]
+    real = [pair for pair in hidden if pair.changes]
+    classes = {"target observed": [pair for pair in pairs if not pair.hidden], "target not observed": real or hidden}
+    counts = {name: len({pair.place for pair in found}) for name, found in classes.items()}
     return {
-        "places": names,
+        "places": sorted({pair.place for pair in pairs}),
         "places_with_real_other_dates": sorted({pair.place for pair in pairs if pair.changes}),
+        "places_seen_in_training": sorted({pair.place for pair in pairs if pair.trained}),
         "pairs": len(pairs),
         "members": MEMBERS,
         "weights": "every place counts as one",
         "quantile_for_a_promise_on_new_places": {
-            f"{level:g}": round(place_level(len(names), level), 4) for level in LEVELS
+            name: {f"{level:g}": round(place_level(count, level), 4) for level in LEVELS}
+            for name, count in counts.items()
+            if count
         },
     }
 
@@ -156,7 +162,8 @@ def _members(
     """The resolver with its filters, and figures of raw members, of members with one factor, and of filtered ones."""
     clear, known = _chosen(drafts, pairs, clear_pairs(drafts, pairs))
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
-    under = _hidden_factor(resolver, *_chosen(drafts, pairs, _hidden_ground(drafts, pairs)))
+    covered = _chosen(drafts, pairs, _hidden_ground(drafts, pairs))
+    under = _hidden_factor(resolver, *covered)
     found: dict[str, Any] = {}
     for name, spread, hidden in (("raw", DeviationFilter(), None), ("factor", factor, None), ("filter", taps, under)):
         with_it = replace(resolver, spread=spread, spread_hidden=hidden)
@@ -164,7 +171,8 @@ def _members(
         scores = _scores(with_it, drafts, pairs)
         found[name] = {
             "spectrum_gap_db": round(spectra.largest_gap_db(spectra.member), 3),
-            **_ensemble(with_it, drafts, pairs),
+            "target observed": _ensemble(with_it, clear, known),
+            "target not observed": _ensemble(with_it, *covered) if covered[0] else None,
             **_normal(scores),
         }
     found["factor"]["value"] = factor.taps[0][0]
@@ -180,12 +188,15 @@ def _chosen(
 
 
 def _hidden_ground(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
-    """Pairs that tell how members differ under clouds: of ground that really changed, if enough places have it."""
+    """Pairs that tell how members differ under clouds: of ground that really changed and that training never saw.
+
+    Where that is too few places, also of changed ground that training saw; failing that, of any.
+    """
     hidden = [index for index, draft in enumerate(drafts) if not draft.observed.any()]
-    for wanted in ([index for index in hidden if pairs[index].changes], hidden):
-        if len({pairs[index].place for index in wanted}) >= FEWEST_PLACES:
-            return wanted
-    return []
+    real = [index for index in hidden if pairs[index].changes]
+    unseen = [index for index in real if not pairs[index].trained]
+    enough = (found for found in (unseen, real) if len({pairs[index].place for index in found}) >= FEWEST_PLACES)
+    return next(enough, hidden)
 
 
 def _hidden_factor(

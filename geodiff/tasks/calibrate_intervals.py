@@ -44,6 +44,7 @@ class Scores:
         cloud: (n,) 0 where the target date was observed, else 1.
         place: (n,) index.
         window: (n,) index of the pair.
+        trained: (n,) bool, training saw the ground.
         names: of the places.
         members: of the ensemble.
     """
@@ -54,6 +55,7 @@ class Scores:
     cloud: Whole
     place: Whole
     window: Whole
+    trained: npt.NDArray[np.bool_]
     names: tuple[str, ...]
     members: int
 
@@ -67,6 +69,7 @@ class Scores:
             cloud=self.cloud[keep],
             place=self.place[keep],
             window=self.window[keep],
+            trained=self.trained[keep],
         )
 
 
@@ -92,7 +95,8 @@ def gather(
         parts.append([*cut, cloud, same * names.index(pair.place), same * number])
     error, scale, rough, cloud, place, window = (np.concatenate(part, -1) for part in zip(*parts, strict=True))
     count = int(drafts[0].deviation.shape[0]) if members else 0
-    return Scores(error, scale, rough, cloud, place, window, names, count)
+    trained = np.array([pair.trained for pair in pairs])[window]
+    return Scores(error, scale, rough, cloud, place, window, trained, names, count)
 
 
 def by_place(place: Whole) -> Array:
@@ -117,7 +121,8 @@ def fit_table(scores: Scores, levels: tuple[float, ...] = LEVELS) -> ConformalTa
     A class with too few pixels or places takes the quantile of all textures under its cloud class, or of all pixels.
     The finite-sample correction counts the windows of all classes together: it promises the level on average over new
     windows of places like these, not in each class. To promise it for a new place, it would have to count places
-    (``place_level``), which are too few for 90 %.
+    (``place_level``), which are too few for 90 %. Where training saw part of the ground of a class, its quantile is no
+    smaller than that of the rest, if the rest is enough of a class.
     """
     weight = by_place(scores.place)
     limits = np.stack([weighted_quantile(band, TEXTURE_QUANTILES, weight) for band in scores.texture])
@@ -130,7 +135,7 @@ def fit_table(scores: Scores, levels: tuple[float, ...] = LEVELS) -> ConformalTa
             for index in range(classes):
                 own = (scores.cloud == cloud) & (kind == index)
                 chosen = next(c for c in (own, scores.cloud == cloud, np.ones_like(own)) if _enough(c, scores))
-                table[:, cloud, index, band] = [_quantile(ratio, chosen, scores, level) for level in levels]
+                table[:, cloud, index, band] = [_safest(ratio, chosen, scores, level) for level in levels]
     return ConformalTable(levels, limits, np.maximum.accumulate(table, axis=0), scores.members)
 
 
@@ -138,6 +143,14 @@ def _enough(chosen: npt.NDArray[np.bool_], scores: Scores) -> bool:
     if chosen.all():
         return True
     return int(chosen.sum()) >= SMALLEST_CLASS and len(np.unique(scores.place[chosen])) >= FEWEST_PLACES
+
+
+def _safest(ratio: Array, chosen: npt.NDArray[np.bool_], scores: Scores, level: float) -> float:
+    """The quantile of a class, or that of its ground that training never saw, whichever is larger."""
+    unseen = chosen & ~scores.trained
+    every = _quantile(ratio, chosen, scores, level)
+    mixed = unseen.sum() < chosen.sum() and _enough(unseen, scores)
+    return max(every, _quantile(ratio, unseen, scores, level)) if mixed else every
 
 
 def _quantile(ratio: Array, chosen: npt.NDArray[np.bool_], scores: Scores, level: float) -> float:

@@ -44,6 +44,7 @@ class HeldPair:
         truth: (band, scale*y, scale*x) reflectance.
         clear: (scale*y, scale*x) bool: where the truth is.
         changes: the other dates are real ones, not copies under another light, between which nothing grows or is built.
+        trained: training saw this ground.
     """
 
     place: str
@@ -51,6 +52,7 @@ class HeldPair:
     truth: FloatArray
     clear: BoolArray
     changes: bool = True
+    trained: bool = False
 
     @property
     def hidden(self) -> bool:
@@ -99,16 +101,28 @@ def held_pairs(
 
 
 def changing_pairs(
-    root: Path, bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], *, each: int, seed: int = 99
+    root: Path,
+    card: Mapping[str, Any],
+    bands: tuple[str, ...],
+    scale: int,
+    mtf: tuple[float, ...],
+    *,
+    each: int,
+    seed: int = 99,
 ) -> list[HeldPair]:
     """Wald pairs of the real series under a data folder, with 2, 4 and 8 of their own dates, and their hidden twins.
 
-    Training may have seen them: they tell what other dates are worth where the ground really changed between them, if
-    anything too much. Arguments are those of ``held_pairs``.
+    They tell what other dates are worth where the ground really changed between them; if training saw them, rather too
+    much. Products of one footprint are one place. Arguments are those of ``held_pairs``.
     """
     found: list[HeldPair] = []
-    for series in read_series(root, bands).series:
-        found += _real_pairs(series, bands, scale, mtf, each, seed, dates=CHANGING_DATES)
+    grounds: dict[object, str] = {}
+    every = read_series(root, bands).series
+    unseen = {series.name for series in _unseen(every, card)}
+    for series in every:
+        place = grounds.setdefault(series.footprint or series.name, series.name)
+        pairs = _real_pairs(series, bands, scale, mtf, each, seed, dates=CHANGING_DATES)
+        found += [replace(pair, place=place, trained=series.name not in unseen) for pair in pairs]
     return with_hidden(found, first=CHANGING_FIRST)
 
 
@@ -181,15 +195,18 @@ def simulated_pairs(
         chance = torch.Generator().manual_seed(_seed_of(seed, place.name, number))
         images, days, pixel_m = source.batch(number)
         series, truth, _ = simulate(images[:, :, order], days, pixel_m, (plain, sky)[number % 2], chance)
-        shape = (truth.shape[-2], truth.shape[-1])
-        yield _pair(
-            place.name,
-            series,
-            int(series.days[0].abs().argmin()),
-            truth[0, scored].numpy(),
-            np.ones(shape, np.bool_),
-            len(place.days) > 1,
-        )
+        own = series.days[0] == 0
+        if own.sum() > 1:  # a copy of the target would tell it where it is hidden
+            continue
+        whole = np.ones((truth.shape[-2], truth.shape[-1]), np.bool_)
+        target, changes = int(own.int().argmax()), _as_photographed(place, series.days[0, ~own].numpy())
+        yield _pair(place.name, series, target, truth[0, scored].numpy(), whole, changes)
+
+
+def _as_photographed(place: Ground, offsets: FloatArray) -> bool:
+    """The other dates of a draw are dates of the place, and not its target under the light of a day that is made up."""
+    known = np.subtract.outer(place.days, place.days)
+    return bool(len(offsets)) and all(np.isclose(known, offset, atol=1e-3).any() for offset in offsets)
 
 
 def _real_pairs(

@@ -131,7 +131,7 @@ def _calibrated(
         return calibrate_guided(fine, resolver, root, CALIBRATED_PASSES, each=PAIRS_PER_PLACE)
     config = resolver.model.config
     pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
-    changing = changing_pairs(root, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
+    changing = changing_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
     return calibrate(resolver, pairs, CALIBRATED_PASSES, changing=changing)
 
 
@@ -265,7 +265,7 @@ def _properties(name: str, model: Resolver, parameters: int, architecture: str) 
                 "name": "target date",
                 "tasks": ["super-resolution"],
                 "result": image,
-                "description": f"surface reflectance of the target date, {scale} times finer; mean and members",
+                "description": f"surface reflectance of the target date, {scale} times finer",
                 "post_processing_function": None,
             }
         ],

@@ -157,7 +157,8 @@ class PatchSource(IterableDataset[Batch]):
         top, left = int(rng.integers(0, rows - self.side + 1)), int(rng.integers(0, cols - self.side + 1))
         target = int(rng.integers(count))
         real = count > 1 and rng.random() < 0.7
-        chosen = [target, *(rng.choice(count, times - 1) if real else [target] * (times - 1))]
+        others = np.delete(np.arange(count), target)
+        chosen = [target, *(rng.choice(others, times - 1) if real else [target] * (times - 1))]
         needed = sorted(set(chosen))
         shown = place.read(needed, slice(top, top + self.side), slice(left, left + self.side))
         # A date with a gap here gives way to the target: the truth of a date is whole.

@@ -2,7 +2,8 @@
 
 In a Wald pair from real Sentinel-2 (Wald, Ranchin & Mangolini 1997, "Fusion of satellite images of different spatial
 resolutions", PE&RS 63(6)) the target is the original date, and what the network sees are the real dates around it seen
-through the sensor once more: true change of season, true clouds under the mask that a user would have.
+through the sensor once more: true change of season, true clouds under a mask that a user would have, and overcast dates
+that the mask would miss left out.
 """
 
 from __future__ import annotations

@@ -19,6 +19,9 @@ from geodiff.tasks.targets import Target, choose_targets
 from geodiff.tasks.wald_pair import wald_pair
 from geodiff.tasks.windows import CubeSource, Recipe, restore_window
 
+MEMBERS = 4
+"""Of models whose mean is that of their members."""
+
 CLEAR = 0.9
 """Dates that are at least this clear are restored and scored."""
 
@@ -131,6 +134,7 @@ def _without(target: Target) -> Target:
 
 def _restore(coarse: xr.DataArray, target: Target, resolver: Resolver, seed: int) -> FloatArray:
     source = CubeSource(coarse, resolver.bands)
-    recipe = Recipe(resolver, TilePlan(source.grid), members=0, seed=seed)
+    members = MEMBERS if getattr(resolver, "mean_of_members", False) else 0
+    recipe = Recipe(resolver, TilePlan(source.grid), members=members, seed=seed)
     rows, cols = source.grid.shape
     return restore_window(source, target, Window(0, 0, rows * resolver.scale, cols * resolver.scale), recipe).mean

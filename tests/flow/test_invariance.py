@@ -18,7 +18,7 @@ import geodiff
 from geodiff.config import SuperresConfig, TileConfig
 from geodiff.grid import Grid, TileKey, TilePlan, Window
 from geodiff.model.checkpoint import save_checkpoint
-from geodiff.model.members import ring_count
+from geodiff.model.members import REACH_PX, ring_count
 from geodiff.outputs.ledger import margins_folder
 from geodiff.outputs.stitch import feather_weight
 from geodiff.outputs.zarr_store import create_store, regions
@@ -43,11 +43,15 @@ def quiet(stage: str, done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that is calibrated: the filter of its members reaches over the borders of tiles."""
-    taps = [[1.5, *(0.4 / (2 + ring + band) for ring in range(ring_count(4) - 1))] for band in range(4)]
+    taps = [[1.5, *(0.4 / (2 + ring + band) for ring in range(ring_count(REACH_PX) - 1))] for band in range(4)]
     quantiles = (np.arange(1, 4)[:, None, None, None] * np.ones((3, 2, 3, 4)) * [1, 2, 1, 3]).tolist()
     table = {"levels": [0.5, 0.8, 0.9], "texture_limits": [[0.01, 0.03]] * 4, "quantiles": quantiles, "members": 4}
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_checkpoint(tiny_denoiser(), path, card={"spread": {"2": taps}, "conformal": {"1": table, "2": table}})
+    save_checkpoint(
+        tiny_denoiser(),
+        path,
+        card={"spread": {"2": taps}, "spread_hidden": {"2": 1.7}, "conformal": {"1": table, "2": table}},
+    )
     return path
 
 

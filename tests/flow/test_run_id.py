@@ -137,8 +137,9 @@ def test_another_calibration_of_the_same_weights_is_another_run(place: TinyPlace
     weights = tiny_weights(tmp_path)
     card_path = weights.with_suffix(".json")
     ids = []
-    for spread in ({}, {"2": 1.5}, {"2": 1.5}, {"2": 1.6}):
-        card_path.write_text(json.dumps({**json.loads(card_path.read_text()), "spread": spread}))
+    seen, hidden = ({"2": 1.5}, {"2": 1.6}), {"2": 1.6}
+    for told in ({}, {"spread": seen[0]}, {"spread": seen[0]}, {"spread": seen[1]}, {"spread_hidden": hidden}):
+        card_path.write_text(json.dumps({**json.loads(card_path.read_text()), **told}))
         ids.append(find_run(_config(place, model=str(weights)), progress=quiet).run_id)
     assert ids[1] == ids[2]
-    assert len(set(ids)) == 3
+    assert len(set(ids)) == 4

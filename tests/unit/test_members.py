@@ -59,7 +59,7 @@ def test_one_tap_is_a_factor_and_the_kernel_moves_nothing() -> None:
 
 
 HOSTILE: list[Any] = [
-    *(-1.0, float("nan"), float("inf"), True, "2", None, [], [1.0] * 4, [[[1.0]]] * 4),
+    *(-1.0, 1e300, float("nan"), float("inf"), True, "2", None, [], [1.0] * 4, [[[1.0]]] * 4),
     *([[1.0]] * 3, [[1.0, 2.0]] * 4, [*[[1.0]] * 3, [1.0, 1.0, 1.0]]),
     *([[float("nan")]] * 4, [[1e9]] * 4, [[10**400]] * 4, [["1"]] * 4),
 ]
@@ -114,7 +114,7 @@ def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: Diffusi
     np.testing.assert_allclose(its.guessed, mine.guessed, atol=1e-4)
 
 
-@pytest.mark.parametrize("key", ["spread", "conformal"])
+@pytest.mark.parametrize("key", ["spread", "spread_hidden", "conformal"])
 @pytest.mark.parametrize("value", [7, {"2": {}}, {"two": 1}, {"2": [[1.0, 2.0]]}])
 def test_a_card_with_a_hostile_calibration_is_refused(
     tmp_path: Path, resolver: DiffusionResolver, key: str, value: Any

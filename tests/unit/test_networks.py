@@ -24,7 +24,8 @@ from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver,
 from geodiff.sensor import band_mtf, degrade
 from geodiff.tasks.model_item import publish_model
 from geodiff.tasks.models import find_model, load_resolver
-from geodiff.testing.tiny_models import random_patch, tiny_weights
+from geodiff.tasks.wald import wald
+from geodiff.testing.tiny_models import random_cube, random_patch, tiny_weights
 from geodiff.testing.tiny_networks import tiny_network, tiny_network_weights
 
 
@@ -370,3 +371,21 @@ def test_a_peer_is_published_as_it_is(name: str, tmp_path: Path) -> None:
 def test_a_denoiser_is_not_published_without_ground_to_calibrate_on(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data"):
         publish_model(tiny_weights(tmp_path), None, tmp_path / "models", "mine")
+
+
+def test_the_wald_protocol_scores_the_mean_of_members_where_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, set[int]] = {}
+    cube = random_cube((96, 96), dates=2, clouds=0.0)
+    peers = [_resolver("highresnet"), _resolver("srdiff")]
+    for peer in peers:
+        kind = type(peer)
+
+        def spy(self: Resolver, patch: Patch, *, members: int, seed: int, own: Any = kind.restore) -> Any:
+            asked.setdefault(type(self).__name__, set()).add(members)
+            return own(self, patch, members=members, seed=seed)
+
+        monkeypatch.setattr(kind, "restore", spy)
+    wald(cube, peers, hidden=False)
+    assert asked == {"HighResNetResolver": {0}, "SRDiffResolver": {4}}
