@@ -1,5 +1,8 @@
 """What members and intervals of a model must be: fitted on ground that the training never saw, and told with figures.
 
+Of ground that changes between dates, which alone tells what hidden dates are like, too little is unseen: there the real
+series of the training count as well, and the card names them.
+
 First the filter of the members (``calibrate_members``), then the intervals about the mean (``calibrate_intervals``).
 Everything is averaged over places, not over pixels. Coverage is measured on places that the quantiles were not
 taken from.
