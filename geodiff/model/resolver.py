@@ -112,9 +112,17 @@ class DiffusionResolver:
         ensemble, alone = table_for(card, max(passes, 2), bands), table_for(card, 1, bands)
         known = ensemble or alone
         levels = known.levels if known else cls.levels
-        found = cls(name, model, passes=passes, spread=spread, spread_hidden=hidden, levels=levels)
-        share = check_share(card.get(OWN_SHARE, 0.0))
-        return replace(found, conformal=ensemble, alone=alone, own_share=share)
+        return cls(
+            name,
+            model,
+            passes=passes,
+            spread=spread,
+            spread_hidden=hidden,
+            conformal=ensemble,
+            alone=alone,
+            levels=levels,
+            own_share=check_share(card.get(OWN_SHARE, 0.0)),
+        )
 
     @property
     def intervals(self) -> ConformalTable | None:

@@ -85,8 +85,8 @@ def calibrate(
         pairs: held-out ground (``calibrate_pairs``).
         passes: 2 or more each; the mean alone (1) comes with the first.
         seed: of the noise.
-        changing: more pairs that tell what other dates are worth (``calibrate_pairs.changing_pairs``): the share of the
-            own date, and the intervals where the target is hidden, are theirs.
+        changing: more pairs that tell what other dates are worth (``calibrate_pairs.calibration_pairs``): the share of
+            the own date, and the intervals where the target is hidden, are theirs.
         drafter: makes the drafts; another one where a model guides this one.
     """
     bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
@@ -123,15 +123,21 @@ def calibrate(
 def _scores(
     resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, members: bool = True
 ) -> Scores:
-    """Scores of pairs; where the target is hidden, of ground that really changed between dates, if there is enough.
-
-    Copies of one image under another light are too easy to tell from each other.
-    """
+    """Scores of pairs; where the target is hidden, of ground that really changed between dates, if there is enough."""
     found = gather(resolver, drafts, pairs, members=members)
-    hidden, real = found.cloud == 1, np.array([pair.changes for pair in pairs])[found.window]
-    if len(np.unique(found.place[hidden & real])) < FEWEST_PLACES:
+    if not _changes_enough(pairs):
         return found
-    return found.only(~hidden | real)
+    real = np.array([pair.changes for pair in pairs])[found.window]
+    return found.only((found.cloud == 0) | real)
+
+
+def _changes_enough(pairs: Sequence[HeldPair]) -> bool:
+    """Enough hidden dates are of ground that really changed: copies under another light are too easy to restore."""
+    return _enough([pair for pair in pairs if pair.hidden and pair.changes])
+
+
+def _enough(pairs: Sequence[HeldPair]) -> bool:
+    return len({pair.place for pair in pairs}) >= FEWEST_PLACES
 
 
 def _shown(draft: Draft | None) -> Draft:
@@ -140,9 +146,11 @@ def _shown(draft: Draft | None) -> Draft:
 
 
 def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
-    hidden = [pair for pair in pairs if pair.hidden]
-    real = [pair for pair in hidden if pair.changes]
-    classes = {"target observed": [pair for pair in pairs if not pair.hidden], "target not observed": real or hidden}
+    only_real = _changes_enough(pairs)
+    classes = {
+        "target observed": [pair for pair in pairs if not pair.hidden],
+        "target not observed": [pair for pair in pairs if pair.hidden and (pair.changes or not only_real)],
+    }
     counts = {name: len({pair.place for pair in found}) for name, found in classes.items()}
     return {
         "places": sorted({pair.place for pair in pairs}),
@@ -165,7 +173,7 @@ def _members(
     """The resolver with its filters, and figures of raw members, of members with one factor, and of filtered ones."""
     clear, known = _chosen(drafts, pairs, clear_pairs(drafts, pairs))
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
-    covered = _chosen(drafts, pairs, _hidden_ground(drafts, pairs))
+    covered = _chosen(drafts, pairs, _hidden_ground(pairs))
     under = _hidden_factor(resolver, *covered)
     found: dict[str, Any] = {}
     for name, spread, hidden in (("raw", DeviationFilter(), None), ("factor", factor, None), ("filter", taps, under)):
@@ -190,16 +198,15 @@ def _chosen(
     return [drafts[index] for index in indices], [pairs[index] for index in indices]
 
 
-def _hidden_ground(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
+def _hidden_ground(pairs: Sequence[HeldPair]) -> list[int]:
     """Pairs that tell how members differ under clouds: of ground that really changed and that training never saw.
 
     Where that is too few places, also of changed ground that training saw; failing that, of any.
     """
-    hidden = [index for index, draft in enumerate(drafts) if not draft.observed.any()]
+    hidden = [index for index, pair in enumerate(pairs) if pair.hidden]
     real = [index for index in hidden if pairs[index].changes]
     unseen = [index for index in real if not pairs[index].trained]
-    enough = (found for found in (unseen, real) if len({pairs[index].place for index in found}) >= FEWEST_PLACES)
-    return next(enough, hidden)
+    return next((found for found in (unseen, real) if _enough([pairs[index] for index in found])), hidden)
 
 
 def _hidden_factor(

@@ -58,8 +58,8 @@ def calibrate_guided(
 def guided_pairs(root: Path, *, each: int, seed: int = 4242) -> list[HeldPair]:
     """Patches of ten bands, those of 20 m as blocks, with the truth of the 20 m bands.
 
-    Half of them are seen through the optics alone, half under the whole sky; as in ``calibrate_pairs.held_pairs`` some
-    come once more with their target hidden.
+    Half of them are seen through the optics alone, half under the whole sky; as in
+    ``calibrate_pairs.calibration_pairs`` some come once more with their target hidden.
 
     Raises:
         GeodiffError: nothing is held out.

@@ -30,6 +30,7 @@ SMALLEST_PATCH_PX = 16
 
 DATES = (1, 2, 3, 4, 6)
 CHANGING_DATES = (2, 4, 8)
+HELD_SEED, CHANGING_SEED = 4242, 99
 CHANGING_FIRST = 1 << 20
 """Where pairs of real series lie on the lattice, beyond all others."""
 
@@ -61,23 +62,20 @@ class HeldPair:
         return target is None or not self.patch.valid[target].any()
 
 
-def held_pairs(
-    root: Path,
-    card: Mapping[str, Any],
-    bands: tuple[str, ...],
-    scale: int,
-    mtf: tuple[float, ...],
-    *,
-    each: int,
-    seed: int = 4242,
-) -> list[HeldPair]:
-    """Pairs of all ground under a data folder that a model was not trained on.
+def calibration_pairs(
+    root: Path, card: Mapping[str, Any], bands: tuple[str, ...], scale: int, mtf: tuple[float, ...], *, each: int
+) -> tuple[list[HeldPair], list[HeldPair]]:
+    """Pairs of all ground under a data folder that a model was not trained on, and of all that really changed.
 
-    Held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a clear scene
-    does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the card of the
-    model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among
-    all these: every pair with real other dates, and every second of the others, clear and cloudy ones alike, comes once
+    Of the first, held-out strips give Wald pairs (the strip seen through the sensor, and nothing else: what a test on a
+    clear scene does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the
+    card of the model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among all
+    these: every pair with real other dates, and every second of the others, clear and cloudy ones alike, comes once
     more with its target hidden.
+
+    The second are Wald pairs of all real series, with 2, 4 and 8 of their own dates, and their hidden twins. They tell
+    what other dates are worth where the ground really changed between them; if training saw them, rather too much.
+    Products of one footprint are one place.
 
     Args:
         root: data folder of the training.
@@ -86,44 +84,24 @@ def held_pairs(
         scale: of the model.
         mtf: of the bands.
         each: pairs of a place.
-        seed: of everything drawn.
 
     Raises:
         GeodiffError: nothing is held out.
     """
-    _, held = split_places(read_places(root))
-    found = [pair for place in held for pair in _strip_pairs(place, scale, mtf, each, seed)]
-    for series in _unseen(read_series(root, bands).series, card):
-        found += _real_pairs(series, bands, scale, mtf, each, seed)
-    if not found:
-        raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
-    return with_hidden(found)
-
-
-def changing_pairs(
-    root: Path,
-    card: Mapping[str, Any],
-    bands: tuple[str, ...],
-    scale: int,
-    mtf: tuple[float, ...],
-    *,
-    each: int,
-    seed: int = 99,
-) -> list[HeldPair]:
-    """Wald pairs of the real series under a data folder, with 2, 4 and 8 of their own dates, and their hidden twins.
-
-    They tell what other dates are worth where the ground really changed between them; if training saw them, rather too
-    much. Products of one footprint are one place. Arguments are those of ``held_pairs``.
-    """
-    found: list[HeldPair] = []
-    grounds: dict[object, str] = {}
     every = read_series(root, bands).series
-    unseen = {series.name for series in _unseen(every, card)}
+    unseen = _unseen(every, card)
+    _, strips = split_places(read_places(root))
+    held = [pair for place in strips for pair in _strip_pairs(place, scale, mtf, each, HELD_SEED)]
+    held += [pair for series in unseen for pair in _real_pairs(series, bands, scale, mtf, each, HELD_SEED)]
+    if not held:
+        raise GeodiffError(f"no ground under {root} is held out: nothing to calibrate on")
+    changing: list[HeldPair] = []
+    grounds: dict[object, str] = {}
     for series in every:
         place = grounds.setdefault(series.footprint or series.name, series.name)
-        pairs = _real_pairs(series, bands, scale, mtf, each, seed, dates=CHANGING_DATES)
-        found += [replace(pair, place=place, trained=series.name not in unseen) for pair in pairs]
-    return with_hidden(found, first=CHANGING_FIRST)
+        pairs = _real_pairs(series, bands, scale, mtf, each, CHANGING_SEED, dates=CHANGING_DATES)
+        changing += [replace(pair, place=place, trained=series not in unseen) for pair in pairs]
+    return with_hidden(held), with_hidden(changing, first=CHANGING_FIRST)
 
 
 def with_hidden(found: list[HeldPair], *, first: int = 0) -> list[HeldPair]:

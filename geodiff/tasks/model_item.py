@@ -30,7 +30,7 @@ from geodiff.schema import GeodiffError, Resolver, UsageError
 from geodiff.tasks.calibrate import Calibration, calibrate
 from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_guided import calibrate_guided
-from geodiff.tasks.calibrate_pairs import changing_pairs, held_pairs
+from geodiff.tasks.calibrate_pairs import calibration_pairs
 from geodiff.tasks.leakage import DIGESTS, FOOTPRINTS, PLACES
 from geodiff.tasks.models import ALL_KINDS, DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided, models_dir
 from geodiff.tasks.wald import wald
@@ -130,8 +130,7 @@ def _calibrated(
     if fine:
         return calibrate_guided(fine, resolver, root, CALIBRATED_PASSES, each=PAIRS_PER_PLACE)
     config = resolver.model.config
-    pairs = held_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
-    changing = changing_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
+    pairs, changing = calibration_pairs(root, card, config.bands, config.scale, config.mtf, each=PAIRS_PER_PLACE)
     return calibrate(resolver, pairs, CALIBRATED_PASSES, changing=changing)
 
 

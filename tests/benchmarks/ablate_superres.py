@@ -34,7 +34,7 @@ from geodiff.model.checkpoint import load_checkpoint, read_card
 from geodiff.model.images import REFLECTANCE_MEAN, ImageContext, ImageDenoiser, Series
 from geodiff.model.objectives import denoising_loss
 from geodiff.model.optics import enforce
-from geodiff.model.raster import in_blocks
+from geodiff.model.raster import in_blocks, upsample
 from geodiff.model.reference import build_series
 from geodiff.model.sampler import euler, schedule
 from geodiff.model.simulate import simulate
@@ -209,7 +209,7 @@ def gains(net: ImageDenoiser, bench: Bench, see: See, fewest: int = DATES) -> Va
     found: Values = {"seen": [], "hidden": []}
     for series, target, _ in bench.held:
         context = net.encode(see(series))
-        base = torch.nn.functional.interpolate(series.reference, scale_factor=4, mode="bicubic", align_corners=False)
+        base = upsample(series.reference, 4)
         mean = context.upsampled + net.residual_scale * net(torch.zeros_like(target), torch.ones(len(target)), context)
         seen = inner(in_blocks(series.observed, 4))
         hidden = ~seen & inner(in_blocks(nearest(series, fewest)[1], 4))
@@ -303,8 +303,8 @@ def page(asked: argparse.Namespace, tables: Mapping[str, Any], sites: list[str])
     return "\n".join(lines) + "\n"
 
 
-def ablate(asked: argparse.Namespace, weights: Path) -> dict[str, Any]:
-    """All tables."""
+def ablate(asked: argparse.Namespace, weights: Path) -> tuple[dict[str, Any], list[str]]:
+    """All tables, and the place of every patch."""
     bench, shipped = Bench.open(asked.root, asked.held), load_checkpoint(weights)[0]
     tables: dict[str, Any] = {"parts": {}, "dates": {}, "units": {}, "passes": {}}
     for count in (1, 2, 4, 8):
@@ -328,7 +328,7 @@ def ablate(asked: argparse.Namespace, weights: Path) -> dict[str, Any]:
         tables["units"][name] = gains(
             train(variant.net(small), bench, variant, asked.scratch, 1.5e-3), bench, variant.see
         )
-    return tables | {"sites": bench.sites}
+    return tables, bench.sites
 
 
 def main() -> None:
@@ -343,8 +343,7 @@ def main() -> None:
     asked = parser.parse_args()
     weights = find_model(asked.model).weights
     assert weights is not None, "a baseline has no parts"
-    tables = ablate(asked, weights)
-    sites = tables.pop("sites")
+    tables, sites = ablate(asked, weights)
     asked.out.write_text(page(asked, tables, sites))
     if asked.card:
         write_json(weights.with_suffix(".json"), read_card(weights) | {"ablations": figures_of(tables)})

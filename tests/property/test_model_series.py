@@ -14,7 +14,7 @@ from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.strategies import patches
-from geodiff.testing.tiny_models import tiny_denoiser
+from geodiff.testing.tiny_models import reordered, tiny_denoiser
 
 USUAL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MTF = band_mtf(BANDS_10M)
@@ -54,14 +54,7 @@ def test_order_and_garbage_are_of_no_account(resolver: Resolver, patch: Patch, g
     np.testing.assert_array_equal(found.members, wanted.members)
     places = list(range(len(patch.days)))
     order.shuffle(places)  # type: ignore[attr-defined]
-    mixed = replace(
-        patch,
-        reflectance=patch.reflectance[places],
-        valid=patch.valid[places],
-        days=patch.days[places],
-        shift_px=patch.shift_px[places],
-        target_index=None if patch.target_index is None else places.index(patch.target_index),
-    )
+    mixed = reordered(patch, places)
     np.testing.assert_allclose(resolver.restore(mixed, members=1, seed=3).mean, wanted.mean, atol=2e-5)
 
 

@@ -25,7 +25,7 @@ from geodiff.sensor import band_mtf, degrade
 from geodiff.tasks.model_item import publish_model
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.wald import wald
-from geodiff.testing.tiny_models import random_cube, random_patch, tiny_weights
+from geodiff.testing.tiny_models import random_cube, random_patch, reordered, tiny_weights
 from geodiff.testing.tiny_networks import tiny_network, tiny_network_weights
 
 
@@ -46,22 +46,11 @@ def resolver(name: str) -> Resolver:
     return _resolver(name)
 
 
-def _permuted(patch: Patch, order: list[int]) -> Patch:
-    return replace(
-        patch,
-        reflectance=patch.reflectance[order],
-        valid=patch.valid[order],
-        days=patch.days[order],
-        shift_px=patch.shift_px[order],
-        target_index=None if patch.target_index is None else order.index(patch.target_index),
-    )
-
-
 @pytest.mark.parametrize("dates", [1, 2, 3, 5, 6])
 def test_any_number_of_dates_in_any_order(resolver: Resolver, dates: int) -> None:
     patch = random_patch((10, 12), dates=dates, clouds=0.3)
     order = list(np.random.default_rng(0).permutation(dates))
-    first, second = (resolver.restore(p, members=2, seed=0) for p in (patch, _permuted(patch, order)))
+    first, second = (resolver.restore(p, members=2, seed=0) for p in (patch, reordered(patch, order)))
     assert first.mean.shape == (4, 40, 48)
     assert first.members.shape == ((2 if isinstance(resolver, SRDiffResolver) else 0), 4, 40, 48)
     assert first.mean.dtype == first.members.dtype == np.float32
