@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from torch import nn
 
 from geodiff.model.conformal import check_tables
 from geodiff.model.images import ImageConfig, ImageDenoiser
-from geodiff.model.members import SPREAD, SPREAD_HIDDEN, check_filters
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, check_filters, check_powers
 from geodiff.schema import GeodiffError
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -81,9 +82,16 @@ def _check_calibration(card: Mapping[str, Any], where: Path) -> None:
     config = card.get("config")
     bands = config.get("bands") if isinstance(config, dict) else None
     count = len(bands) if isinstance(bands, list) else 0
-    for key, check in ((SPREAD, check_filters), (SPREAD_HIDDEN, check_filters), ("conformal", check_tables)):
+    filters, tables = partial(check_filters, bands=count), partial(check_tables, bands=count)
+    told: dict[str, Callable[[object], None]] = {
+        SPREAD: filters,
+        SPREAD_HIDDEN: filters,
+        SPREAD_TEXTURE: check_powers,
+        "conformal": tables,
+    }
+    for key, check in told.items():
         try:
-            check(card.get(key, {}), count)
+            check(card.get(key, {}))
         except ValueError as error:
             raise GeodiffError(f"{where}: its {key} is not one: {error}; calibrate the model again") from None
 

@@ -17,18 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from geodiff.model.members import nearest_passes
+from geodiff.model.members import by_passes, nearest_passes
+from geodiff.model.texture import FLOOR, box_mean, texture
 from geodiff.schema import UsageError
 
 WINDOW_PX = 5
 """Window over which the deviation of few members is smoothed, in high-resolution pixels. Of 1, 5, 9 and 17 pixels it
 gave the narrowest intervals on places left out (interval score 0.0542; 0.0628, 0.0546, 0.0558)."""
-
-TEXTURE_PX = 9
-"""Window of the texture: two low-resolution pixels and one more, so that edges between two of them are seen."""
 
 GUESS_PX = 17
 """Window of the map of what is guessed: about four low-resolution pixels."""
@@ -37,29 +34,10 @@ CONTRADICTION = 10.0
 """Weight of the constraint's squared change. On held-out ground the map ranks windows by |error|^2 / variance with a
 rank correlation of 0.65 without it, 0.68 with weight 1, 0.73 with this."""
 
-FLOOR = 1e-3
-"""Reflectance that is added, in squares, to the deviation: a tenth of what the sensor's calibration is good for."""
-
 LEVELS = (0.5, 0.8, 0.9)
 CLOUD_CLASSES = ("target observed", "target not observed")
 MAX_CLASSES = 32
 MAX_QUANTILE = 1e4
-
-
-def box_mean(image: Tensor, side: int) -> Tensor:
-    """Mean over windows of ``side`` pixels of (n, channel, y, x); at the border over what lies inside."""
-    if side == 1:
-        return image
-    return F.avg_pool2d(image, side, stride=1, padding=side // 2, count_include_pad=False)
-
-
-def texture(upsampled: Tensor) -> Tensor:
-    """Local standard deviation of the upsampled reference (1, band, y, x), in reflectance.
-
-    Differences to the window's own centre are squared, not the values: their variance would drown in rounding.
-    """
-    mean = box_mean(upsampled, TEXTURE_PX)
-    return box_mean((upsampled - mean).square(), TEXTURE_PX).sqrt()
 
 
 def deviation_scale(members: Tensor, mean: Tensor) -> Tensor:
@@ -240,11 +218,7 @@ def check_tables(tables: object, bands: int) -> None:
     Raises:
         ValueError: saying what is wrong.
     """
-    if not isinstance(tables, dict):
-        raise ValueError("it is not a table by number of passes")
-    for passes, value in tables.items():
-        if not (isinstance(passes, str) and passes.isascii() and passes.isdecimal() and len(passes) <= 4):
-            raise ValueError(f"{str(passes)[:20]!r} is no number of passes")
+    for value in by_passes(tables).values():
         parse_table(value, bands)
 
 

@@ -5,13 +5,15 @@ for ground that it hides, where members differ in everything.
 
 Members of few passes deviate from the mean too little, and least so at the frequencies where the mean knows least. A
 convolution with an isotropic kernel corrects the power of the deviation at each radial frequency; since the kernel is
-symmetric, it moves nothing (zero phase). A single tap is a scalar factor.
+symmetric, it moves nothing (zero phase). A single tap is a scalar factor. Where the ground is rough, they deviate too
+little as well, and where it is smooth too much: before the convolution the deviation is multiplied by a power of the
+texture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,18 @@ from torch import Tensor
 
 from geodiff.schema import GeodiffError
 
-SPREAD, SPREAD_HIDDEN = "spread", "spread_hidden"
-"""Keys of a card: the filters by number of passes, where the target date was observed and where not."""
+SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE = "spread", "spread_hidden", "spread_texture"
+"""Keys of a card: the filters by number of passes, where the target date was observed and where not, and the powers of
+the texture where it was."""
 
-REACH_PX = 8
+REACH_PX = 12
 """Half the side of the kernel in high-resolution pixels: the hard constraint ripples the power with a period of a
-third of Nyquist, which a kernel half as wide cannot follow. Two low-resolution pixels of halo are enough for it."""
+third of Nyquist, which kernels up to half as wide cannot follow. Three low-resolution pixels of halo are enough."""
 
-MAX_TAP = 100.0
+MAX_TAP, MAX_POWER = 100.0, 2.0
+
+ROUGHEST = 30.0
+"""Texture in its unit beyond which, and below whose inverse, it counts no further."""
 
 
 def rings(reach: int) -> npt.NDArray[np.intp]:
@@ -51,29 +57,34 @@ class DeviationFilter:
 
     Attributes:
         taps: (band, ring) by distance from the centre (``rings``); one row serves all bands.
+        power: of the texture, by which the deviation is multiplied first.
     """
 
     taps: tuple[tuple[float, ...], ...] = ((1.0,),)
+    power: float = 0.0
 
     @property
     def reach(self) -> int:
         """Pixels that the kernel reaches to each side."""
         return _reach(len(self.taps[0]))
 
-    def apply(self, deviation: Tensor) -> Tensor:
-        """Filter (member, band, y, x); beyond the border there is no deviation."""
+    def apply(self, deviation: Tensor, rough: Tensor) -> Tensor:
+        """Filter the deviation of members; beyond the border there is none.
+
+        Args:
+            deviation: (member, band, y, x).
+            rough: (1, band, y, x) texture in units of the residual.
+        """
         bands = deviation.shape[1]
         if not len(deviation):
             return deviation
+        if self.power:
+            deviation = deviation * rough.clamp(1 / ROUGHEST, ROUGHEST) ** self.power
         kernel = np.array(self.taps, np.float32)[:, rings(self.reach)]
         weight = torch.from_numpy(np.broadcast_to(kernel, (bands, *kernel.shape[1:])).copy())[:, None]
         # Channels last: a wide depthwise kernel is many times as fast, to the same bits.
         last = deviation.contiguous(memory_format=torch.channels_last)
         return F.conv2d(last, weight.to(deviation), padding=self.reach, groups=bands).contiguous()
-
-    def scaled(self, factor: float) -> DeviationFilter:
-        """The filter with all taps multiplied."""
-        return DeviationFilter(tuple(tuple(factor * tap for tap in row) for row in self.taps))
 
 
 def _reach(count: int) -> int:
@@ -112,18 +123,39 @@ def nearest_passes(known: Mapping[str, Any], passes: int) -> str | None:
     return min(known, key=lambda count: (abs(int(count) - passes), int(count)), default=None)
 
 
+def by_passes(table: object) -> dict[str, Any]:
+    """A table of a card whose keys are numbers of passes.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    if not isinstance(table, dict):
+        raise ValueError("it is not a table by number of passes")
+    for passes in table:
+        if not (isinstance(passes, str) and passes.isascii() and passes.isdecimal() and len(passes) <= 4):
+            raise ValueError(f"{str(passes)[:20]!r} is no number of passes")
+    return table
+
+
 def check_filters(spread: object, bands: int) -> None:
     """Refuse what a card says of its members unless it is a filter for numbers of passes.
 
     Raises:
         ValueError: saying what is wrong.
     """
-    if not isinstance(spread, dict):
-        raise ValueError("it is not a table by number of passes")
-    for passes, value in spread.items():
-        if not (isinstance(passes, str) and passes.isascii() and passes.isdecimal() and len(passes) <= 4):
-            raise ValueError(f"{str(passes)[:20]!r} is no number of passes")
+    for value in by_passes(spread).values():
         parse_filter(value, bands)
+
+
+def check_powers(powers: object) -> None:
+    """Refuse what a card says of texture unless it is a power for numbers of passes.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    for value in by_passes(powers).values():
+        if type(value) not in (int, float) or not 0 <= float(str(value)) <= MAX_POWER:
+            raise ValueError(f"{str(value)[:20]!r} is no power from 0 to {MAX_POWER:g}")
 
 
 def filter_for(card: Mapping[str, Any], passes: int, bands: int, key: str = SPREAD) -> DeviationFilter | None:
@@ -132,10 +164,13 @@ def filter_for(card: Mapping[str, Any], passes: int, bands: int, key: str = SPRE
     Raises:
         GeodiffError: a filter that is none.
     """
-    known = card.get(key, {})
+    known, powers = card.get(key, {}), card.get(SPREAD_TEXTURE, {}) if key == SPREAD else {}
     try:
         check_filters(known, bands)
+        check_powers(powers)
     except ValueError as error:
         raise GeodiffError(f"the model card gives no usable {key}: {error}") from None
     nearest = nearest_passes(known, passes)
-    return None if nearest is None else parse_filter(known[nearest], bands)
+    if nearest is None:
+        return None
+    return replace(parse_filter(known[nearest], bands), power=float(powers.get(nearest, 0.0)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from geodiff.dates import season_distance
@@ -11,6 +14,15 @@ from geodiff.model.raster import shift_image
 
 MEMORY_DAYS = 30.0
 
+SHOWN = 0.5
+"""Share of a pixel that a date must show, once moved, to be known there."""
+
+NEAR_PX = (16.0, 8.0, 4.0, 2.0, 1.0)
+"""Standard deviations of the windows, coarse to fine, over which other dates are brought to the target's light."""
+
+TRUST = 0.02
+"""Share of a window that must be seen before it weighs as much as the next coarser one."""
+
 
 def build_series(
     reflectance: Tensor, valid: Tensor, days: Tensor, shift_px: Tensor, target: Tensor, pixel_m: Tensor
@@ -18,7 +30,9 @@ def build_series(
     """Make a series with its reference: the target date where it is clear, the nearest clear dates elsewhere.
 
     Other dates are moved into the frame of the target and averaged with weights exp(-d / 30), d the season distance in
-    days, so that the most alike clear date rules. Pixels that no date shows hold the mean reflectance.
+    days, so that the most alike clear date rules. Where the target is seen in part, each is first brought to its light:
+    what they differ by where both are seen is spread into the gaps (``_spread``), or haze and season would draw the
+    outline of every cloud. Pixels that no date shows hold the mean reflectance.
 
     Args:
         reflectance: (batch, times, band, y, x) float32.
@@ -33,14 +47,60 @@ def build_series(
     """
     batch, times = reflectance.shape[:2]
     clean = torch.where(valid[:, :, None], reflectance, 0.0)
-    stacked = torch.cat([clean, valid[:, :, None].to(clean.dtype)], 2)
-    moved = shift_image(stacked.flatten(0, 1), shift_px.flatten(0, 1)).unflatten(0, (batch, times))
-    weight = torch.exp(-season_distance(days) / MEMORY_DAYS).clamp_min(1e-6)[:, :, None, None]
-    cover = (weight * moved[:, :, -1]).sum(1)
-    filled = (weight[:, :, None] * moved[:, :, :-1]).sum(1) / cover.clamp_min(1e-9)[:, None]
-    known = moved[:, :, -1].amax(1) > 0.5
     is_target = torch.arange(times, device=target.device)[None] == target[:, None]
     observed = (valid & is_target[:, :, None, None]).any(1)
     own = (clean * is_target[:, :, None, None, None]).sum(1)
-    reference = torch.where(observed[:, None], own, torch.where(known[:, None], filled, REFLECTANCE_MEAN))
+    stacked = torch.cat([clean, valid[:, :, None].to(clean.dtype)], 2)
+    moved = shift_image(stacked.flatten(0, 1), shift_px.flatten(0, 1)).unflatten(0, (batch, times))
+    moved = moved.masked_fill(is_target[:, :, None, None, None], 0.0)
+    shown, cover = moved[:, :, :-1], moved[:, :, -1:]
+    if observed.any() and not observed.all():
+        shown = shown + cover * _light(own, observed, shown / cover.clamp_min(1e-6), cover[:, :, 0] > SHOWN)
+    weight = torch.exp(-season_distance(days) / MEMORY_DAYS).clamp_min(1e-6)[:, :, None, None, None]
+    others = (weight * shown).sum(1) / (weight * cover).sum(1).clamp_min(1e-9)
+    known = cover[:, :, 0].amax(1) > SHOWN
+    reference = torch.where(observed[:, None], own, torch.where(known[:, None], others, REFLECTANCE_MEAN))
     return Series(reflectance, valid, days, shift_px, reference, observed, pixel_m), known | observed
+
+
+def _light(own: Tensor, observed: Tensor, others: Tensor, shown: Tensor) -> Tensor:
+    """What brings each date to the light of the target: (batch, times, band, y, x), to be added.
+
+    Args:
+        own: (batch, band, y, x), the target.
+        observed: (batch, y, x) bool, where it is seen.
+        others: (batch, times, band, y, x), dates in its frame.
+        shown: (batch, times, y, x) bool, where they are seen.
+    """
+    both = shown & observed[:, None]
+    difference = (own[:, None] - others).flatten(0, 1)
+    light: Tensor = _spread(difference, both.flatten(0, 1)).unflatten(0, others.shape[:2])
+    return light
+
+
+def _spread(difference: Tensor, seen: Tensor) -> Tensor:
+    """Continue a field (batch, band, y, x) beyond where it is seen (batch, y, x): near by what is next to it.
+
+    Normalised convolution (Knutsson & Westin 1993, CVPR) with Gaussian windows, coarse to fine; where a window shows
+    little, the coarser one stays, and the mean over all that is seen behind them all. Zero where nothing is seen.
+    """
+    weight = seen[:, None].to(difference.dtype)
+    shown = difference * weight
+    level = shown.sum((-2, -1), keepdim=True) / weight.sum((-2, -1), keepdim=True).clamp_min(1.0)
+    stacked = torch.cat([shown, weight], 1)
+    for sigma in NEAR_PX:
+        window = _blurred(stacked, sigma)
+        level = (window[:, :-1] + TRUST * level) / (window[:, -1:] + TRUST)
+    return level
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Convolution of (batch, channel, y, x) with a Gaussian; beyond the border there is nothing."""
+    reach = math.ceil(3 * sigma)
+    step = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (step / sigma).square())
+    kernel = kernel / kernel.sum()
+    flat = image.flatten(0, 1)[:, None]
+    flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, reach))
+    out: Tensor = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(reach, 0))[:, 0].unflatten(0, image.shape[:2])
+    return out

@@ -18,6 +18,7 @@ from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series, whole_cells
 from geodiff.model.raster import in_blocks
 from geodiff.model.sampler import euler, schedule
+from geodiff.model.texture import FLOOR, texture
 from geodiff.rng import noise_window
 from geodiff.schema import FloatArray, GeodiffError, Patch, Restoration
 
@@ -59,10 +60,9 @@ class DiffusionResolver:
 
     The first pass, at noise level 1, is the regression mean and is shared by all members. Members come in antithetic
     pairs (noise e and -e), whose errors cancel to first order. The noise is that of the absolute high-resolution
-    lattice and the same for every target date, so that one member is one story through time.
-
-    A patch may have any size and any place: it is grown to whole cells of the absolute lattice by pixels that are not
-    valid, and cut back before the radiometric constraint, which therefore holds up to the patch's own edge.
+    lattice and the same for every target date, so that one member is one story through time. A patch of any size and
+    place is grown to whole cells of the absolute lattice by pixels that are not valid, and cut back before the
+    radiometric constraint, which therefore holds up to the patch's own edge.
 
     Attributes:
         name: for reports.
@@ -75,11 +75,10 @@ class DiffusionResolver:
         alone: the same for a mean without members.
         levels: of the half-widths, each calibrated.
         dial: between perception and distortion: members are mean + dial * deviation. At 1 they are samples, as sharp
-            as real imagery; at 0 they are the mean, whose expected squared error is the least; in between the error
-            grows with the square of the dial. Mean and half-widths do not depend on it.
-        own_share: of the mean, where the target date was observed, the share that is restored from that date alone.
-            What changed on the ground between dates misleads the network a little; the mean of two estimates is
-            misled less, and errs less besides. From calibration on series whose ground changed.
+            as real imagery; at 0 they are the mean, whose expected squared error is the least. Mean and half-widths
+            do not depend on it.
+        own_share: of the mean, where the target date was observed, the share that is restored from that date alone:
+            what changed on the ground between dates misleads a mean of two estimates less. From calibration.
     """
 
     antithetic: ClassVar[bool] = True
@@ -196,7 +195,7 @@ class DiffusionResolver:
     def finish(self, draft: Draft) -> Restoration:
         """Filter, constraint, intervals and dial: all that calibration decides."""
         seen = in_blocks(draft.observed, self.scale)
-        image = torch.cat([draft.mean, draft.mean + self._spread_out(draft.deviation, seen)])
+        image = torch.cat([draft.mean, draft.mean + self._spread_out(draft, seen)])
         if self.consistent:
             image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
         mean, members = image[0], image[1:]
@@ -210,12 +209,13 @@ class DiffusionResolver:
         found = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
         return hide(found, draft.known, self.scale)
 
-    def _spread_out(self, deviation: Tensor, seen: Tensor) -> Tensor:
+    def _spread_out(self, draft: Draft, seen: Tensor) -> Tensor:
         """The calibrated deviation of members, where the target date shows the ground (y, x) and where not."""
+        rough = (texture(draft.upsampled) + FLOOR) / self.model.residual_scale
+        shown = self.spread.apply(draft.deviation, rough)
         if self.spread_hidden is None or seen.all():
-            return self.spread.apply(deviation)
-        hidden = self.spread_hidden.apply(deviation)
-        return torch.where(seen, self.spread.apply(deviation), hidden) if seen.any() else hidden
+            return shown
+        return torch.where(seen, shown, self.spread_hidden.apply(draft.deviation, rough))
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""

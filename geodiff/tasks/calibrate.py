@@ -40,6 +40,9 @@ from geodiff.tasks.calibrate_share import Drafter, with_own_share
 MEMBERS = 4
 """Of the ensembles that are calibrated: the default of the main job."""
 
+POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Of the texture, by which the deviation of members may be multiplied."""
+
 HIDDEN_FACTORS = tuple(np.geomspace(0.15, 3.5, 15).round(3).tolist())
 """What the deviation of members of hidden dates may be multiplied by."""
 
@@ -51,6 +54,7 @@ class Calibration:
     Attributes:
         spread: by number of passes, the taps of the filter (``model.members``).
         spread_hidden: the same where the target date was hidden, a factor; empty where no pair tells of it.
+        spread_texture: by number of passes, the power of the texture.
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
         own_share: of the mean (``DiffusionResolver.own_share``).
@@ -58,6 +62,7 @@ class Calibration:
 
     spread: Mapping[str, Any]
     spread_hidden: Mapping[str, Any]
+    spread_texture: Mapping[str, float]
     conformal: Mapping[str, Any]
     figures: Mapping[str, Any]
     own_share: float
@@ -92,6 +97,7 @@ def calibrate(
     bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
     spread: dict[str, Any] = {}
     hidden: dict[str, Any] = {}
+    powers: dict[str, float] = {}
     conformal: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     with one_thread(), torch.inference_mode():
@@ -108,6 +114,7 @@ def calibrate(
                 figures["1"] = leave_one_out(alone)
             told, found = _members(sampler, drafts, pairs)
             spread[str(count)] = [list(row) for row in told.spread.taps]
+            powers[str(count)] = told.spread.power
             if told.spread_hidden is not None:
                 hidden[str(count)] = told.spread_hidden.taps[0][0]
             scores = _scores(told, drafts, pairs)
@@ -117,7 +124,7 @@ def calibrate(
             figures[str(count)] = (
                 found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
             )
-    return Calibration(spread, hidden, conformal, figures, bare.own_share)
+    return Calibration(spread, hidden, powers, conformal, figures, bare.own_share)
 
 
 def _scores(
@@ -172,7 +179,8 @@ def _members(
 ) -> tuple[DiffusionResolver, dict[str, Any]]:
     """The resolver with its filters, and figures of raw members, of members with one factor, and of filtered ones."""
     clear, known = _chosen(drafts, pairs, clear_pairs(drafts, pairs))
-    factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known)
+    power = fit_power(resolver, clear, known)
+    factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known, power=power)
     covered = _chosen(drafts, pairs, _hidden_ground(pairs))
     under = _hidden_factor(resolver, *covered)
     found: dict[str, Any] = {}
@@ -187,6 +195,7 @@ def _members(
             **_normal(scores),
         }
     found["factor"]["value"] = factor.taps[0][0]
+    found["filter"]["texture_power"] = power
     found["filter"]["hidden_factor"] = under.taps[0][0] if under else None
     found["mean_spectrum_gap_db"] = round(spectra.largest_gap_db(spectra.mean), 3)
     return with_it, found
@@ -207,6 +216,13 @@ def _hidden_ground(pairs: Sequence[HeldPair]) -> list[int]:
     real = [index for index in hidden if pairs[index].changes]
     unseen = [index for index in real if not pairs[index].trained]
     return next((found for found in (unseen, real) if _enough([pairs[index] for index in found])), hidden)
+
+
+def fit_power(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> float:
+    """The power of the texture under which ensembles, each with the factor that it needs, have the least CRPS."""
+    kept = [fit_scalar(resolver, drafts, pairs, power=power) for power in POWERS]
+    crps = [_ensemble(replace(resolver, spread=one), drafts, pairs)["crps"] for one in kept]
+    return POWERS[int(np.argmin(crps))]
 
 
 def _hidden_factor(

@@ -16,9 +16,9 @@ from geodiff.model.conformal import (
     ConformalTable,
     conformal_quantile,
     deviation_scale,
-    texture,
 )
 from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.texture import texture
 from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
 

@@ -113,14 +113,21 @@ def taps_for(gain: Array) -> DeviationFilter:
     return DeviationFilter(tuple(rows))
 
 
-def fit_scalar(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> DeviationFilter:
-    """One factor for all frequencies and bands: the root of the ratio of the powers, places alike."""
-    found = measure(replace(resolver, spread=DeviationFilter()), drafts, pairs)
+def fit_scalar(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, power: float = 0.0
+) -> DeviationFilter:
+    """One factor for all frequencies and bands: the root of the ratio of the powers, places alike.
+
+    ``power`` is that of the texture, which stays.
+    """
+    found = measure(replace(resolver, spread=DeviationFilter(power=power)), drafts, pairs)
     ratio = found.error.sum((1, 2)) / np.maximum(found.deviation.sum((1, 2)), 1e-20)
-    return DeviationFilter(((round(float(np.sqrt(np.exp(np.log(ratio).mean()))), 4),),))
+    return DeviationFilter(((round(float(np.sqrt(np.exp(np.log(ratio).mean()))), 4),),), power)
 
 
-def fit_filter(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> DeviationFilter:
+def fit_filter(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, power: float = 0.0
+) -> DeviationFilter:
     """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f), both after the radiometric constraint.
 
     The constraint mixes each frequency with its aliases, so that the gain cannot be read off: it is corrected by what
@@ -131,8 +138,9 @@ def fit_filter(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequ
         resolver: of the model.
         drafts: of pairs whose target was observed.
         pairs: with the truth.
+        power: of the texture.
     """
-    spread, gain = DeviationFilter(), None
+    spread, gain = DeviationFilter(power=power), None
     best: tuple[float, DeviationFilter] | None = None
     for _ in range(ROUNDS + 1):
         found = measure(replace(resolver, spread=spread), drafts, pairs)
@@ -145,6 +153,6 @@ def fit_filter(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequ
         ratio[:, low] = ratio[:, ~low][:, :1]
         gain = ratio if gain is None else gain * ratio**0.8
         gain = gain.clip(_MIN_GAIN, _MAX_GAIN)
-        spread = taps_for(gain)
+        spread = replace(taps_for(gain), power=power)
     assert best is not None
     return best[1]

@@ -50,7 +50,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(
         tiny_denoiser(),
         path,
-        card={"spread": {"2": taps}, "spread_hidden": {"2": 1.7}, "conformal": {"1": table, "2": table}},
+        card={
+            "spread": {"2": taps},
+            "spread_hidden": {"2": 1.7},
+            "spread_texture": {"2": 0.4},
+            "conformal": {"1": table, "2": table},
+        },
     )
     return path
 

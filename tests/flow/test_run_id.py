@@ -138,8 +138,9 @@ def test_another_calibration_of_the_same_weights_is_another_run(place: TinyPlace
     card_path = weights.with_suffix(".json")
     ids = []
     seen, hidden = ({"2": 1.5}, {"2": 1.6}), {"2": 1.6}
-    for told in ({}, {"spread": seen[0]}, {"spread": seen[0]}, {"spread": seen[1]}, {"spread_hidden": hidden}):
+    rough = {"spread_texture": {"2": 0.3}}
+    for told in ({}, {"spread": seen[0]}, {"spread": seen[0]}, {"spread": seen[1]}, {"spread_hidden": hidden}, rough):
         card_path.write_text(json.dumps({**json.loads(card_path.read_text()), **told}))
         ids.append(find_run(_config(place, model=str(weights)), progress=quiet).run_id)
     assert ids[1] == ids[2]
-    assert len(set(ids)) == 4
+    assert len(set(ids)) == 5

@@ -12,8 +12,9 @@ import torch
 from geodiff.model.members import REACH_PX, DeviationFilter
 from geodiff.model.resolver import DiffusionResolver, Draft
 from geodiff.model.simulate import SimulationConfig
+from geodiff.model.texture import texture
 from geodiff.schema import FloatArray, Patch
-from geodiff.tasks.calibrate import calibrate
+from geodiff.tasks.calibrate import calibrate, fit_power
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
 from geodiff.tasks.calibrate_members import CENTRES, fit_filter, fit_scalar, measure, radial_power, taps_for
 from geodiff.tasks.calibrate_pairs import HeldPair, simulated_pairs
@@ -48,7 +49,8 @@ def held() -> tuple[list[Draft], list[HeldPair]]:
     drafts, pairs = [], []
     for number in range(6):
         mean = 0.2 + 0.01 * _white(number, 1, 4, side, side)
-        error = TRUE.apply(0.01 * _white(100 + number, 1, 4, side + 16, side + 16))[..., 8:-8, 8:-8]
+        wide = 0.01 * _white(100 + number, 1, 4, side + 16, side + 16)
+        error = TRUE.apply(wide, torch.ones_like(wide))[..., 8:-8, 8:-8]
         low, seen = torch.zeros(4, 32, 32), torch.ones(32, 32, dtype=torch.bool)
         deviation = 0.01 * _white(200 + number, 2, 4, side, side)
         drafts.append(Draft(mean, deviation, mean, low, seen, seen, (0, 0, 0, 0)))
@@ -74,7 +76,7 @@ def test_taps_have_the_response_that_was_asked_for() -> None:
     assert kernel.reach == REACH_PX
     impulse = torch.zeros(1, 4, 65, 65)
     impulse[..., 32, 32] = 1
-    response = np.abs(np.fft.fft2(kernel.apply(impulse)[0].numpy()))
+    response = np.abs(np.fft.fft2(kernel.apply(impulse, torch.ones_like(impulse))[0].numpy()))
     frequency = 2 * np.fft.fftfreq(65)
     for band in range(4):
         found = np.interp(CENTRES[:19], frequency[:33], response[band, 0, :33])
@@ -92,6 +94,32 @@ def test_the_filter_gives_the_deviation_the_power_of_the_error(
     scalar = fit_scalar(resolver, *held)
     with_factor = measure(DiffusionResolver("tiny", resolver.model, consistent=False, spread=scalar), *held)
     assert np.abs(10 * np.log10(with_factor.error / with_factor.deviation).mean(0))[:, band].max() > 2.0
+
+
+def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
+    """Errors grow with the root of the texture, members do not."""
+    drafts, pairs = [], []
+    unit = resolver.model.residual_scale
+    for number in range(6):
+        rough = torch.linspace(0.2, 5.0, 96).expand(1, 4, 96, 96) * unit
+        upsampled = 0.2 + rough * _white(number, 1, 4, 96, 96)
+        mean = torch.full((1, 4, 96, 96), 0.2)
+        error = 0.01 * (texture(upsampled) / unit) ** 0.5 * _white(50 + number, 1, 4, 96, 96)
+        low, seen = torch.full((4, 24, 24), 0.2), torch.ones(24, 24, dtype=torch.bool)
+        half = 0.02 * _white(100 + number, 8, 4, 96, 96)
+        drafts.append(Draft(mean, torch.cat([half, -half]), upsampled, low, seen, seen, (0, 0, 0, 0)))
+        pairs.append(_pair(f"place {number % 3}", random_patch((24, 24)), (mean + error)[0]))
+    power = fit_power(resolver, drafts, pairs)
+    assert power == pytest.approx(0.5, abs=0.11)
+    spreads = [fit_scalar(resolver, drafts, pairs, power=each) for each in (0.0, power)]
+    errors = [np.abs(pair.truth - 0.2) for pair in pairs]
+    members = [[np.abs(replace(resolver, spread=s).finish(d).members - 0.2).mean(0) for d in drafts] for s in spreads]
+    # Left and right half of the pictures: with the power, members deviate on each as the truth does.
+    ratio = [np.mean([m[..., 48:].mean() / m[..., :48].mean() for m in some]) for some in members]
+    wanted = np.mean([e[..., 48:].mean() / e[..., :48].mean() for e in errors])
+    assert ratio[0] == pytest.approx(1.0, abs=0.05)
+    assert wanted > 1.4
+    assert ratio[1] == pytest.approx(wanted, rel=0.15)
 
 
 def test_a_place_of_odd_texture_does_not_shift_the_members_of_others(

@@ -11,10 +11,7 @@ import pytest
 import torch
 
 from geodiff.model.conformal import (
-    FLOOR,
-    TEXTURE_PX,
     ConformalTable,
-    box_mean,
     check_tables,
     conformal_quantile,
     deviation_scale,
@@ -22,8 +19,8 @@ from geodiff.model.conformal import (
     normal_half_width,
     parse_table,
     table_for,
-    texture,
 )
+from geodiff.model.texture import FLOOR, TEXTURE_PX, box_mean, texture
 from geodiff.schema import UsageError
 
 

@@ -13,7 +13,15 @@ import torch
 from geodiff.config import RestoreConfig
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.conformal import ConformalTable
-from geodiff.model.members import SPREAD_HIDDEN, DeviationFilter, check_filters, filter_for, ring_count, rings
+from geodiff.model.members import (
+    ROUGHEST,
+    SPREAD_HIDDEN,
+    DeviationFilter,
+    check_filters,
+    filter_for,
+    ring_count,
+    rings,
+)
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, degrade
@@ -50,12 +58,27 @@ def test_rings_are_equal_distances() -> None:
 def test_one_tap_is_a_factor_and_the_kernel_moves_nothing() -> None:
     deviation = torch.zeros(2, 4, 21, 21)
     deviation[:, :, 10, 10] = 1
-    assert torch.equal(DeviationFilter(((3.0,),)).apply(deviation), 3 * deviation)
-    spread = WIDE.apply(deviation)
+    even = torch.ones(1, 4, 21, 21)
+    assert torch.equal(DeviationFilter(((3.0,),)).apply(deviation, even), 3 * deviation)
+    spread = WIDE.apply(deviation, even)
     torch.testing.assert_close(spread, spread.flip(-1))
     torch.testing.assert_close(spread, spread.transpose(-1, -2))
     assert spread[0, :, 10, 10].tolist() == pytest.approx([row[0] for row in WIDE.taps])
     assert float(spread[..., :6, :].abs().max()) == 0
+
+
+def test_members_differ_more_where_the_ground_is_rough() -> None:
+    deviation = torch.ones(1, 1, 2, 3)
+    rough = torch.tensor([[[[0.25, 1.0, 4.0], [1e-9, 1e9, float(16)]]]])
+    found = DeviationFilter(((3.0,),), power=0.5).apply(deviation, rough)[0, 0]
+    torch.testing.assert_close(found[0], torch.tensor([1.5, 3.0, 6.0]))
+    torch.testing.assert_close(found[1], torch.tensor([3 * ROUGHEST**-0.5, 3 * ROUGHEST**0.5, 12.0]))
+
+
+@pytest.mark.parametrize("value", [-0.1, 2.5, float("nan"), True, "1", None, [0.2]])
+def test_a_hostile_power_is_refused(value: Any) -> None:
+    with pytest.raises(GeodiffError, match="power"):
+        filter_for({"spread": {"2": 1.0}, "spread_texture": {"2": value}}, 2, 4)
 
 
 HOSTILE: list[Any] = [
@@ -96,6 +119,9 @@ def test_old_cards_with_one_factor_are_read() -> None:
     assert filter_for(card, 8, 4) == DeviationFilter(((1.9,),))
     assert filter_for({}, 2, 4) is None
     assert filter_for(card, 2, 4, SPREAD_HIDDEN) is None
+    rough = card | {"spread_texture": {"2": 0.3}, "spread_hidden": {"2": 1.4}}
+    assert filter_for(rough, 2, 4) == DeviationFilter(((3.2,),), power=0.3)
+    assert filter_for(rough, 2, 4, SPREAD_HIDDEN) == DeviationFilter(((1.4,),)), "the texture is of what is seen"
 
 
 def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: DiffusionResolver) -> None:
@@ -114,7 +140,7 @@ def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: Diffusi
     np.testing.assert_allclose(its.guessed, mine.guessed, atol=1e-4)
 
 
-@pytest.mark.parametrize("key", ["spread", "spread_hidden", "conformal"])
+@pytest.mark.parametrize("key", ["spread", "spread_hidden", "spread_texture", "conformal"])
 @pytest.mark.parametrize("value", [7, {"2": {}}, {"two": 1}, {"2": [[1.0, 2.0]]}])
 def test_a_card_with_a_hostile_calibration_is_refused(
     tmp_path: Path, resolver: DiffusionResolver, key: str, value: Any

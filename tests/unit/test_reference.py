@@ -23,15 +23,55 @@ def _flat(values: list[float], days: list[float], valid: Tensor, target: int) ->
 
 def test_the_target_rules_where_it_is_clear_and_the_nearest_dates_elsewhere() -> None:
     valid = torch.ones(1, 3, 8, 8, dtype=torch.bool)
-    valid[0, 1, :, :4] = False
+    valid[0, 1] = False
     series, known = _flat([0.1, 0.2, 0.5], [-3.0, 0.0, 90.0], valid, 1)
-    assert torch.equal(series.observed[0], valid[0, 1])
+    assert not series.observed.any()
     assert known.all()
-    torch.testing.assert_close(series.reference[0, :, :, 4:], torch.full((4, 8, 4), 0.2))
     near, far = math.exp(-season_distance(3.0) / MEMORY_DAYS), math.exp(-season_distance(90.0) / MEMORY_DAYS)
     assert near > 5 * far
     wanted = (near * 0.1 + far * 0.5) / (near + far)
-    torch.testing.assert_close(series.reference[0, :, :, :4], torch.full((4, 8, 4), wanted))
+    torch.testing.assert_close(series.reference, torch.full((1, 4, 8, 8), wanted))
+    valid[0, 1, :, 4:] = True
+    series, _ = _flat([0.1, 0.2, 0.5], [-3.0, 0.0, 90.0], valid, 1)
+    assert torch.equal(series.observed[0], valid[0, 1])
+    torch.testing.assert_close(series.reference, torch.full((1, 4, 8, 8), 0.2))
+
+
+def _clouded(light: list[float]) -> tuple[Tensor, Tensor]:
+    """Dates of one rough ground, each under a light of its own, the first with a hole; and the ground."""
+    chance = torch.Generator().manual_seed(3)
+    ground = 0.1 + 0.2 * torch.rand(4, 24, 24, generator=chance)
+    image = torch.stack([ground + each for each in light])[None]
+    valid = torch.rand(1, len(light), 24, 24, generator=chance) > 0.2
+    valid[0, 0, 6:18, 6:18] = False
+    valid[0, 1:, 10:12, 10:12] = True
+    return build_series(
+        image, valid, torch.tensor([[0.0, 5.0, 40.0]]), torch.zeros(1, 3, 2), torch.tensor([0]), torch.tensor([10.0])
+    )[0].reference[0], ground
+
+
+def test_haze_on_other_dates_does_not_show_in_the_gaps_of_the_target() -> None:
+    """Each date differs from the target by a constant: the gaps hold what the target would have shown."""
+    clear, ground = _clouded([0.0, 0.0, 0.0])
+    hazy, _ = _clouded([0.0, 0.07, -0.02])
+    there = clear != REFLECTANCE_MEAN
+    assert there.float().mean() > 0.95
+    torch.testing.assert_close(hazy, clear, atol=1e-6, rtol=0)
+    torch.testing.assert_close(clear[there], ground[there], atol=1e-5, rtol=0)
+
+
+def test_light_that_changes_over_the_scene_is_followed_into_the_gaps() -> None:
+    """Haze thickens from left to right by 0.1: near the rim of a gap the filled pixels lie within a tenth of that."""
+    haze = torch.linspace(0.0, 0.1, 32).expand(4, 32, 32)
+    image = torch.stack([torch.full((4, 32, 32), 0.2), 0.2 + haze])[None]
+    valid = torch.ones(1, 2, 32, 32, dtype=torch.bool)
+    valid[0, 0, 8:24, 20:28] = False
+    series, _ = build_series(
+        image, valid, torch.tensor([[0.0, 5.0]]), torch.zeros(1, 2, 2), torch.tensor([0]), torch.tensor([10.0])
+    )
+    error = (series.reference[0, :, 8:24, 20:28] - 0.2).abs()
+    assert error.max() < 0.012
+    assert error[..., 0].max() < 0.006
 
 
 def test_without_a_target_no_pixel_is_observed() -> None:
