@@ -143,7 +143,10 @@ def _dates(series: Series, scale: int, bands: tuple[str, ...], target: int | Non
 
 
 def reach_px(scale: int, bands: tuple[str, ...], iterations: int) -> float:
-    """How far, in low-resolution pixels, a pixel of the result looks, beyond the largest shift of a date."""
+    """How far, in low-resolution pixels, a pixel of the result looks, beyond the largest shift of a date.
+
+    Beside gaps of the target it is further by what the reference looks (``reference.REACH_PX``), with fading weight.
+    """
     sigma = max(gaussian_sigma(scale, mtf) for mtf in band_mtf(bands)) / scale
     back, seen = BACK_CUT_SIGMAS * sigma / math.sqrt(2.0), CUT_SIGMAS * sigma
     # The weights compare dates over a box with the upsampled reference (3 pixels) as the sensor sees it.

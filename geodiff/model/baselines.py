@@ -44,7 +44,7 @@ def _median(series: Series, known: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BicubicResolver:
-    """Baseline: the target date upsampled, filled from the nearest clear dates moved into its frame ("registered")."""
+    """Baseline: the target date upsampled, its gaps filled from the nearest clear dates in its frame and light."""
 
     bands: tuple[str, ...]
     scale: int = 4

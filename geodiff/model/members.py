@@ -30,7 +30,8 @@ the texture where it was."""
 
 REACH_PX = 12
 """Half the side of the kernel in high-resolution pixels: the hard constraint ripples the power with a period of a
-third of Nyquist, which kernels up to half as wide cannot follow. Three low-resolution pixels of halo are enough."""
+third of Nyquist, which kernels up to half as wide cannot follow. With the texture's window it takes six low-resolution
+pixels of halo."""
 
 MAX_TAP, MAX_POWER = 100.0, 2.0
 

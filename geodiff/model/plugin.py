@@ -59,11 +59,11 @@ def load_plugin(path: Path, bands: Sequence[str] = ()) -> PluginResolver:
 class PluginResolver:
     """A network that others wrote, as a resolver without members.
 
-    One image is the registered best date: the target where it was observed, the nearest clear dates elsewhere. A series
-    is the dates moved into the frame of the target, the closest first, holes filled from that image; a network that
-    takes a fixed number gets the closest, or these again from the first. Bands that the network does not take are
-    upsampled (bicubic), those of 20 m from their own pixels: no detail is invented for them. Bands of 20 m that it does
-    take it is given on the 10 m lattice, as blocks of equal pixels.
+    One image is the registered best date, the reference (``reference.build_series``). A series is the dates moved into
+    the frame of the target, the closest first, holes filled from that image; a network that takes a fixed number gets
+    the closest, or these again from the first. Bands that the network does not take are upsampled (bicubic), those of
+    20 m from their own pixels: no detail is invented for them. Bands of 20 m that it does take it is given on the 10 m
+    lattice, as blocks of equal pixels.
 
     Attributes:
         name: for reports.

@@ -69,7 +69,7 @@ class DiffusionResolver:
         model: in evaluation mode.
         passes: evaluations per member, the shared first included; with 1 there are no members.
         spread: filter of the deviation of members from the mean, from calibration on held-out places.
-        spread_hidden: the same where the target date was not observed; ``spread`` there too when None.
+        spread_hidden: the same where the target date was not observed; when None, ``spread`` without the texture.
         consistent: end with the hard radiometric constraint where the target date was observed.
         conformal: quantiles behind the half-widths of an ensemble; no half-widths without.
         alone: the same for a mean without members.
@@ -213,9 +213,10 @@ class DiffusionResolver:
         """The calibrated deviation of members, where the target date shows the ground (y, x) and where not."""
         rough = (texture(draft.upsampled) + FLOOR) / self.model.residual_scale
         shown = self.spread.apply(draft.deviation, rough)
-        if self.spread_hidden is None or seen.all():
+        if seen.all():
             return shown
-        return torch.where(seen, shown, self.spread_hidden.apply(draft.deviation, rough))
+        hidden = self.spread_hidden or replace(self.spread, power=0.0)
+        return torch.where(seen, shown, hidden.apply(draft.deviation, rough))
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""

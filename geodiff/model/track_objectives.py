@@ -12,6 +12,9 @@ from geodiff.model.tracks import Fleet, FleetContext, TrackDenoiser
 SMOOTH_KM2 = 1e-6
 """Keeps the gradient of a distance finite at zero."""
 
+FARTHEST = 5.0
+"""Departures beyond sinh(5) = 74 units count as that far: one wild draw must not rule a batch."""
+
 
 def track_denoising_loss(
     net: TrackDenoiser, fleet: Fleet, departure: Tensor, *, pure: float, lowest: float, generator: torch.Generator
@@ -38,12 +41,22 @@ def track_denoising_loss(
 
 
 def track_ensemble_loss(
-    net: TrackDenoiser, fleet: Fleet, departure: Tensor, *, passes: int, members: int, generator: torch.Generator
+    net: TrackDenoiser,
+    fleet: Fleet,
+    departure: Tensor,
+    *,
+    passes: int,
+    members: int,
+    km_share: float = 0.0,
+    generator: torch.Generator,
 ) -> Tensor:
     """The fair energy score of the samples that a sampler of few passes draws.
 
     Positions are scored each alone, and steps from one asked time to the next, so that members move like vessels.
-    Gradients reach the last pass only. (Gneiting & Raftery 2007, eq. 22, in the fair form of Ferro 2014.)
+    Gradients reach the last pass only. (Gneiting & Raftery 2007, eq. 22, in the fair form of Ferro 2014.) In the units
+    of departure, which are asinh of kilometres over what the vessel's speed lets expect, all vessels count alike and
+    large errors little more than middling ones; in kilometres over what is usual at the lead they count as they do in
+    a mean error.
 
     Args:
         net: the denoiser, trained.
@@ -51,6 +64,7 @@ def track_ensemble_loss(
         departure: (batch, cells, asked, 2), the truth; any finite value where nothing is asked.
         passes: evaluations of the sampler, the first (the mean) included.
         members: samples, at least 2.
+        km_share: of the score that is told in kilometres.
         generator: of the noise.
     """
     context = net.encode(fleet)
@@ -62,11 +76,25 @@ def track_ensemble_loss(
     drawn = draw(net, many, mean.detach().repeat_interleave(members, 0), noise, passes)
     drawn = drawn.unflatten(0, (len(clean), members)).movedim(1, 0)
     valid = fleet.asked_valid
-    score = _masked(energy_score(drawn, clean), valid)
-    steps = valid[..., 1:] & valid[..., :-1]
-    score = score + _masked(energy_score(drawn.diff(dim=-2), clean.diff(dim=-2)), steps)
-    loss: Tensor = score + 0.2 * _masked((mean - clean).square().sum(-1), valid)
+    loss: Tensor = 0.2 * _masked((mean - clean).square().sum(-1), valid)
+    if km_share < 1:
+        loss = loss + (1 - km_share) * _moving_score(drawn, clean, valid)
+    if km_share > 0:
+        loss = loss + km_share * _moving_score(_far(drawn, fleet, context), _far(clean, fleet, context), valid)
     return loss
+
+
+def _far(departure: Tensor, fleet: Fleet, context: FleetContext) -> Tensor:
+    """Departures (..., cells, asked, 2), in units of the payload's scale, in usual kilometres."""
+    units = (departure * context.scale).clamp(-FARTHEST, FARTHEST)
+    return fleet.stake[..., None] * torch.sinh(units)
+
+
+def _moving_score(members: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """The energy score of positions, and of the steps between them."""
+    steps = valid[..., 1:] & valid[..., :-1]
+    score = _masked(energy_score(members, truth), valid)
+    return score + _masked(energy_score(members.diff(dim=-2), truth.diff(dim=-2)), steps)
 
 
 def draw(net: TrackDenoiser, context: FleetContext, mean: Tensor, noise: Tensor, passes: int) -> Tensor:

@@ -62,6 +62,7 @@ class Fleet:
         group: (batch, cells) int64 in [0, GROUPS).
         behaviour: (batch, cells) int64 in [0, BEHAVIOURS).
         kind: (batch, cells) int64 in [0, 3): before, inside, after.
+        stake: (batch, cells, asked) kilometres in a unit of departure, over those of a vessel of usual speed.
     """
 
     known: Tensor
@@ -76,6 +77,7 @@ class Fleet:
     group: Tensor
     behaviour: Tensor
     kind: Tensor
+    stake: Tensor
 
     def to(self, device: torch.device) -> Fleet:
         """The same on another device."""

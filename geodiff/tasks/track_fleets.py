@@ -52,6 +52,7 @@ def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | 
         group=cells(ship_group(windows.ship_type)),
         behaviour=cells(label),
         kind=cells(windows.kind),
+        stake=cells(windows.stake.astype(np.float32)),
     )
 
 

@@ -54,7 +54,14 @@ class TrackTraining(AveragedTraining):
         if is_generation(batch[0]):
             loss = track_denoising_loss(self.net, *batch, pure=0.03, lowest=0.02, generator=chance)
         elif self.progress >= 1.0 - config.ensemble_share:
-            loss = track_ensemble_loss(self.net, *batch, passes=config.passes, members=config.members, generator=chance)
+            loss = track_ensemble_loss(
+                self.net,
+                *batch,
+                passes=config.passes,
+                members=config.members,
+                km_share=config.km_share,
+                generator=chance,
+            )
         else:
             pure = 1.0 if self.progress < config.regression_share else config.pure_noise
             loss = track_denoising_loss(self.net, *batch, pure=pure, lowest=config.lowest_level, generator=chance)

@@ -30,7 +30,7 @@ SLOWEST_KM_S = 1.0 * KM_PER_NMI / 3600
 """Floor of the speed that sets the unit of length: one knot."""
 
 UNKNOWN_KM_S = 8.0 * KM_PER_NMI / 3600
-"""Speed that sets the unit where nothing is known of the motion: a lone fix without speed and course."""
+"""A usual speed: it sets the unit where nothing is known of the motion, a lone fix without speed and course."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +82,11 @@ class Windows:
     def joined(cls, parts: Sequence[Windows]) -> Windows:
         """Windows one after another."""
         return cls(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)})
+
+    @property
+    def stake(self) -> Floats:
+        """What a unit of departure is worth beside that of a vessel of usual speed at the same lead: (n, ASKED)."""
+        return self.unit_km / (NOISE_KM + ERROR_SHARE * UNKNOWN_KM_S * self.lead_s)
 
     def to_payload(self, lon_deg: Floats, lat_deg: Floats) -> Floats:
         """What the model would have had to say for these positions (..., n, ASKED) -> (..., n, ASKED, 2)."""

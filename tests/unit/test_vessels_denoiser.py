@@ -241,8 +241,41 @@ def test_losses_fall_to_zero_for_the_truth_and_ignore_what_is_not_asked(net):
     for loss in (
         lambda y: track_denoising_loss(net, fleet, y, pure=1.0, lowest=0.1, generator=torch.Generator().manual_seed(1)),
         lambda y: track_ensemble_loss(net, fleet, y, passes=2, members=3, generator=torch.Generator().manual_seed(1)),
+        lambda y: track_ensemble_loss(
+            net, fleet, y, passes=2, members=3, km_share=0.7, generator=torch.Generator().manual_seed(1)
+        ),
     ):
         torch.testing.assert_close(loss(truth), loss(spoiled), atol=1e-4, rtol=1e-3)
+
+
+def test_in_kilometres_the_faster_of_two_vessels_counts_more(net):
+    """The same departures in units: of a ship at 16 knots a unit is twice that of one at 8, and so is its score."""
+    windows = build_windows([query(), query(gap=(6, 10))])
+    fleet = fleet_of(windows)
+    truth = torch.randn(2, 1, ASKED, 2)
+
+    def score(stake: float, km_share: float) -> float:
+        seen = fleet.replaced(stake=torch.full_like(fleet.stake, stake))
+        chance = torch.Generator().manual_seed(1)
+        loss = track_ensemble_loss(net, seen, truth, passes=2, members=3, km_share=km_share, generator=chance)
+        return loss.item()
+
+    assert score(1.0, 0.0) == score(2.0, 0.0)
+    mean_part = 2 * score(1.0, 1.0) - score(2.0, 1.0)
+    assert score(3.0, 1.0) - mean_part == pytest.approx(3 * (score(1.0, 1.0) - mean_part), rel=1e-3)
+    assert score(1.0, 1.0) > 1.1 * mean_part
+
+
+def test_the_stake_is_one_at_a_usual_speed_and_twice_that_at_twice_the_speed():
+    def stake(speed_kn: float) -> float:
+        time = 1.6e9 + 60.0 * np.arange(10)
+        north = 52.0 + speed_kn / 60 * (time - time[0]) / 3600
+        speed, course = np.full(10, speed_kn), np.zeros(10)
+        track = TrackQuery(time, np.full(10, 5.0), north, speed, course, time[-1:] + 7200, 70, 4)
+        return float(fleet_of(build_windows([track])).stake[0, 0, 0])
+
+    assert stake(8.0) == pytest.approx(1.0, rel=0.01)
+    assert stake(16.0) == pytest.approx(2.0, rel=0.02)
 
 
 def test_energy_score_is_lowest_for_the_true_distribution():
