@@ -145,3 +145,18 @@ def test_other_dates_are_moved_into_the_frame_of_the_target() -> None:
     shift = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
     series, _ = build_series(image, valid, torch.zeros(1, 2), shift, torch.tensor([0]), torch.tensor([10.0]))
     torch.testing.assert_close(series.reference[0, :, :, :-1], ramp[:, :, :-1], atol=1e-6, rtol=0)
+
+
+def test_series_of_a_batch_do_not_tell_each_other_of_their_light() -> None:
+    """One target seen in part, one hidden, one seen whole: each as when it is alone."""
+    chance = torch.Generator().manual_seed(5)
+    image, valid = torch.rand(3, 3, 4, 20, 20, generator=chance), torch.rand(3, 3, 20, 20, generator=chance) > 0.3
+    valid[1, 0], valid[2, 0] = False, True
+    shift = torch.randn(3, 3, 2, generator=chance)
+    shift[:, 0] = 0
+    told = (image, valid, torch.tensor([[0.0, 9.0, -30.0]]).expand(3, 3), shift, torch.zeros(3, dtype=torch.int64))
+    together, known = build_series(*told, torch.full((3,), 10.0))
+    for row in range(3):
+        alone, also = build_series(*(each[row : row + 1] for each in told), torch.tensor([10.0]))
+        torch.testing.assert_close(together.reference[row], alone.reference[0], atol=1e-6, rtol=0)
+        assert torch.equal(known[row], also[0])
