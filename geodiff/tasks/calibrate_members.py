@@ -19,13 +19,13 @@ Kind = TypeVar("Kind", bound=np.generic)
 EDGE_PX = 16
 """High-resolution pixels at the border of a patch that do not count: the model lacks context there."""
 
-BINS = 24
+BINS = 32
 CENTRES = (np.arange(BINS) + 0.5) / BINS
 """Radial frequencies in units of the Nyquist frequency of the high resolution."""
 
 UP_TO = 0.8
 SMALLEST_PX = 64
-ROUNDS = 6
+ROUNDS = 10
 _LATTICE = 48
 _MAX_GAIN, _MIN_GAIN = 30.0, 0.02
 
