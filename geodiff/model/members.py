@@ -77,8 +77,6 @@ class DeviationFilter:
             rough: (1, band, y, x) texture in units of the residual.
         """
         bands = deviation.shape[1]
-        if not len(deviation):
-            return deviation
         if self.power:
             deviation = deviation * rough.clamp(1 / ROUGHEST, ROUGHEST) ** self.power
         kernel = np.array(self.taps, np.float32)[:, rings(self.reach)]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geodiff.model.conformal import ConformalTable, guessed_share, normal_half_width, table_for
@@ -18,7 +17,7 @@ from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series, whole_cells
 from geodiff.model.raster import in_blocks
 from geodiff.model.sampler import euler, schedule
-from geodiff.model.texture import FLOOR, texture
+from geodiff.model.texture import FLOOR, box_mean, texture
 from geodiff.rng import noise_window
 from geodiff.schema import FloatArray, GeodiffError, Patch, Restoration
 
@@ -211,12 +210,13 @@ class DiffusionResolver:
 
     def _spread_out(self, draft: Draft, seen: Tensor) -> Tensor:
         """The calibrated deviation of members, where the target date shows the ground (y, x) and where not."""
+        if not len(draft.deviation):
+            return draft.deviation
         rough = (texture(draft.upsampled) + FLOOR) / self.model.residual_scale
-        shown = self.spread.apply(draft.deviation, rough)
         if seen.all():
-            return shown
-        hidden = self.spread_hidden or replace(self.spread, power=0.0)
-        return torch.where(seen, shown, hidden.apply(draft.deviation, rough))
+            return self.spread.apply(draft.deviation, rough)
+        hidden = (self.spread_hidden or replace(self.spread, power=0.0)).apply(draft.deviation, rough)
+        return torch.where(seen, self.spread.apply(draft.deviation, rough), hidden) if seen.any() else hidden
 
     def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
         """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
@@ -262,7 +262,7 @@ class DiffusionResolver:
         alone = context.upsampled + self.model.residual_scale * self._regress(context)
         # Near what is hidden the date alone knows less.
         seen = series.observed[:, None].to(mean.dtype)
-        near = F.avg_pool2d(seen, 2 * RIM_PX + 1, 1, RIM_PX, count_include_pad=False)
+        near = box_mean(seen, 2 * RIM_PX + 1)
         weight = self.own_share * in_blocks(seen * near, self.scale)
         return weight * (alone - mean)
 
