@@ -1,6 +1,6 @@
 # The commands of the house. Everything runs in .venv, which the first call makes from requirements.lock.
 #   make demo    both main jobs on small data, real where GEODIFF_DATA is found, else synthetic
-#   make test    the tests that take seconds (ARGS="-k name" picks some)
+#   make test    the tests that take seconds (ARGS="-k name" picks some, WORKERS=1 runs one after the other)
 #   make lint    style, types, import contracts
 #   make bench   time, memory and disk
 # PYTHON names another interpreter (3.11 or later), OUT another folder for the demo.
@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo-output
 ARGS ?=
+WORKERS ?= 2
 FUZZ ?= table
 SECONDS_EACH ?= 300
 
@@ -40,7 +41,7 @@ demo: $(STAMP)
 	@echo "Results: $(abspath $(OUT))"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not bench" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not gpu and not bench" $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not bench" $(ARGS)

@@ -74,6 +74,8 @@ class Patch:
             (rows count downwards).
         mirrored: rows at the top and bottom, columns at the left and right that lie beyond the scene and
             hold its mirror image.
+        light: (time, band) float32 reflectance, what brings each date to the light of the target when added to it; NaN
+            where unknown. None where nobody looked.
     """
 
     reflectance: FloatArray
@@ -85,6 +87,15 @@ class Patch:
     pixel_m: float
     origin_px: tuple[int, int]
     mirrored: tuple[int, int, int, int] = (0, 0, 0, 0)
+    light: FloatArray | None = None
+
+    @property
+    def lit(self) -> BoolArray:
+        """(y, x) bool: a date shows the ground whose light against the target is known, or nobody looked."""
+        if self.light is None:
+            return np.full(self.valid.shape[1:], self.target_index is not None)
+        known = np.asarray(np.isfinite(self.light).all(axis=1), np.bool_)
+        return np.asarray((self.valid & known[:, None, None]).any(0), np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,8 +63,8 @@ def _sampled(cube: xr.DataArray) -> tuple[Floats, Floats, Floats]:
     seen, total = np.zeros(cube.sizes[TIME]), 0
     blues: list[list[FloatArray]] = [[] for _ in range(cube.sizes[TIME])]
     bluest = cube.isel({BAND: int(np.argmin(cube[BAND].values))})  # B01, B02 ... are sorted by wavelength
-    for rows in _pieces(cube.sizes[Y]):
-        for cols in _pieces(cube.sizes[X]):
+    for rows in sample_pieces(cube.sizes[Y]):
+        for cols in sample_pieces(cube.sizes[X]):
             block = bluest.isel({Y: rows, X: cols}).compute()
             valid = block[VALID].values
             seen += valid.sum(axis=(1, 2))
@@ -86,7 +86,7 @@ def _cells(valid: npt.NDArray[np.bool_]) -> Floats:
     return np.stack([part.mean(axis=(1, 2)) for part in parts], axis=1)
 
 
-def _pieces(size: int) -> list[slice]:
+def sample_pieces(size: int) -> list[slice]:
     """The whole axis when it is short, else blocks spread evenly over it, the first and last at its ends."""
     if size <= SAMPLE_BLOCK_PX * SAMPLE_BLOCKS:
         return [slice(0, size)]

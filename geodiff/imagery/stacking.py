@@ -85,6 +85,10 @@ class Stacker:
             errors_as_nodata=(),
             reader=partial(SceneReader, notes=by_href),
         )
+        if not stacked.shape[0]:  # it left out a scene that ends where the grid begins
+            shape, chunks = (len(notes), *self.grid.shape), (-1, self.chunk, self.chunk)
+            nothing: da.Array = da.full(shape, fill_value, dtype=fill_value.dtype, chunks=chunks)
+            return nothing
         array: da.Array = stacked.data[0]
         return array
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from geodiff.model.brightness import BRIGHTNESS, check_brightness
 from geodiff.model.conformal import check_tables
 from geodiff.model.images import ImageConfig, ImageDenoiser
 from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, check_filters, check_powers
@@ -87,6 +88,7 @@ def _check_calibration(card: Mapping[str, Any], where: Path) -> None:
         SPREAD: filters,
         SPREAD_HIDDEN: filters,
         SPREAD_TEXTURE: check_powers,
+        BRIGHTNESS: partial(check_brightness, bands=count),
         "conformal": tables,
     }
     for key, check in told.items():

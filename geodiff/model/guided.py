@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from geodiff.model.conformal import ConformalTable
+from geodiff.model.draft import Draft
 from geodiff.model.native import coarse_part, cut, fine_part, join
 from geodiff.model.patches import fill_nearest, one_thread
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import FloatArray, Patch, Restoration
 from geodiff.sensor import native_step
 
@@ -102,10 +103,16 @@ class GuidedResolver:
         """The 10 m bands, the draft of the 20 m bands, and their part of the patch with the rows and columns to cut."""
         count = len(self.fine.bands)
         part, rows, cols = coarse_part(patch, range(count, len(self.bands)))
-        # What guides is a sample; the dial is turned when all are drawn.
-        found = replace(self.fine, dial=1.0).restore(fine_part(patch, range(count)), members=members, seed=seed)
+        # What guides is a sample; the dial is turned when all are drawn. Its brightness guides nobody: the 20 m bands
+        # have their own.
+        fine, own = replace(self.fine, dial=1.0), fine_part(patch, range(count))
         with one_thread(), torch.inference_mode():
-            draft = self._draft(part, (rows, cols), found, seed)
+            first = fine.draft(own, members=members, seed=seed)
+            if first is None:
+                return fine.nothing(own, members), None, (part, rows, cols)
+            found = fine.finish(first)
+            guide = found if fine.brightness is None else replace(fine, brightness=None).finish(first)
+            draft = self._draft(part, (rows, cols), guide, seed)
         return found, draft, (part, rows, cols)
 
     def _draft(self, part: Patch, own: tuple[slice, slice], found: Restoration, seed: int) -> Draft | None:

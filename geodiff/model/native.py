@@ -28,7 +28,11 @@ def fine_part(patch: Patch, index: Sequence[int]) -> Patch:
     """The same patch with the bands ``index`` alone; the patch itself where these are all, in their order."""
     if tuple(index) == tuple(range(patch.reflectance.shape[1])):
         return patch
-    return replace(patch, reflectance=patch.reflectance[:, list(index)])
+    return replace(patch, reflectance=patch.reflectance[:, list(index)], light=_light(patch, index))
+
+
+def _light(patch: Patch, index: Sequence[int]) -> FloatArray | None:
+    return None if patch.light is None else patch.light[:, list(index)]
 
 
 def coarse_part(patch: Patch, index: Sequence[int], step: int = 2) -> tuple[Patch, slice, slice]:
@@ -69,6 +73,7 @@ def coarse_part(patch: Patch, index: Sequence[int], step: int = 2) -> tuple[Patc
         shift_px=(patch.shift_px / np.float32(step)).astype(np.float32),
         pixel_m=patch.pixel_m * step,
         origin_px=((row - above) // step, (col - left) // step),
+        light=_light(patch, index),
         mirrored=((above + top) // step, (below + bottom) // step, (left + first) // step, (right + last) // step),
     )
     return coarse, slice(above, above + height), slice(left, left + width)

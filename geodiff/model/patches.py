@@ -49,6 +49,7 @@ def patch_series(patch: Patch) -> tuple[Series, Tensor]:
         torch.from_numpy(np.array(patch.shift_px, np.float32))[None],
         torch.tensor([index]),
         torch.tensor([patch.pixel_m], dtype=torch.float32),
+        None if patch.light is None else torch.from_numpy(np.nan_to_num(patch.light).astype(np.float32))[None],
     )
     series.reference[0] = fill_nearest(series.reference[0], known[0])
     return series, known[0]

@@ -19,7 +19,7 @@ NEAR_PX = (4.0, 2.0, 1.0)
 
 REACH_PX = 12
 """How far they look: three of the widest. With what shifts take it stays within the usual halo of a tile, so that
-neighbours agree; deep inside a wide gap other dates stay as they are."""
+neighbours agree; deep inside a wide gap the light is that of the scene as a whole."""
 
 TRUST = 0.005
 """Share of a window that must be seen before it weighs as much as the next coarser one. On held-out ground under
@@ -27,14 +27,21 @@ simulated clouds, whose masks err, what gaps hide came out 2.0 dB nearer the tru
 
 
 def build_series(
-    reflectance: Tensor, valid: Tensor, days: Tensor, shift_px: Tensor, target: Tensor, pixel_m: Tensor
+    reflectance: Tensor,
+    valid: Tensor,
+    days: Tensor,
+    shift_px: Tensor,
+    target: Tensor,
+    pixel_m: Tensor,
+    light: Tensor | None = None,
 ) -> tuple[Series, Tensor]:
     """Make a series with its reference: the target date where it is clear, the nearest clear dates elsewhere.
 
     Other dates are moved into the frame of the target and averaged with weights exp(-d / 30), d the season distance in
-    days, so that the most alike clear date rules. Where the target is seen near by, each is first brought to its light:
-    what they differ by where both are seen is spread into the gaps (``_spread``), or haze and season would draw the
-    outline of every cloud. Pixels that no date shows hold the mean reflectance.
+    days, so that the most alike clear date rules. Each is first brought to the light of the target, or haze and season
+    would draw the outline of every cloud: that of the scene as a whole (``light``), and near what is seen of the target
+    that of the place, for what they differ by where both are seen is spread into the gaps (``_spread``). Pixels that no
+    date shows hold the mean reflectance.
 
     Args:
         reflectance: (batch, times, band, y, x) float32.
@@ -43,6 +50,7 @@ def build_series(
         shift_px: (batch, times, 2) float32.
         target: (batch,) int64, index of the observed target date, -1 where there is none.
         pixel_m: (batch,) float32.
+        light: (batch, times, band) what brings dates to the light of the target, all over the scene; 0 when None.
 
     Returns:
         The series, and (batch, y, x) bool: where at least one date was clear.
@@ -57,8 +65,9 @@ def build_series(
     moved = moved.masked_fill(is_target[:, :, None, None, None], 0.0)
     cover = moved[:, :, -1:]
     shown = moved[:, :, :-1] / cover.clamp_min(1e-6)
-    if observed.any() and not observed.all() and times > 1:
-        lit = shown + _light(own, observed, shown, cover[:, :, 0] > SHOWN)
+    if times > 1 and not observed.all():
+        lit = shown if light is None else shown + light[..., None, None]
+        lit = lit + _light(own, observed, lit, cover[:, :, 0] > SHOWN) if observed.any() else lit
         # What is dark on both dates, such as water, does not become darker than nothing.
         shown = torch.maximum(lit, shown.clamp_max(0.0))
     weight = torch.exp(-season_distance(days) / MEMORY_DAYS).clamp_min(1e-6)[:, :, None, None, None]
@@ -81,6 +90,19 @@ def _light(own: Tensor, observed: Tensor, others: Tensor, shown: Tensor) -> Tens
     difference = (own[:, None] - others).flatten(0, 1)
     light: Tensor = _spread(difference, both.flatten(0, 1)).unflatten(0, others.shape[:2])
     return light
+
+
+def unlit(observed: Tensor) -> Tensor:
+    """Share of the target's light that what is seen of it near by does not tell: 0 where it is seen, 1 out of reach.
+
+    Args:
+        observed: (batch, y, x) bool.
+
+    Returns:
+        (batch, y, x) float32.
+    """
+    ones = torch.ones(observed.shape, device=observed.device)[:, None]
+    return torch.where(observed, 0.0, 1 - _spread(ones, observed)[:, 0])
 
 
 def _spread(difference: Tensor, seen: Tensor) -> Tensor:

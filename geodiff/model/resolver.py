@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geodiff.model.conformal import ConformalTable, guessed_share, normal_half_width, table_for
+from geodiff.model.brightness import Brightness, brightness_of, draw_chance
+from geodiff.model.conformal import ConformalTable, deviation_scale, guessed_share, normal_half_width, table_for
+from geodiff.model.draft import Draft, Settled, times
 from geodiff.model.images import ImageContext, ImageDenoiser, Series
 from geodiff.model.members import SPREAD_HIDDEN, DeviationFilter, filter_for
-from geodiff.model.optics import enforce
 from geodiff.model.patches import hide, nothing, one_thread, patch_series, whole_cells
 from geodiff.model.raster import in_blocks
 from geodiff.model.sampler import euler, schedule
@@ -21,36 +22,11 @@ from geodiff.model.texture import FLOOR, box_mean, texture
 from geodiff.rng import noise_window
 from geodiff.schema import FloatArray, GeodiffError, Patch, Restoration
 
-Mirrored = tuple[int, int, int, int]
-
 OWN_SHARE = "own_share"
 """Key of a card."""
 
 RIM_PX = 2
 """Low-resolution pixels beside hidden ones over which the estimate of all dates takes over."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Draft:
-    """What the network makes of a patch, before all that calibration decides.
-
-    Attributes:
-        mean: (1, band, scale*y, scale*x) reflectance.
-        deviation: (member, band, scale*y, scale*x) of raw members from the mean.
-        upsampled: (1, band, scale*y, scale*x) reference.
-        reference: (band, y, x) low resolution.
-        observed: (y, x) bool: the reference is the target date itself.
-        known: (y, x) bool: some date shows the ground.
-        mirrored: of the patch.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-    upsampled: Tensor
-    reference: Tensor
-    observed: Tensor
-    known: Tensor
-    mirrored: Mirrored
 
 
 @dataclass(frozen=True)
@@ -69,6 +45,7 @@ class DiffusionResolver:
         passes: evaluations per member, the shared first included; with 1 there are no members.
         spread: filter of the deviation of members from the mean, from calibration on held-out places.
         spread_hidden: the same where the target date was not observed; when None, ``spread`` without the texture.
+        brightness: of dates whose light is not known, from calibration; none when None.
         consistent: end with the hard radiometric constraint where the target date was observed.
         conformal: quantiles behind the half-widths of an ensemble; no half-widths without.
         alone: the same for a mean without members.
@@ -88,6 +65,7 @@ class DiffusionResolver:
     passes: int = 2
     spread: DeviationFilter = DeviationFilter()  # noqa: RUF009 - frozen
     spread_hidden: DeviationFilter | None = None
+    brightness: Brightness | None = None
     consistent: bool = True
     conformal: ConformalTable | None = None
     alone: ConformalTable | None = None
@@ -116,6 +94,7 @@ class DiffusionResolver:
             passes=passes,
             spread=spread,
             spread_hidden=hidden,
+            brightness=brightness_of(card, bands),
             conformal=ensemble,
             alone=alone,
             levels=levels,
@@ -173,7 +152,7 @@ class DiffusionResolver:
         series, known = patch_series(grown)
         if not known.any():
             return None
-        own = (..., _times(rows, self.scale), _times(cols, self.scale))
+        own = (..., times(rows, self.scale), times(cols, self.scale))
         if guides is not None:
             around = [(part.start, grown.valid.shape[axis] - part.stop) for axis, part in ((1, rows), (2, cols))]
             pad = ((0, 0), (0, 0), *((before * self.scale, after * self.scale) for before, after in around))
@@ -189,44 +168,47 @@ class DiffusionResolver:
             observed=series.observed[0, rows, cols],
             known=known[rows, cols],
             mirrored=patch.mirrored,
+            chance=torch.from_numpy(draw_chance(seed, patch.target_day, count, len(self.bands))),
+            lit=torch.from_numpy(patch.lit),
         )
 
     def finish(self, draft: Draft) -> Restoration:
         """Filter, constraint, intervals and dial: all that calibration decides."""
-        seen = in_blocks(draft.observed, self.scale)
-        image = torch.cat([draft.mean, draft.mean + self._spread_out(draft, seen)])
-        if self.consistent:
-            image = self._enforced(image, draft.reference, draft.observed, draft.mirrored)
-        mean, members = image[0], image[1:]
+        found = self.settle(draft)
+        mean, members = found.mean, found.members
         table, half_width, share = (self.conformal if len(members) else self.alone), None, None
         if table is not None:
-            half_width = table.half_width(self.levels, members, mean, draft.upsampled, seen).contiguous().numpy()
+            half_width = table.half_width(self.levels, found.scale, draft.upsampled, draft.sky).contiguous().numpy()
             highest = table.levels[-1]
-            error = table.half_width((highest,), members, mean, draft.upsampled, seen)[0] / normal_half_width(highest)
-            share = guessed_share(error, mean, draft.mean[0]).numpy()
+            error = table.half_width((highest,), found.scale, draft.upsampled, draft.sky)[0]
+            share = guessed_share(error / normal_half_width(highest), mean, draft.mean[0]).numpy()
         drawn = (mean + self.dial * (members - mean)).contiguous().numpy()
-        found = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
-        return hide(found, draft.known, self.scale)
+        restored = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
+        return hide(restored, draft.known, self.scale)
 
-    def _spread_out(self, draft: Draft, seen: Tensor) -> Tensor:
-        """The calibrated deviation of members, where the target date shows the ground (y, x) and where not."""
+    def settle(self, draft: Draft) -> Settled:
+        """Members of the calibrated deviation, under the constraint."""
+        members, uncertain = draft.mean + self._spread_out(draft), torch.zeros_like(draft.mean[0])
+        drawn = members
+        if self.brightness is not None and len(members):
+            unlit, chance = draft.unlit(), draft.chance[: len(members)].numpy()
+            drawn = members * torch.from_numpy(self.brightness.factors(chance))[:, :, None, None] ** unlit
+            uncertain = unlit * draft.mean[0].abs() * torch.from_numpy(self.brightness.deviation)[:, None, None]
+        image = torch.cat([draft.mean, drawn])
+        if self.consistent:
+            image = draft.enforced(image, self.model.config.mtf)
+        brightened = drawn - members
+        return Settled(image[0], image[1:], deviation_scale(image[1:] - image[0] - brightened, uncertain))
+
+    def _spread_out(self, draft: Draft) -> Tensor:
+        """The calibrated deviation of members, where the target date shows the ground and where not."""
         if not len(draft.deviation):
             return draft.deviation
-        rough = (texture(draft.upsampled) + FLOOR) / self.model.residual_scale
+        seen, rough = draft.seen, (texture(draft.upsampled) + FLOOR) / self.model.residual_scale
         if seen.all():
             return self.spread.apply(draft.deviation, rough)
         hidden = (self.spread_hidden or replace(self.spread, power=0.0)).apply(draft.deviation, rough)
         return torch.where(seen, self.spread.apply(draft.deviation, rough), hidden) if seen.any() else hidden
-
-    def _enforced(self, image: Tensor, reference: Tensor, observed: Tensor, mirrored: Mirrored) -> Tensor:
-        """The constraint on the scene's own pixels: at its border the sensor's blur is cut, as when it is degraded."""
-        top, bottom, left, right = mirrored
-        rows, cols = slice(top, reference.shape[-2] - bottom), slice(left, reference.shape[-1] - right)
-        scene = image[..., _times(rows, self.scale), _times(cols, self.scale)]
-        scene = enforce(scene, reference[:, rows, cols], observed[rows, cols], self.scale, self.model.config.mtf)
-        image = image.clone()
-        image[..., _times(rows, self.scale), _times(cols, self.scale)] = scene
-        return image
 
     def _sample(
         self, series: Series, origin_px: tuple[int, int], members: int, seed: int, guides: FloatArray | None
@@ -298,7 +280,3 @@ def check_share(value: object) -> float:
 
 def _one(guides: FloatArray, index: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(guides[index : index + 1], np.float32))
-
-
-def _times(part: slice, scale: int) -> slice:
-    return slice(part.start * scale, part.stop * scale)

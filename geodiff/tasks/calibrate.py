@@ -19,10 +19,12 @@ import torch
 from scipy import ndimage, stats
 
 from geodiff.metrics.ensemble import fair_crps, independent_draws, spread_skill
+from geodiff.model.brightness import fit_brightness
 from geodiff.model.conformal import GUESS_PX, LEVELS, normal_half_width
+from geodiff.model.draft import Draft
 from geodiff.model.members import DeviationFilter
 from geodiff.model.patches import one_thread
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import FloatArray
 from geodiff.tasks.calibrate_intervals import (
     FEWEST_PLACES,
@@ -33,18 +35,22 @@ from geodiff.tasks.calibrate_intervals import (
     leave_one_out,
     place_level,
 )
-from geodiff.tasks.calibrate_members import clear_pairs, fit_filter, fit_scalar, inner, measure
+from geodiff.tasks.calibrate_members import (
+    brightness_ratios,
+    clear_pairs,
+    fit_filter,
+    fit_hidden_filter,
+    fit_scalar,
+    inner,
+    measure,
+    wide_pairs,
+)
 from geodiff.tasks.calibrate_pairs import HeldPair
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
+from geodiff.tasks.calibrate_texture import fit_power
 
 MEMBERS = 4
 """Of the ensembles that are calibrated: the default of the main job."""
-
-POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-"""Of the texture, by which the deviation of members may be multiplied."""
-
-HIDDEN_FACTORS = tuple(np.geomspace(0.15, 3.5, 15).round(3).tolist())
-"""What the deviation of members of hidden dates may be multiplied by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +59,8 @@ class Calibration:
 
     Attributes:
         spread: by number of passes, the taps of the filter (``model.members``).
-        spread_hidden: the same where the target date was hidden, a factor; empty where no pair tells of it.
+        spread_hidden: the same where the target date was hidden; empty where no pair tells of it.
+        brightness: of hidden dates, as rows (``model.brightness``); empty where no pair tells of it.
         spread_texture: by number of passes, the power of the texture.
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
@@ -62,6 +69,7 @@ class Calibration:
 
     spread: Mapping[str, Any]
     spread_hidden: Mapping[str, Any]
+    brightness: Any
     spread_texture: Mapping[str, float]
     conformal: Mapping[str, Any]
     figures: Mapping[str, Any]
@@ -99,11 +107,12 @@ def calibrate(
     hidden: dict[str, Any] = {}
     powers: dict[str, float] = {}
     conformal: dict[str, Any] = {}
+    brightness: Any = {}
     figures: dict[str, Any] = {}
     with one_thread(), torch.inference_mode():
         bare, figures["own_share"] = with_own_share(bare, [*pairs, *changing], seed, drafter)
         known = {pair.place for pair in pairs}
-        pairs = [*pairs, *(pair for pair in changing if pair.hidden and pair.place not in known)]
+        pairs = [*pairs, *(pair for pair in changing if pair.covered and pair.place not in known)]
         figures["ground"] = _ground(pairs)
         for count in passes:
             sampler = replace(bare, passes=count)
@@ -116,7 +125,8 @@ def calibrate(
             spread[str(count)] = [list(row) for row in told.spread.taps]
             powers[str(count)] = told.spread.power
             if told.spread_hidden is not None:
-                hidden[str(count)] = told.spread_hidden.taps[0][0]
+                hidden[str(count)] = [list(row) for row in told.spread_hidden.taps]
+            brightness = [list(row) for row in told.brightness.root] if told.brightness else {}
             scores = _scores(told, drafts, pairs)
             table = fit_table(scores)
             conformal[str(count)] = table.as_card()
@@ -124,18 +134,20 @@ def calibrate(
             figures[str(count)] = (
                 found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
             )
-    return Calibration(spread, hidden, powers, conformal, figures, bare.own_share)
+    return Calibration(spread, hidden, brightness, powers, conformal, figures, bare.own_share)
 
 
 def _scores(
     resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair], *, members: bool = True
 ) -> Scores:
-    """Scores of pairs; where the target is hidden, of ground that really changed between dates, if there is enough."""
+    """Scores of pairs; where the target is hidden, of ground that really changed between dates, if there is enough.
+
+    Where it is seen, ground that training knows tells nothing, and twins tell no more than the pair that they copy.
+    """
     found = gather(resolver, drafts, pairs, members=members)
-    if not _changes_enough(pairs):
-        return found
-    real = np.array([pair.changes for pair in pairs])[found.window]
-    return found.only((found.cloud == 0) | real)
+    covered, real = (np.array([getattr(pair, name) for pair in pairs])[found.window] for name in ("covered", "changes"))
+    hidden = real if _changes_enough(pairs) else np.ones_like(real)
+    return found.only(np.where(found.cloud == 0, ~covered, hidden))
 
 
 def _changes_enough(pairs: Sequence[HeldPair]) -> bool:
@@ -155,7 +167,8 @@ def _shown(draft: Draft | None) -> Draft:
 def _ground(pairs: Sequence[HeldPair]) -> dict[str, Any]:
     only_real = _changes_enough(pairs)
     classes = {
-        "target observed": [pair for pair in pairs if not pair.hidden],
+        "target observed": [pair for pair in pairs if not pair.covered],
+        "target observed elsewhere": [pair for pair in pairs if pair.covered and not pair.hidden],
         "target not observed": [pair for pair in pairs if pair.hidden and (pair.changes or not only_real)],
     }
     counts = {name: len({pair.place for pair in found}) for name, found in classes.items()}
@@ -182,10 +195,10 @@ def _members(
     power = fit_power(resolver, clear, known)
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known, power=power)
     covered = _chosen(drafts, pairs, _hidden_ground(pairs))
-    under = _hidden_factor(resolver, *covered)
+    told = _of_hidden(replace(resolver, spread=taps), *covered)
     found: dict[str, Any] = {}
-    for name, spread, hidden in (("raw", DeviationFilter(), None), ("factor", factor, None), ("filter", taps, under)):
-        with_it = replace(resolver, spread=spread, spread_hidden=hidden)
+    raw, scaled = (replace(resolver, spread=one) for one in (DeviationFilter(), factor))
+    for name, with_it in (("raw", raw), ("factor", scaled), ("filter", told)):
         spectra = measure(with_it, clear, known)
         scores = _scores(with_it, drafts, pairs)
         found[name] = {
@@ -196,9 +209,9 @@ def _members(
         }
     found["factor"]["value"] = factor.taps[0][0]
     found["filter"]["texture_power"] = power
-    found["filter"]["hidden_factor"] = under.taps[0][0] if under else None
+    found["filter"]["brightness"] = told.brightness.deviation.round(4).tolist() if told.brightness else None
     found["mean_spectrum_gap_db"] = round(spectra.largest_gap_db(spectra.mean), 3)
-    return with_it, found
+    return told, found
 
 
 def _chosen(
@@ -218,25 +231,15 @@ def _hidden_ground(pairs: Sequence[HeldPair]) -> list[int]:
     return next((found for found in (unseen, real) if _enough([pairs[index] for index in found])), hidden)
 
 
-def fit_power(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> float:
-    """The power of the texture under which ensembles, each with the factor that it needs, have the least CRPS."""
-    kept = [fit_scalar(resolver, drafts, pairs, power=power) for power in POWERS]
-    crps = [_ensemble(replace(resolver, spread=one), drafts, pairs)["crps"] for one in kept]
-    return POWERS[int(np.argmin(crps))]
-
-
-def _hidden_factor(
-    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
-) -> DeviationFilter | None:
-    """The factor under which ensembles of hidden dates have the least CRPS, places alike; None without such pairs.
-
-    There the brightness of the whole scene errs most, which no small filter can correct.
-    """
-    if not drafts:
-        return None
-    kept = [DeviationFilter(((factor,),)) for factor in HIDDEN_FACTORS]
-    crps = [_ensemble(replace(resolver, spread=one, spread_hidden=None), drafts, pairs)["crps"] for one in kept]
-    return kept[int(np.argmin(crps))]
+def _of_hidden(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> DiffusionResolver:
+    """The resolver with what members of hidden dates need; itself without such pairs."""
+    wide = wide_pairs(drafts, pairs)
+    if not wide:
+        return resolver
+    hidden = fit_hidden_filter(resolver, *_chosen(drafts, pairs, wide))
+    return replace(
+        resolver, spread_hidden=hidden, brightness=fit_brightness(brightness_ratios(resolver, drafts, pairs))
+    )
 
 
 def _normal(scores: Scores) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def _told(shares: dict[str, float]) -> dict[str, Any]:
 
 def _inside(coarse: xr.DataArray, original: xr.DataArray, target: Target, resolver: Resolver) -> float:
     source, scale = CubeSource(coarse, resolver.bands), resolver.scale
+    target = source.lit((target,))[0]
     rows, cols = source.grid.shape
     recipe = Recipe(resolver, TilePlan(source.grid), members=MEMBERS, seed=0, level=0.9)
     found = restore_window(source, target, Window(0, 0, rows * scale, cols * scale), recipe)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from geodiff.imagery.ground import Place
 from geodiff.imagery.places_20m import read_places_20m, split_places_20m
+from geodiff.model.draft import Draft
 from geodiff.model.guided import GuidedResolver
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.simulate import SimulationConfig
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError
 from geodiff.sensor import band_mtf, native_step

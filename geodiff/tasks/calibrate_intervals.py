@@ -15,9 +15,10 @@ from geodiff.model.conformal import (
     LEVELS,
     ConformalTable,
     conformal_quantile,
-    deviation_scale,
 )
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.draft import Draft
+from geodiff.model.raster import in_blocks
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.texture import texture
 from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
@@ -41,7 +42,7 @@ class Scores:
         error: (band, n) |truth - mean|.
         scale: (band, n) what the error is measured in, s(x).
         texture: (band, n).
-        cloud: (n,) 0 where the target date was observed, else 1.
+        cloud: (n,) index of ``CLOUD_CLASSES``.
         place: (n,) index.
         window: (n,) index of the pair.
         trained: (n,) bool, training saw the ground.
@@ -81,16 +82,12 @@ def gather(
     parts: list[list[npt.NDArray[Any]]] = []
     for number, (draft, pair) in enumerate(zip(drafts, pairs, strict=True)):
         draft = draft if members else replace(draft, deviation=draft.deviation[:0])
-        found = resolver.finish(draft)
-        seen = draft.observed.numpy().repeat(resolver.scale, 0).repeat(resolver.scale, 1)
-        mean = torch.from_numpy(np.nan_to_num(found.mean))
-        scale = deviation_scale(torch.from_numpy(np.nan_to_num(found.members)), mean).numpy()
-        rough = texture(draft.upsampled)[0].numpy()
+        found = resolver.settle(draft)
         thin = (..., slice(None, None, STEP_PX), slice(None, None, STEP_PX))
-        keep = inner(pair.clear & np.isfinite(found.mean).all(0))[thin]
-        layers = [np.abs(found.mean - pair.truth), scale, rough]
-        cut = [inner(layer)[thin][:, keep] for layer in layers]
-        cloud = np.asarray(~inner(seen)[thin][keep], np.intp)
+        keep = inner(pair.clear & in_blocks(draft.known, resolver.scale).numpy())[thin]
+        layers = (found.mean - torch.from_numpy(pair.truth)).abs(), found.scale, texture(draft.upsampled)[0]
+        cut = [inner(layer.numpy())[thin][:, keep] for layer in layers]
+        cloud = inner(draft.sky.numpy())[thin][keep]
         same = np.ones_like(cloud)
         parts.append([*cut, cloud, same * names.index(pair.place), same * number])
     error, scale, rough, cloud, place, window = (np.concatenate(part, -1) for part in zip(*parts, strict=True))

@@ -1,16 +1,18 @@
-"""The filter that gives the members' deviation the power of the error at every radial frequency."""
+"""The filters that give the members' deviation the power of the error at every radial frequency."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.model.brightness import DARKEST
+from geodiff.model.draft import Draft
 from geodiff.model.members import REACH_PX, DeviationFilter, ring_count, rings
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.tasks.calibrate_pairs import HeldPair
 
 Array = npt.NDArray[np.float64]
@@ -26,6 +28,9 @@ CENTRES = (np.arange(BINS) + 0.5) / BINS
 UP_TO = 0.8
 SMALLEST_PX = 64
 ROUNDS = 10
+FADED = 0.1
+"""Gain of the filter of hidden dates at frequencies that its kernel does not tell from brightness."""
+
 _LATTICE = 48
 _MAX_GAIN, _MIN_GAIN = 30.0, 0.02
 
@@ -68,17 +73,22 @@ class Spectra:
         return float(np.abs(self.gap_db(of).mean(0))[CENTRES <= UP_TO].max())
 
 
-def clear_pairs(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
-    """Indices of pairs whose target was seen whole, and that are wide enough for a spectrum."""
+def wide_pairs(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
+    """Indices of pairs whose truth and restoration are whole, and that are wide enough for a spectrum."""
     return [
         index
         for index, (draft, pair) in enumerate(zip(drafts, pairs, strict=True))
-        if bool(draft.observed.all()) and pair.clear.all() and min(pair.clear.shape) >= SMALLEST_PX + 2 * EDGE_PX
+        if bool(draft.known.all()) and pair.clear.all() and min(pair.clear.shape) >= SMALLEST_PX + 2 * EDGE_PX
     ]
 
 
+def clear_pairs(drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> list[int]:
+    """Those whose target was seen whole."""
+    return [index for index in wide_pairs(drafts, pairs) if bool(drafts[index].observed.all())]
+
+
 def measure(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> Spectra:
-    """Spectra of what the resolver makes of drafts that ``clear_pairs`` chose."""
+    """Spectra of what the resolver makes of drafts that ``wide_pairs`` chose."""
     rows: dict[str, list[Array]] = {}
     for draft, pair in zip(drafts, pairs, strict=True):
         found = resolver.finish(draft)
@@ -156,3 +166,34 @@ def fit_filter(
         spread = replace(taps_for(gain), power=power)
     assert best is not None
     return best[1]
+
+
+def fit_hidden_filter(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
+) -> DeviationFilter:
+    """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f) where the target is hidden and nothing constrains.
+
+    Of the lowest frequencies little is left: raw members differ from the mean by an offset that is common to them all,
+    and the brightness of the scene is drawn apart (``fit_brightness``).
+    """
+    bare = replace(resolver, spread=DeviationFilter(), spread_hidden=None, brightness=None)
+    found = measure(bare, drafts, pairs)
+    ratio = np.sqrt(np.median(found.error / np.maximum(found.deviation, 1e-20), axis=0))
+    lowest = int(np.argmax(CENTRES > 1 / REACH_PX))
+    ratio[:, :lowest] = FADED
+    return taps_for(ratio.clip(FADED, _MAX_GAIN))
+
+
+def brightness_ratios(
+    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
+) -> Mapping[str, Array]:
+    """Logarithms of true over restored brightness of whole windows, (window, band) by place."""
+    rows: dict[str, list[Array]] = {}
+    for draft, pair in zip(drafts, pairs, strict=True):
+        mean = inner(resolver.finish(draft).mean)
+        keep = inner(pair.clear) & np.isfinite(mean).all(0)
+        if keep.any():
+            levels = [image[:, keep].mean(1, dtype=np.float64) for image in (inner(pair.truth), mean)]
+            true, restored = (np.log(np.maximum(level, DARKEST)) for level in levels)
+            rows.setdefault(pair.place, []).append(true - restored)
+    return {place: np.stack(each) for place, each in rows.items()}

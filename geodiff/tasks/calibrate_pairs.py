@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from geodiff.imagery.ground import Ground, split_places
+from geodiff.imagery.light import relative_light
 from geodiff.imagery.places import read_places
 from geodiff.imagery.real_series import RealSeries, read_series
 from geodiff.model.images import Series
 from geodiff.model.simulate import SimulationConfig, simulate
+from geodiff.model.sky import draw_sky
 from geodiff.rng import generator
 from geodiff.schema import BoolArray, FloatArray, GeodiffError, Patch
 from geodiff.tasks.leakage import PLACES
@@ -24,6 +26,10 @@ from geodiff.tasks.train_pairs import RealSource
 STRIP_PATCH_PX, CELL_PX = 32, 4
 SHOWN = 0.9
 """Share of a patch that the other dates must show before the target is hidden."""
+
+CLOUDED = SimulationConfig(mtf=(0.3,), cloud_cover=(0.05, 0.5)).sky
+COVER, TRIES = (0.2, 0.7), 20
+"""Made-up clouds over a part of a target: the share that they hide with their shadows, and how often they are drawn."""
 
 SMALLEST_PATCH_PX = 16
 """A narrower patch is border all over."""
@@ -46,6 +52,7 @@ class HeldPair:
         clear: (scale*y, scale*x) bool: where the truth is.
         changes: the other dates are real ones, not copies under another light, between which nothing grows or is built.
         trained: training saw this ground.
+        covered: a twin, of whose target the patch was denied a part or all.
     """
 
     place: str
@@ -54,12 +61,17 @@ class HeldPair:
     clear: BoolArray
     changes: bool = True
     trained: bool = False
+    covered: bool = False
 
     @property
     def hidden(self) -> bool:
-        """The target date shows nothing."""
+        """The target date shows nothing, and nobody knows its light."""
         target = self.patch.target_index
-        return target is None or not self.patch.valid[target].any()
+        return target is None or not (self.patch.valid[target].any() or self._lit)
+
+    @property
+    def _lit(self) -> bool:
+        return self.patch.light is not None and bool(np.isfinite(self.patch.light).any())
 
 
 def calibration_pairs(
@@ -71,10 +83,10 @@ def calibration_pairs(
     clear scene does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the
     card of the model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among all
     these: every pair with real other dates, and every second of the others, clear and cloudy ones alike, comes once
-    more with its target hidden.
+    more with its target hidden; those with real other dates also with a part of it under made-up clouds.
 
-    The second are Wald pairs of all real series, with 2, 4 and 8 of their own dates, and their hidden twins. They tell
-    what other dates are worth where the ground really changed between them; if training saw them, rather too much.
+    The second are Wald pairs of all real series, with 2, 4 and 8 of their own dates, and such twins. They tell what
+    other dates are worth where the ground really changed between them; if training saw them, rather too much.
     Products of one footprint are one place.
 
     Args:
@@ -105,27 +117,70 @@ def calibration_pairs(
 
 
 def with_hidden(found: list[HeldPair], *, first: int = 0) -> list[HeldPair]:
-    """Pairs and their twins whose target is hidden, each at a place of its own on the lattice, from ``first`` on."""
-    twins = [_hidden(pair) for number, pair in enumerate(found) if pair.changes or number % 4 in (0, 3)]
+    """Pairs and their twins whose target is hidden or clouded, each at a place and on a day of its own.
+
+    Args:
+        found: pairs; they grow by the twins.
+        first: where on the lattice they begin.
+    """
+    chosen = [(number, pair) for number, pair in enumerate(found) if pair.changes or number % 4 in (0, 3)]
+    twins = [_hidden(pair) for _, pair in chosen]
+    # Ground that did not change tells of partial clouds where there is no other.
+    any_changes = any(pair.changes for pair in found)
+    told = [(number, pair) for number, pair in chosen if pair.changes or not any_changes]
+    twins += [_clouded(pair, number) for number, pair in told] + [_deep(pair) for _, pair in told]
     found += [twin for twin in twins if twin is not None]
     found = [pair for pair in found if pair.patch.valid.any()]
-    # Apart from each other on the lattice, lest two of them share their noise.
-    return [
-        replace(pair, patch=replace(pair.patch, origin_px=(0, 1024 * number)))
-        for number, pair in enumerate(found, first)
-    ]
+    return [replace(pair, patch=_apart(pair.patch, number)) for number, pair in enumerate(found, first)]
+
+
+def _apart(patch: Patch, number: int) -> Patch:
+    """The patch elsewhere on the lattice and on another day, lest two of them share their noise; with its light."""
+    moved = replace(patch, origin_px=(0, 1024 * number), days=patch.days + number, target_day=patch.target_day + number)
+    return moved if moved.light is not None else replace(moved, light=_light(patch))
 
 
 def _hidden(pair: HeldPair) -> HeldPair | None:
     """The pair without its target date, where the others show the ground; None elsewhere."""
+    size = pair.patch.valid.shape[1:]
+    return _covered(pair, np.ones(size, np.bool_))
+
+
+def _clouded(pair: HeldPair, number: int) -> HeldPair | None:
+    """The pair with made-up clouds over a part of its target, where the others show the ground; None elsewhere."""
+    chance = torch.Generator().manual_seed(_seed_of(HELD_SEED, pair.place, number))
+    rows, cols = pair.patch.valid.shape[1:]
+    pixel_m, known = torch.tensor([pair.patch.pixel_m]), torch.tensor([True])
+    for _ in range(TRIES):
+        cloud = draw_sky((rows, cols), pixel_m, known, CLOUDED, chance).masked[0].numpy()
+        if COVER[0] <= cloud.mean() <= COVER[1]:
+            return _covered(pair, cloud)
+    return None
+
+
+def _deep(pair: HeldPair) -> HeldPair | None:
+    """The pair as deep inside a wide gap: nothing of its target is seen near by, but its light is known from afar."""
+    hidden = _hidden(pair)
+    return None if hidden is None else replace(hidden, patch=replace(hidden.patch, light=_light(pair.patch)))
+
+
+def _light(patch: Patch) -> FloatArray | None:
+    """The light of the dates of a patch, from the patch alone."""
+    if patch.target_index is None:
+        return None
+    seen = np.where(patch.valid[:, None], patch.reflectance, np.nan).astype(np.float32)
+    return relative_light(seen.reshape(*seen.shape[:2], -1), patch.target_index)
+
+
+def _covered(pair: HeldPair, cloud: BoolArray) -> HeldPair | None:
     target = pair.patch.target_index
-    if target is None:
+    if target is None or not cloud.any():
         return None
     valid = pair.patch.valid.copy()
-    valid[target] = False
+    valid[target] &= ~cloud
     if valid.any(0).mean() < SHOWN:
         return None
-    return replace(pair, patch=replace(pair.patch, valid=valid))
+    return replace(pair, patch=replace(pair.patch, valid=valid), covered=True)
 
 
 def _seed_of(seed: int, place: str, number: int) -> int:

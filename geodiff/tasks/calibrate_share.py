@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.draft import Draft
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
 
@@ -44,7 +45,7 @@ def with_own_share(
     """
     gains: dict[str, list[Array]] = {}
     for pair in pairs:
-        found = _gains(resolver, pair, seed, drafter) if pair.changes else None
+        found = _gains(resolver, pair, seed, drafter) if pair.changes and not pair.covered else None
         if found is not None:
             gains.setdefault(pair.place, []).append(found)
     if not gains:

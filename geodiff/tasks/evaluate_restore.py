@@ -38,16 +38,17 @@ class Ensemble:
 def restore_case(case: EvaluationCase, resolver: Resolver, *, seed: int, tile: TileConfig = DEFAULT_TILE) -> Ensemble:
     """The whole scene of a case, with the tiles, the seams and the noise of the main job."""
     source = CubeSource(case.low, resolver.bands)
+    target = source.lit((case.target,))[0]
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     whole = Window(0, 0, *source.grid.shape)
     keys = list(plan.keys())
     at = _bounding([input_window(plan, key) for key in keys])
-    block = source.read(case.target.dates, at)
+    block = source.read(target.dates, at)
     blend: Blend | None = None
     sizes = (0, 0)
     for key in keys:
         seen = input_window(plan, key)
-        patch = source.patch(case.target, seen, block, at)
+        patch = source.patch(target, seen, block, at)
         restored = resolver.restore(patch, members=case.members, seed=seed)
         layers, sizes = _layers(restored), (len(restored.members), len(_half_width(restored)))
         if blend is None:

@@ -19,6 +19,7 @@ from geodiff.imagery.cube import choose_grid, load_cube
 from geodiff.imagery.places import TERMS
 from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.brightness import BRIGHTNESS
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
@@ -84,7 +85,7 @@ def publish_model(
     fine = _fine(*first) if first else None
     found = _calibrated(DiffusionResolver(name, model), card, root, fine)
     notes |= {SPREAD: found.spread, SPREAD_HIDDEN: found.spread_hidden, SPREAD_TEXTURE: found.spread_texture}
-    notes |= {"conformal": found.conformal}
+    notes |= {BRIGHTNESS: found.brightness, "conformal": found.conformal}
     notes |= {"calibration": found.figures, OWN_SHARE: found.own_share}
     if first:
         notes |= {GUIDED_BY: guided_by(*first), **_both_grounds(notes, first[1])}

@@ -15,6 +15,7 @@ import pystac
 from geodiff.config import catalogs_dir, config_hash
 from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.brightness import BRIGHTNESS
 from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
@@ -76,7 +77,7 @@ class ModelRef:
 
 def calibration_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says beside the weights that decides values: members, intervals, steps of a chain."""
-    keys = (SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, "conformal", OWN_SHARE, GUIDED_BY, SAMPLING_STEPS)
+    keys = (SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, BRIGHTNESS, "conformal", OWN_SHARE, GUIDED_BY, SAMPLING_STEPS)
     return {key: card[key] for key in keys if key in card}
 
 

@@ -232,7 +232,7 @@ def superres(
         cells=cells,
     )
     recipe = recipe_of(resolver, plan, config)
-    return lazy_dataset(source, targets, recipe, chunk)
+    return lazy_dataset(source, source.lit(targets), recipe, chunk)
 
 
 def _check_bands(bands: Sequence[str], resolver: Resolver) -> None:

@@ -30,11 +30,14 @@ class Target:
         day: days since 1970-01-01 UTC, with the time of the acquisition where the day was observed.
         index: the acquisition of that day in the cube; None when the day lies between dates.
         dates: indices of the dates to restore from, in order of time, the target's own among them.
+        light: of each of the dates, by band, what brings it to the light of the target (``imagery.light``), NaN where
+            unknown; None where nobody looked, or the day lies between dates.
     """
 
     day: float
     index: int | None
     dates: tuple[int, ...]
+    light: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def label(self) -> str:

@@ -134,6 +134,7 @@ def _without(target: Target) -> Target:
 
 def _restore(coarse: xr.DataArray, target: Target, resolver: Resolver, seed: int) -> FloatArray:
     source = CubeSource(coarse, resolver.bands)
+    target = source.lit((target,))[0]
     members = MEMBERS if getattr(resolver, "mean_of_members", False) else 0
     recipe = Recipe(resolver, TilePlan(source.grid), members=members, seed=seed)
     rows, cols = source.grid.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import xarray as xr
 
 from geodiff.grid import TileKey, TilePlan, Window
 from geodiff.imagery.lattice import grid_of
+from geodiff.imagery.light import light_samples, relative_light
 from geodiff.outputs.stitch import Blend, crop
 from geodiff.schema import (
     BAND,
@@ -114,6 +115,21 @@ class CubeSource:
         relative: FloatArray = (shift[list(target.dates)] - own).astype(np.float32)
         return relative
 
+    def lit(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """The targets with the light of their dates, in the bands of the source; samples of the dates are read."""
+        observed = [target for target in targets if target.index is not None]
+        dates = sorted({date for target in observed for date in target.dates})
+        samples = light_samples(self.cube, dates) if dates else np.zeros((0, 0, 0), np.float32)
+
+        def light(target: Target) -> Target:
+            if target.index is None:
+                return target
+            own = samples[[dates.index(date) for date in target.dates]]
+            found = relative_light(own, target.dates.index(target.index))
+            return replace(target, light=tuple(tuple(float(value) for value in row) for row in found))
+
+        return tuple(light(target) for target in targets)
+
     def read(self, dates: Sequence[int], window: Window) -> tuple[FloatArray, BoolArray]:
         """Reflectance (time, band, y, x) and valid (time, y, x) of a window; mirrored beyond the grid.
 
@@ -146,6 +162,7 @@ class CubeSource:
             target_day=target.day,
             target_index=target.dates.index(target.index) if target.index is not None else None,
             shift_px=self.shifts_px(target),
+            light=None if target.light is None else np.array(target.light, np.float32),
             pixel_m=float(np.mean(self.grid.pixel_m)),
             origin_px=(row0 + window.top, col0 + window.left),
             mirrored=(*_beyond(window.top, window.rows, height), *_beyond(window.left, window.cols, width)),

@@ -144,6 +144,7 @@ def reordered(patch: Patch, order: Sequence[int]) -> Patch:
         valid=patch.valid[rows],
         days=patch.days[rows],
         shift_px=patch.shift_px[rows],
+        light=None if patch.light is None else patch.light[rows],
         target_index=None if patch.target_index is None else rows.index(patch.target_index),
     )
 

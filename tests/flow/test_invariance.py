@@ -44,7 +44,9 @@ def quiet(stage: str, done: int, total: int) -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that is calibrated: the filter of its members reaches over the borders of tiles."""
     taps = [[1.5, *(0.4 / (2 + ring + band) for ring in range(ring_count(REACH_PX) - 1))] for band in range(4)]
-    quantiles = (np.arange(1, 4)[:, None, None, None] * np.ones((3, 2, 3, 4)) * [1, 2, 1, 3]).tolist()
+    quantiles = (
+        np.arange(1, 4)[:, None, None, None] * np.arange(1, 4)[:, None, None] * np.ones((3, 4)) * [1, 2, 1, 3]
+    ).tolist()
     table = {"levels": [0.5, 0.8, 0.9], "texture_limits": [[0.01, 0.03]] * 4, "quantiles": quantiles, "members": 4}
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_checkpoint(
@@ -54,6 +56,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "spread": {"2": taps},
             "spread_hidden": {"2": 1.7},
             "spread_texture": {"2": 0.4},
+            "brightness": [[0.2, 0, 0, 0], [0.1, 0.1, 0, 0], [0.1, 0, 0.1, 0], [0.1, 0, 0, 0.2]],
             "conformal": {"1": table, "2": table},
         },
     )
@@ -80,6 +83,13 @@ def test_the_chunks_of_the_result_change_nothing(
     cube: xr.DataArray, weights: Path, whole: xr.Dataset, chunk: int
 ) -> None:
     xr.testing.assert_identical(_superres(cube, weights, chunk=chunk), whole)
+
+
+def test_a_day_between_dates_is_as_bright_in_every_chunk(cube: xr.DataArray, weights: Path) -> None:
+    day = str((cube.time[0] + (cube.time[1] - cube.time[0]) / 2).values.astype("datetime64[D]"))
+    one = _superres(cube, weights, chunk=4096, target=day)
+    xr.testing.assert_identical(_superres(cube, weights, chunk=97, target=day), one)
+    assert float((one.member / one.reflectance).median()) != pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("chunks", [{"y": 16, "x": 50}, {"time": 1, "band": 1, "y": 33}])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pystac
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geodiff.config import MaskConfig
@@ -43,6 +43,7 @@ def test_every_pixel_is_the_native_one_above_it(
     tile: tuple[pystac.Item, FloatArray, FloatArray], top: int, left: int, rows: int, cols: int, chunk: int
 ) -> None:
     """The region may begin, end and be cut within a pixel of 20 m, and may reach beyond the scene."""
+    assume(top + rows > 0 and left + cols > 0)
     item, fine, coarse = tile
     origin = (TILE.origin[0] + SIDE_M * left, TILE.origin[1] - SIDE_M * top)
     grid = Grid(TILE.crs, TILE.resolution, origin, (rows, cols))
@@ -60,3 +61,12 @@ def test_every_pixel_is_the_native_one_above_it(
             if inside:
                 assert done.values[0, 0, k, m] == coarse[i, j]
                 assert done.values[0, 1, k, m] == fine[top + k, left + m]
+
+
+def test_a_scene_that_ends_where_the_region_begins_shows_nothing(
+    tile: tuple[pystac.Item, FloatArray, FloatArray],
+) -> None:
+    """Its box in degrees may still touch that of the region, as for neighbours in another zone of UTM."""
+    grid = Grid(TILE.crs, TILE.resolution, (TILE.origin[0] - SIDE_M, TILE.origin[1]), (7, 1))
+    cube = load_cube([tile[0]], source=SOURCE, bands=["B11", "B02"], grid=grid, mask=OPEN, chunk=4)
+    assert not cube.compute(scheduler="synchronous").valid.any()

@@ -9,16 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from geodiff.model.members import REACH_PX, DeviationFilter
-from geodiff.model.resolver import DiffusionResolver, Draft
+from geodiff.model.draft import Draft
+from geodiff.model.members import REACH_PX, DeviationFilter, rings
+from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.simulate import SimulationConfig
 from geodiff.model.texture import texture
 from geodiff.schema import FloatArray, Patch
-from geodiff.tasks.calibrate import calibrate, fit_power
+from geodiff.tasks.calibrate import calibrate
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
-from geodiff.tasks.calibrate_members import CENTRES, fit_filter, fit_scalar, measure, radial_power, taps_for
-from geodiff.tasks.calibrate_pairs import HeldPair, simulated_pairs
+from geodiff.tasks.calibrate_members import (
+    CENTRES,
+    fit_filter,
+    fit_hidden_filter,
+    fit_scalar,
+    measure,
+    radial_power,
+    taps_for,
+)
+from geodiff.tasks.calibrate_pairs import COVER, HeldPair, simulated_pairs, with_hidden
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
+from geodiff.tasks.calibrate_texture import fit_power
 from geodiff.tasks.train_data import TrainConfig
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
@@ -53,7 +63,7 @@ def held() -> tuple[list[Draft], list[HeldPair]]:
         error = TRUE.apply(wide, torch.ones_like(wide))[..., 8:-8, 8:-8]
         low, seen = torch.zeros(4, 32, 32), torch.ones(32, 32, dtype=torch.bool)
         deviation = 0.01 * _white(200 + number, 2, 4, side, side)
-        drafts.append(Draft(mean, deviation, mean, low, seen, seen, (0, 0, 0, 0)))
+        drafts.append(Draft(mean, deviation, mean, low, seen, seen, (0, 0, 0, 0), torch.zeros(2, 4), seen))
         pairs.append(_pair(f"place {number % 3}", patch, (mean + error)[0]))
     return drafts, pairs
 
@@ -107,7 +117,8 @@ def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
         error = 0.01 * (texture(upsampled) / unit) ** 0.5 * _white(50 + number, 1, 4, 96, 96)
         low, seen = torch.full((4, 24, 24), 0.2), torch.ones(24, 24, dtype=torch.bool)
         half = 0.02 * _white(100 + number, 8, 4, 96, 96)
-        drafts.append(Draft(mean, torch.cat([half, -half]), upsampled, low, seen, seen, (0, 0, 0, 0)))
+        members, still = torch.cat([half, -half]), torch.zeros(16, 4)
+        drafts.append(Draft(mean, members, upsampled, low, seen, seen, (0, 0, 0, 0), still, seen))
         pairs.append(_pair(f"place {number % 3}", random_patch((24, 24)), (mean + error)[0]))
     power = fit_power(resolver, drafts, pairs)
     assert power == pytest.approx(0.5, abs=0.11)
@@ -120,6 +131,22 @@ def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
     assert ratio[0] == pytest.approx(1.0, abs=0.05)
     assert wanted > 1.4
     assert ratio[1] == pytest.approx(wanted, rel=0.15)
+
+
+def test_what_all_members_have_in_common_does_not_move_them_where_the_target_is_hidden(
+    resolver: DiffusionResolver, held: tuple[list[Draft], list[HeldPair]]
+) -> None:
+    """Samples of few passes differ from the mean by an offset, which no constraint removes there."""
+    hidden = [
+        replace(draft, deviation=draft.deviation + 0.02, observed=torch.zeros_like(draft.observed)) for draft in held[0]
+    ]
+    spread = fit_hidden_filter(resolver, hidden, held[1])
+    told = replace(resolver, spread_hidden=spread)
+    found = [told.finish(draft) for draft in hidden]
+    assert max(np.abs((each.members - each.mean)[..., 32:-32, 32:-32].mean()) for each in found) < 0.15 * 0.02
+    spectra = measure(told, hidden, held[1])
+    gap = 10 * np.log10(spectra.error / spectra.deviation).mean(0)
+    assert np.abs(gap[:, (CENTRES > 0.25) & (CENTRES < 0.9)]).max() < 2.0
 
 
 def test_a_place_of_odd_texture_does_not_shift_the_members_of_others(
@@ -202,7 +229,7 @@ def _drafter(errors: dict[str, tuple[float, float]]) -> Drafter:
         mixed, own = (size * part for size, part in zip(errors[pair.place], noise, strict=True))
         mean = truth + mixed + sampler.own_share * (own - mixed)
         low, seen = truth[0, :, ::4, ::4], torch.ones(pair.patch.valid.shape[1:], dtype=torch.bool)
-        return Draft(mean, mean[:0], truth, low, seen, seen, (0, 0, 0, 0))
+        return Draft(mean, mean[:0], truth, low, seen, seen, (0, 0, 0, 0), torch.zeros(0, 4), seen)
 
     return draft
 
@@ -253,7 +280,7 @@ def _hidden_or_seen(place: str, number: int, *, hidden: bool) -> HeldPair:
     valid[patch.target_index] = not hidden
     patch = replace(patch, valid=valid, origin_px=(0, 1024 * number))
     truth, clear = np.full((4, SIDE, SIDE), 0.2, np.float32), np.ones((SIDE, SIDE), np.bool_)
-    return HeldPair(place, patch, truth, clear, place.startswith("changed"), place == "changed c")
+    return HeldPair(place, patch, truth, clear, place.startswith("changed"), place == "changed c", covered=hidden)
 
 
 def _gaussian(sampler: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
@@ -262,7 +289,14 @@ def _gaussian(sampler: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
     mean = truth + size * _white(number + len(pair.place), *truth.shape)
     seen, pairs = torch.full((24, 24), not pair.hidden), 0.005 * _white(7 + number, 2, 1, 4, SIDE, SIDE)
     members = torch.cat([pairs, -pairs], 1).flatten(0, 1)
-    return Draft(mean, members, truth, truth[0, :, ::4, ::4], seen, torch.ones_like(seen), (0, 0, 0, 0))
+    low, known, chance = truth[0, :, ::4, ::4], torch.ones_like(seen), _white(9 + number, 1, 4)
+    return Draft(mean, members, truth, low, seen, known, (0, 0, 0, 0), torch.cat([chance, -chance]).repeat(2, 1), seen)
+
+
+def _gain(taps: list[list[float]]) -> float:
+    """Of the standard deviation of white noise."""
+    kernels = np.array(taps)[:, rings(REACH_PX)]
+    return float(np.sqrt(np.square(kernels).sum((1, 2)).mean()))
 
 
 def test_hidden_dates_are_calibrated_on_ground_that_changed_and_was_not_trained_on() -> None:
@@ -271,8 +305,8 @@ def test_hidden_dates_are_calibrated_on_ground_that_changed_and_was_not_trained_
     changing = [_hidden_or_seen(place, n, hidden=True) for place in CHANGED for n in range(EACH)]
     resolver = DiffusionResolver("tiny", tiny_denoiser(), consistent=False)
     found = calibrate(resolver, still, (2,), drafter=_gaussian, changing=changing)
-    # The CRPS of normal members is least where they deviate as the truth does: 0.01 against 0.005.
-    assert 1.55 < found.spread_hidden["2"] < 2.6
+    # What is white stays white, with the power of the error: 0.01 against 0.005.
+    assert _gain(found.spread_hidden["2"]) == pytest.approx(2.0, rel=0.1)
     card = {"spread": found.spread, "spread_hidden": found.spread_hidden, "conformal": found.conformal}
     told = replace(DiffusionResolver.calibrated("tiny", resolver.model, card), consistent=False)
     width = told.finish(_gaussian(told, changing[0], 0)).half_width
@@ -292,7 +326,7 @@ def test_without_changed_ground_the_copies_must_do() -> None:
     still = [_hidden_or_seen(p, n, hidden=n % 2 > 0) for p in ("still a", "still b") for n in range(2 * EACH)]
     resolver = DiffusionResolver("tiny", tiny_denoiser(), consistent=False)
     found = calibrate(resolver, still, (2,), drafter=_gaussian)
-    assert 0.3 < found.spread_hidden["2"] < 0.52, "0.002 against 0.005"
+    assert _gain(found.spread_hidden["2"]) == pytest.approx(0.4, rel=0.1), "0.002 against 0.005"
 
 
 class _Years:
@@ -321,3 +355,29 @@ def test_held_pairs_name_their_target_and_what_changed() -> None:
         whole = np.isclose(np.delete(pair.patch.days, target) % 365.0, 0, atol=1e-3)
         assert pair.changes == whole.all()
     assert {pair.changes for pair in pairs} == {True, False}
+
+
+def test_pairs_of_changed_ground_come_again_with_less_of_their_target() -> None:
+    """Under clouds, deep inside a gap, and hidden; only of the last nobody knows the light."""
+    pairs = []
+    for number in range(4):
+        patch = random_patch((32, 32), dates=3, clouds=0.0, seed=number)
+        clear = np.ones((128, 128), np.bool_)
+        pairs.append(HeldPair("a", patch, np.zeros((4, 128, 128), np.float32), clear))
+    found = with_hidden(list(pairs))
+    shown = [float(pair.patch.valid[pair.patch.target_index].mean()) for pair in found]
+    whole = [pair for pair in found if not pair.covered]
+    clouded = [pair for pair, share in zip(found, shown, strict=True) if pair.covered and share > 0]
+    gone = [pair for pair, share in zip(found, shown, strict=True) if share == 0]
+    hidden = [pair for pair in gone if pair.hidden]
+    assert [len(kind) for kind in (whole, clouded, hidden, gone)] == [4, 4, 4, 8]
+    for pair in clouded:
+        assert COVER[0] <= 1 - pair.patch.valid[pair.patch.target_index].mean() <= COVER[1]
+        assert not pair.hidden
+    for pair in found:
+        assert pair.patch.lit.any() != pair.hidden
+    # Each draws noise and brightness of its own.
+    assert len({pair.patch.origin_px for pair in found}) == len({pair.patch.target_day for pair in found}) == len(found)
+    np.testing.assert_allclose(
+        found[5].patch.days - found[5].patch.target_day, pairs[1].patch.days - pairs[1].patch.target_day
+    )

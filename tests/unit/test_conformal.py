@@ -20,6 +20,7 @@ from geodiff.model.conformal import (
     parse_table,
     table_for,
 )
+from geodiff.model.draft import LIT, UNLIT
 from geodiff.model.texture import FLOOR, TEXTURE_PX, box_mean, texture
 from geodiff.schema import UsageError
 
@@ -72,7 +73,7 @@ def test_weights_count_a_place_once_however_many_pixels_it_has() -> None:
 
 def _card(bands: int = 4) -> dict[str, Any]:
     limits = [[0.001, 0.01]] * bands
-    quantiles = (np.arange(1, 4)[:, None, None, None] * np.ones((3, 2, 3, bands))).tolist()
+    quantiles = (np.arange(1, 4)[:, None, None, None] * np.ones((3, 3, 3, bands))).tolist()
     return {"levels": [0.5, 0.8, 0.9], "texture_limits": limits, "quantiles": quantiles, "members": 4}
 
 
@@ -136,18 +137,30 @@ def test_the_nearest_number_of_passes_serves_but_never_the_mean_alone() -> None:
 
 
 def test_the_class_decides_the_width() -> None:
-    quantiles = np.zeros((1, 2, 2, 1))
-    quantiles[0, 0, :, 0], quantiles[0, 1, :, 0] = [1, 2], [3, 4]
+    quantiles = np.arange(1.0, 7.0).reshape(1, 3, 2, 1)
     table = ConformalTable((0.9,), np.array([[0.01]]), quantiles, 4)
     rough = torch.zeros(1, 1, 40, 40)
     rough[..., 20:] = torch.rand(1, 1, 40, 20, generator=torch.Generator().manual_seed(0))
-    observed = torch.ones(40, 40, dtype=torch.bool)
-    observed[20:] = False
-    mean, members = torch.zeros(1, 40, 40), torch.full((2, 1, 40, 40), 0.1)
-    width = table.half_width((0.9,), members, mean, rough, observed)[0, 0] / math.hypot(0.1, FLOOR)
-    assert [round(float(width[y, x]), 4) for y in (5, 35) for x in (5, 35)] == [1, 2, 3, 4]
+    sky = torch.zeros(40, 40, dtype=torch.int64)
+    sky[13:26], sky[26:] = LIT, UNLIT
+    width = table.half_width((0.9,), torch.full((1, 40, 40), 0.1), rough, sky)[0, 0] / 0.1
+    assert [round(float(width[y, x]), 4) for y in (5, 20, 35) for x in (5, 35)] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(UsageError, match=r"0\.95.*0\.9"):
         table.require((0.95,))
+
+
+def test_older_tables_know_one_class_of_hidden_ground() -> None:
+    card = _card()
+    card["quantiles"] = [[[[9.0 + cloud] * 4] * 3 for cloud in range(2)]] * 3
+    found = parse_table(card, 4).quantiles
+    assert found[0, :, 0, 0].tolist() == [9, 10, 10]
+
+
+def test_few_members_are_not_asked_how_far_their_brightness_is_off() -> None:
+    none, some = torch.zeros(4, 1, 9, 9), torch.full((1, 9, 9), 0.03)
+    torch.testing.assert_close(deviation_scale(none, some), torch.full((1, 9, 9), math.hypot(0.03, FLOOR)))
+    torch.testing.assert_close(deviation_scale(none + 0.04, some)[0, 4, 4], torch.tensor(math.hypot(0.05, FLOOR)))
+    torch.testing.assert_close(deviation_scale(none[:0], some), torch.full((1, 9, 9), FLOOR))
 
 
 def test_scale_and_texture_depend_on_their_windows_alone() -> None:

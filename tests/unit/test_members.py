@@ -35,7 +35,7 @@ TWICE = DeviationFilter(((2.0,),))
 
 def table(scale: float = 2.0) -> ConformalTable:
     """Quantiles that tell classes, levels and bands apart."""
-    quantiles = np.arange(1.0, 4.0)[:, None, None, None] * np.arange(1.0, 3.0)[:, None, None] * np.ones((2, 4)) * scale
+    quantiles = np.arange(1.0, 4.0)[:, None, None, None] * np.arange(1.0, 4.0)[:, None, None] * np.ones((2, 4)) * scale
     return ConformalTable((0.5, 0.8, 0.9), np.full((4, 1), 0.02), quantiles, 4)
 
 
@@ -140,7 +140,7 @@ def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: Diffusi
     np.testing.assert_allclose(its.guessed, mine.guessed, atol=1e-4)
 
 
-@pytest.mark.parametrize("key", ["spread", "spread_hidden", "spread_texture", "conformal"])
+@pytest.mark.parametrize("key", ["spread", "spread_hidden", "spread_texture", "brightness", "conformal"])
 @pytest.mark.parametrize("value", [7, {"2": {}}, {"two": 1}, {"2": [[1.0, 2.0]]}])
 def test_a_card_with_a_hostile_calibration_is_refused(
     tmp_path: Path, resolver: DiffusionResolver, key: str, value: Any

@@ -160,3 +160,22 @@ def test_series_of_a_batch_do_not_tell_each_other_of_their_light() -> None:
         alone, also = build_series(*(each[row : row + 1] for each in told), torch.tensor([10.0]))
         torch.testing.assert_close(together.reference[row], alone.reference[0], atol=1e-6, rtol=0)
         assert torch.equal(known[row], also[0])
+
+
+def test_deep_inside_a_gap_the_light_is_that_of_the_scene() -> None:
+    """Other dates are hazy; beyond the reach of what the target shows, the light that the scene tells takes over."""
+    side, hole = 80, slice(20, 60)
+    ground = 0.1 + 0.2 * torch.rand(4, side, side, generator=torch.Generator().manual_seed(5))
+    image = torch.stack([ground, ground + 0.07, ground + 0.04])[None]
+    valid = torch.ones(1, 3, side, side, dtype=torch.bool)
+    valid[0, 0, hole, hole] = False
+    told = image, valid, torch.tensor([[0.0, 5.0, 40.0]]), torch.zeros(1, 3, 2), torch.tensor([0]), torch.tensor([10.0])
+    light = torch.tensor([0.0, -0.07, -0.04])[None, :, None].expand(1, 3, 4)
+    blind, lit = (build_series(*told, each)[0].reference[0] for each in (None, light))
+    inside = slice(20 + REACH_PX, 60 - REACH_PX)
+    assert (blind - ground)[:, inside, inside].mean() > 0.05
+    torch.testing.assert_close(lit, ground, atol=1e-5, rtol=0)
+    # Where the whole patch is hidden, too: its neighbours are lit alike.
+    valid[0, 0] = False
+    nothing = build_series(*told, light)[0].reference[0]
+    torch.testing.assert_close(nothing, ground, atol=1e-5, rtol=0)
