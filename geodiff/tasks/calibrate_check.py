@@ -15,10 +15,11 @@ from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BAND, TIME, VALID, FloatArray, GeodiffError, Resolver
 from geodiff.tasks.calibrate import MEMBERS
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.targets import Target, choose_targets
 from geodiff.tasks.wald import CLEAR
 from geodiff.tasks.wald_pair import wald_pair
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.windows import Recipe, restore_window
 
 MOST_DATES = 6
 

@@ -11,8 +11,9 @@ from geodiff.config import TileConfig
 from geodiff.grid import TileKey, TilePlan, Window
 from geodiff.outputs.stitch import Blend
 from geodiff.schema import FloatArray, Resolver, Restoration
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.evaluate_cases import EvaluationCase
-from geodiff.tasks.windows import CubeSource, input_window
+from geodiff.tasks.windows import input_window
 
 DEFAULT_TILE = TileConfig()
 

@@ -22,11 +22,12 @@ from geodiff.outputs.stitch import MarginCache, contributors, tile_window
 from geodiff.outputs.zarr_store import Region, StoreSpec, done_regions, regions, write_region
 from geodiff.schema import SHIFT_X_M, SHIFT_Y_M, TIME, FloatArray
 from geodiff.tasks.cluster import run_on_cluster
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.memory import give_back_memory
 from geodiff.tasks.models import ModelRef, load_resolver
 from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, TileLocks, piece_of, restore_window
+from geodiff.tasks.windows import TileLocks, piece_of, restore_window
 
 CUBE_CHUNK_PX = 256
 

@@ -10,9 +10,10 @@ import xarray as xr
 
 from geodiff.grid import Window
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, X, Y
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.recipes import GUESSED, cube_layers, describe_layers
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.windows import Recipe, restore_window
 
 
 def lazy_dataset(source: CubeSource, targets: Sequence[Target], recipe: Recipe, chunk: int) -> xr.Dataset:

@@ -12,9 +12,9 @@ from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
 from geodiff.outputs.plots import View, closer_look, quicklook, thumbnail
 from geodiff.outputs.shards import read_packed
 from geodiff.schema import FloatArray
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Job
 from geodiff.tasks.memory import give_back_memory
-from geodiff.tasks.windows import CubeSource
 
 SIDE_PX = 384
 """Side of the piece that the quicklook shows, in low-resolution pixels, from the middle of the region."""

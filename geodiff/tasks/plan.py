@@ -22,12 +22,12 @@ from geodiff.imagery.sources import Source, load_source
 from geodiff.outputs.zarr_store import StoreSpec
 from geodiff.schema import TIME, UsageError
 from geodiff.sensor import native_step
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
 from geodiff.tasks.recipes import GUESSED, describe_layers, recipe_of, tuned
 from geodiff.tasks.run_id import run_id
 from geodiff.tasks.targets import Target, choose_targets, days_of
-from geodiff.tasks.windows import CubeSource
 from geodiff.version import __version__
 
 KM2_PER_S_PER_PASS = 2.5

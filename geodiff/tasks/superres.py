@@ -20,6 +20,7 @@ from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, Resolver, UsageError
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
 from geodiff.tasks.memory import peak_rss_mb
@@ -28,7 +29,6 @@ from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, check_sampling, record
 from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import choose_targets
-from geodiff.tasks.windows import CubeSource
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from geodiff.imagery.lattice import grid_of
 from geodiff.imagery.ranking import rank_dates
 from geodiff.metrics.fidelity import cpsnr
 from geodiff.schema import BAND, TIME, VALID, FloatArray, GeodiffError, Resolver
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.targets import Target, choose_targets
 from geodiff.tasks.wald_pair import wald_pair
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.windows import Recipe, restore_window
 
 MEMBERS = 4
 """Of models whose mean is that of their members."""

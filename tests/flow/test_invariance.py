@@ -24,11 +24,12 @@ from geodiff.outputs.stitch import feather_weight
 from geodiff.outputs.zarr_store import create_store, regions
 from geodiff.schema import BANDS_10M, FloatArray
 from geodiff.sensor import band_mtf, degrade
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Worker, restore_all
 from geodiff.tasks.models import find_model, load_resolver
 from geodiff.tasks.plan import Plan, make_plan
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.windows import Recipe, restore_window
 from geodiff.testing.small_catalog import small_catalog
 from geodiff.testing.tiny_models import random_cube, tiny_denoiser
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 from geodiff.imagery.light import FEWEST, light_samples, relative_light
 from geodiff.schema import BAND, TIME, VALID, BoolArray, FloatArray, X, Y
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource
 from geodiff.testing.tiny_models import random_cube
 
 PUT_IN = np.array([[0.0, 0.0], [0.05, 0.02], [-0.01, 0.03], [0.02, -0.02]])

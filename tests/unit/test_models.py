@@ -16,9 +16,10 @@ from geodiff.model.back_projection import BackProjectionResolver
 from geodiff.model.networks import KINDS
 from geodiff.model.plugin import PluginResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.models import BASELINES, describe_models, find_model, known_models, load_resolver
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, Recipe, restore_window
+from geodiff.tasks.windows import Recipe, restore_window
 from geodiff.testing.tiny_models import random_cube, tiny_weights
 from geodiff.testing.tiny_networks import tiny_network_weights
 

@@ -11,8 +11,9 @@ import xarray as xr
 from geodiff.grid import TilePlan, Window
 from geodiff.model.baselines import BicubicResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch, Restoration, UsageError
+from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.targets import Target
-from geodiff.tasks.windows import CubeSource, Recipe, input_window, piece_of, restore_window
+from geodiff.tasks.windows import Recipe, input_window, piece_of, restore_window
 from geodiff.testing.tiny_models import random_cube
 
 
