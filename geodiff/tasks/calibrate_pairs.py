@@ -83,7 +83,8 @@ def calibration_pairs(
     clear scene does) and simulated series (with clouds, haze, noise and other dates) by halves. Real series that the
     card of the model does not name give Wald pairs with their own dates and clouds. Hidden targets are rare among all
     these: every pair with real other dates, and every second of the others, clear and cloudy ones alike, comes once
-    more with its target hidden; those with real other dates also with a part of it under made-up clouds.
+    more with its target hidden; those with real other dates also with a part of it under made-up clouds, and hidden but
+    with its light known, as deep inside a wide gap.
 
     The second are Wald pairs of all real series, with 2, 4 and 8 of their own dates, and such twins. They tell what
     other dates are worth where the ground really changed between them; if training saw them, rather too much.
@@ -117,7 +118,7 @@ def calibration_pairs(
 
 
 def with_hidden(found: list[HeldPair], *, first: int = 0) -> list[HeldPair]:
-    """Pairs and their twins whose target is hidden or clouded, each at a place and on a day of its own.
+    """Pairs and their twins, whose target is hidden, clouded or deep in a gap, each at a place and on a day of its own.
 
     Args:
         found: pairs; they grow by the twins.
