@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.model.members import is_number
 from geodiff.rng import generator
 from geodiff.schema import FloatArray, GeodiffError
 
@@ -91,13 +92,11 @@ def parse_brightness(value: object, bands: int) -> Brightness:
     """
     if not isinstance(value, list) or len(value) != bands:
         raise ValueError(f"not a row for each of {bands} bands")
-    if not all(isinstance(row, list) and len(row) == bands and all(map(_is_logarithm, row)) for row in value):
+    if not all(isinstance(row, list) and len(row) == bands for row in value) or not all(
+        is_number(each, MAX_LOGARITHM) for row in value for each in row
+    ):
         raise ValueError(f"its rows are not {bands} numbers up to {MAX_LOGARITHM:g}")
     return Brightness(tuple(tuple(float(each) for each in row) for row in value))
-
-
-def _is_logarithm(value: object) -> bool:
-    return type(value) in (int, float) and abs(float(str(value))) <= MAX_LOGARITHM
 
 
 def check_brightness(value: object, bands: int) -> None:

@@ -57,9 +57,14 @@ class Draft:
         """(scale*y, scale*x) int64: 0 where the target date was observed, else ``LIT`` or ``UNLIT``."""
         return torch.where(self.seen, 0, torch.where(self.unlit() < 0.5, LIT, UNLIT))
 
+    @property
+    def is_lit(self) -> bool:
+        """The light of the target is known everywhere, so that no brightness is drawn."""
+        return bool((self.observed | self.lit).all())
+
     def unlit(self) -> Tensor:
         """(scale*y, scale*x) share of the target's light that is not known: 0 where it is seen, rising beside that."""
-        if (self.observed | self.lit).all():
+        if self.is_lit:
             return torch.zeros_like(self.mean[0, 0])
         share = upsample(unlit(self.observed[None])[None].to(self.mean), self.scale)[0, 0].clamp(0, 1)
         return share * ~in_blocks(self.observed | self.lit, self.scale)

@@ -111,7 +111,7 @@ class GuidedResolver:
             if first is None:
                 return fine.nothing(own, members), None, (part, rows, cols)
             found = fine.finish(first)
-            guide = found if fine.brightness is None else replace(fine, brightness=None).finish(first)
+            guide = found if fine.brightness is None or first.is_lit else replace(fine, brightness=None).finish(first)
             draft = self._draft(part, (rows, cols), guide, seed)
         return found, draft, (part, rows, cols)
 

@@ -94,8 +94,9 @@ def _reach(count: int) -> int:
     raise ValueError(f"{count} taps fit no kernel")
 
 
-def _is_tap(value: object) -> bool:
-    return type(value) in (int, float) and abs(float(str(value))) <= MAX_TAP
+def is_number(value: object, most: float) -> bool:
+    """A plain number from ``-most`` to ``most``, as JSON gives it; no NaN."""
+    return type(value) in (int, float) and abs(float(str(value))) <= most
 
 
 def parse_filter(value: object, bands: int) -> DeviationFilter:
@@ -111,7 +112,7 @@ def parse_filter(value: object, bands: int) -> DeviationFilter:
         return DeviationFilter(((factor,),))
     if not isinstance(value, list) or len(value) != bands or not all(isinstance(row, list) for row in value):
         raise ValueError(f"neither a factor nor a row of taps for each of {bands} bands")
-    if len({len(row) for row in value}) != 1 or not all(_is_tap(tap) for row in value for tap in row):
+    if len({len(row) for row in value}) != 1 or not all(is_number(tap, MAX_TAP) for row in value for tap in row):
         raise ValueError(f"taps are not numbers up to {MAX_TAP:g} in rows of one length")
     _reach(len(value[0]))
     return DeviationFilter(tuple(tuple(float(tap) for tap in row) for row in value))

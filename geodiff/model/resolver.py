@@ -178,9 +178,9 @@ class DiffusionResolver:
         mean, members = found.mean, found.members
         table, half_width, share = (self.conformal if len(members) else self.alone), None, None
         if table is not None:
-            half_width = table.half_width(self.levels, found.scale, draft.upsampled, draft.sky).contiguous().numpy()
-            highest = table.levels[-1]
-            error = table.half_width((highest,), found.scale, draft.upsampled, draft.sky)[0]
+            sky, highest = draft.sky, table.levels[-1]
+            half_width = table.half_width(self.levels, found.scale, draft.upsampled, sky).contiguous().numpy()
+            error = table.half_width((highest,), found.scale, draft.upsampled, sky)[0]
             share = guessed_share(error / normal_half_width(highest), mean, draft.mean[0]).numpy()
         drawn = (mean + self.dial * (members - mean)).contiguous().numpy()
         restored = Restoration(mean.clone().contiguous().numpy(), drawn, half_width, share)
@@ -190,7 +190,7 @@ class DiffusionResolver:
         """Members of the calibrated deviation, under the constraint."""
         members, uncertain = draft.mean + self._spread_out(draft), torch.zeros_like(draft.mean[0])
         drawn = members
-        if self.brightness is not None and len(members):
+        if self.brightness is not None and len(members) and not draft.is_lit:
             unlit, chance = draft.unlit(), draft.chance[: len(members)].numpy()
             drawn = members * torch.from_numpy(self.brightness.factors(chance))[:, :, None, None] ** unlit
             uncertain = unlit * draft.mean[0].abs() * torch.from_numpy(self.brightness.deviation)[:, None, None]

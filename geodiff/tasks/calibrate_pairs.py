@@ -143,8 +143,7 @@ def _apart(patch: Patch, number: int) -> Patch:
 
 def _hidden(pair: HeldPair) -> HeldPair | None:
     """The pair without its target date, where the others show the ground; None elsewhere."""
-    size = pair.patch.valid.shape[1:]
-    return _covered(pair, np.ones(size, np.bool_))
+    return _covered(pair, np.ones(pair.patch.valid.shape[1:], np.bool_))
 
 
 def _clouded(pair: HeldPair, number: int) -> HeldPair | None:
@@ -175,7 +174,7 @@ def _light(patch: Patch) -> FloatArray | None:
 
 def _covered(pair: HeldPair, cloud: BoolArray) -> HeldPair | None:
     target = pair.patch.target_index
-    if target is None or not cloud.any():
+    if target is None:
         return None
     valid = pair.patch.valid.copy()
     valid[target] &= ~cloud

@@ -163,9 +163,8 @@ def make_plan(
     grid = choose_grid(items, bbox=bbox_of(config), resolution_m=config.resolution_m, crs=config.crs, source=source)
     check_sampling(config.bands, grid)
     cube = load_cube(items, source=source, bands=config.bands, grid=grid, mask=config.mask, chunk=chunk)
-    targets, clear = _judge(cube, config, progress)
-    job = _job(found, grid, targets, cube, out / name / f"{found.run_id}.zarr", chunk)
-    progress("judge dates", 2, 2)
+    targets, clear, shifts = _judge(cube, config, progress)
+    job = _job(found, grid, targets, shifts, out / name / f"{found.run_id}.zarr", chunk)
     return Plan(
         job=job,
         dates=tuple(str(np.datetime64(int(d), "D")) for d in days_of(cube[TIME].values)),
@@ -179,8 +178,8 @@ def make_plan(
 
 def _judge(
     cube: xr.DataArray, config: SuperresConfig, progress: Progress
-) -> tuple[tuple[Target, ...], tuple[float, ...]]:
-    """Targets, and of each date the clear fraction."""
+) -> tuple[tuple[Target, ...], tuple[float, ...], tuple[tuple[float, float], ...]]:
+    """Targets with their light, and of each date the clear fraction and the shift (east, north) in metres."""
     progress("judge dates", 0, 2)
     ranking, cells = judge_dates(cube)
     ranking = ranking.sort_values("index")
@@ -198,14 +197,19 @@ def _judge(
         min_clear=config.mask.min_clear,
     )
     progress("judge dates", 1, 2)
-    return targets, clear
+    shifts: tuple[tuple[float, float], ...] = ()
+    if config.coregister and cube.sizes[TIME] > 1:
+        shifts = tuple((float(x), float(y)) for x, y in estimate_shifts(cube).values)
+    targets = CubeSource(cube, config.bands).lit(targets)
+    progress("judge dates", 2, 2)
+    return targets, clear, shifts
 
 
 def _job(
     found: Found,
     grid: Grid,
     targets: tuple[Target, ...],
-    cube: xr.DataArray,
+    shifts: tuple[tuple[float, float], ...],
     store: Path,
     chunk: int,
 ) -> Job:
@@ -225,10 +229,6 @@ def _job(
         # The run id stands for both, and a newer version goes on with what an older one has begun.
         told=("geodiff:version", "geodiff:configuration", "geodiff:model"),
     )
-    shifts: tuple[tuple[float, float], ...] = ()
-    if config.coregister and cube.sizes[TIME] > 1:
-        shifts = tuple((float(x), float(y)) for x, y in estimate_shifts(cube).values)
-    targets = CubeSource(cube, resolver.bands).lit(targets)
     return Job(found.run_id, config, found.source, scenes, grid, targets, shifts, model, store, spec, chunk)
 
 

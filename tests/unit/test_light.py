@@ -85,12 +85,8 @@ def test_large_regions_are_sampled() -> None:
 
 def test_targets_get_the_light_of_their_dates_in_the_bands_of_the_model() -> None:
     cube = random_cube((24, 24), dates=4, clouds=0.2)
-    cube = (
-        cube
-        + xr.DataArray([[0.0] * 4, [0.1, 0.2, 0.0, 0.0], [0.0] * 4, [0.0] * 4], dims=(TIME, BAND)).values[
-            :, :, None, None
-        ]
-    )
+    offsets = np.array([[0.0] * 4, [0.1, 0.2, 0.0, 0.0], [0.0] * 4, [0.0] * 4])
+    cube = cube + offsets[:, :, None, None]
     source = CubeSource(cube, ("B03", "B02"))
     seen, between, few = Target(0.0, 1, (0, 1, 3)), Target(0.5, None, (0, 1)), Target(0.0, 3, (1, 3))
     lit = source.lit((seen, between, few))
