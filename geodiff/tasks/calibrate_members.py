@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +22,9 @@ Kind = TypeVar("Kind", bound=np.generic)
 EDGE_PX = 16
 """High-resolution pixels at the border of a patch that do not count: the model lacks context there."""
 
-BINS = 32
+BINS = 24
+"""A window of 96 pixels has two radii in each, and a kernel of ``REACH_PX`` tells no more of them apart."""
+
 CENTRES = (np.arange(BINS) + 0.5) / BINS
 """Radial frequencies in units of the Nyquist frequency of the high resolution."""
 
@@ -47,10 +50,20 @@ def radial_power(image: npt.NDArray[np.floating]) -> Array:
     window = hann[:, None] * hann
     centred = image - image.mean((-2, -1), keepdims=True)
     power = np.abs(np.fft.fft2(centred * window)) ** 2
-    radius = 2 * np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
-    ring = np.minimum((radius * BINS).astype(int), BINS).ravel()
-    flat = power.reshape(*power.shape[:-2], -1)
-    return np.stack([flat[..., ring == index].mean(-1) for index in range(BINS)], -1)
+    averaged: Array = power.reshape(*power.shape[:-2], -1) @ _hats(side)
+    return averaged
+
+
+@cache
+def _hats(side: int) -> Array:
+    """(side * side, BINS) weights of the frequencies of an image in each mean, falling linearly from its centre.
+
+    Bins with edges would hold one radius of a small image here and two there, and zigzag along a steep spectrum.
+    """
+    radius = 2 * np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side))).ravel()
+    weight = (1 - np.abs(radius[:, None] - CENTRES) * BINS).clip(0)
+    found: Array = weight / weight.sum(0)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
