@@ -16,7 +16,6 @@ from geodiff.cli.vessels_options import (
     Out,
     Scheduler,
     Seed,
-    Step,
     Timezone,
     Workers,
     run_job,
@@ -44,7 +43,9 @@ def generate(
         str | None, typer.Option(metavar="TIME", help="Of all tracks, UTC; default: 2020-01-01.")
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Length of a track, up to 72; default: 6.")] = None,
-    step: Step = None,
+    step: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Between the fixes of a track; default: 300.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 2.")
     ] = None,

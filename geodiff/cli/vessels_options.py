@@ -93,11 +93,20 @@ def reading(
     if region is not None:
         if bbox is not None:
             raise UsageError("give --bbox or --region, not both")
-        from shapely.geometry import shape
-
-        bbox = shape(read_region(region)[0]).bounds
+        bbox = _box_of(read_region(region)[0])
     gap_s = None if gap is None else gap * 3600
     return {"layout": layout, "date": date, "timezone": timezone, "bbox": bbox, "gap_s": gap_s}
+
+
+def _box_of(region: dict[str, Any]) -> tuple[float, float, float, float]:
+    """The box of a region; of one that is cut at 180 degrees (RFC 7946, 3.1.9) west > east."""
+    import numpy as np
+    from shapely.geometry import shape
+
+    from geodiff.outputs.track_geometry import covered_ground
+
+    geometry = shape(region)
+    return covered_ground(np.array([geometry], dtype=object))[1]
 
 
 def run_job(

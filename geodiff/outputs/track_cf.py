@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from geodiff.outputs.track_columns import MEMBERS
-from geodiff.tracks import LAT, LON, REASON, STATE, STATES, TIME
+from geodiff.tracks import LAT, LON, REASON, STATE, STATES, TIME, VESSEL_ID
 
 _SPEED: Final = {"standard_name": "platform_speed_wrt_ground", "long_name": "speed over ground", "units": "knot"}
 _STATUS: Final = (
@@ -123,5 +123,8 @@ def storage_of(name: str, kind: pl.DataType) -> Storage:
     dtype = "int64" if kind == pl.Datetime else str(kind).lower()
     limits = np.iinfo(dtype)
     fill = int(limits.min if limits.min < 0 else limits.max)
+    if name == VESSEL_ID:
+        # xarray masks a _FillValue in float64, which tells numbers above 2^53 apart no more: those of anonymous tracks.
+        return Storage(dtype, fill, {"comment": f"{fill} where unknown"})
     units = {"units": "microseconds since 1970-01-01T00:00:00", "calendar": "proleptic_gregorian"}
     return Storage(dtype, fill, {"_FillValue": fill, **(units if kind == pl.Datetime else {})})

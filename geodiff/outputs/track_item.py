@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 
@@ -17,6 +18,7 @@ from geodiff.outputs.track_geometry import covered_ground
 from geodiff.outputs.track_layer import GEOMETRY
 from geodiff.outputs.track_store import TrackCounts, TrackStore, count_tracks
 from geodiff.schema import GeodiffError
+from geodiff.tracks import REJECTED, STATE
 from geodiff.version import __version__
 
 EXTENSIONS: Final = tuple(
@@ -142,7 +144,8 @@ def _instant(microseconds: int) -> datetime:
 
 def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> dict[str, Any]:
     stamp = {"created": record.created.astimezone(UTC).isoformat().replace("+00:00", "Z")} if record.created else {}
-    done = f"{record.job} by {record.model}, ensemble of {record.ensemble}" if record.model else record.job
+    done = f"{record.job} by {record.model}" if record.model else record.job
+    done += f", ensemble of {record.ensemble}" if record.ensemble else ""
     return {
         **stamp,
         "processing:software": {"geodiff": __version__},
@@ -159,9 +162,16 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
             "vessels": counts.vessels,
             "length_km": round(counts.length_km, 3),
             **counts.states,
+            "rejected": _rejected(store),
         },
         **record.properties,
     }
+
+
+def _rejected(store: TrackStore) -> int:
+    """Rejected fixes, most of them of no track."""
+    state = pq.read_table(store.fixes_path, columns=[STATE]).column(STATE)
+    return int(pc.sum(pc.equal(state, REJECTED)).as_py() or 0)
 
 
 def _input(one: TrackInput) -> dict[str, Any]:

@@ -181,7 +181,8 @@ class TrackStore:
         with ExitStack() as stack:
             fixes = stack.enter_context(GeoParquetWriter(paths[0], points, ("Point",), box, provenance))
             kinds = ("LineString", "MultiLineString", "Point")
-            tracks = stack.enter_context(GeoParquetWriter(paths[1], lines, kinds, box, provenance))
+            # No box: rejected fixes are in no line, and lines are cut at 180 degrees, where no fix lies.
+            tracks = stack.enter_context(GeoParquetWriter(paths[1], lines, kinds, None, provenance))
             for number, (name, frame) in enumerate(self._frames(parts, schema, pl.lit(True))):
                 fixes.write(fixes_table(frame))
                 rows = summarise_tracks(frame)
@@ -259,7 +260,7 @@ class TrackCounts:
     Attributes:
         tracks: how many.
         vessels: distinct identities.
-        states: fixes by state, of tracks (fixes of no track are not in the layer).
+        states: fixes by state, of tracks; those of no track, all rejected, are not in the layer.
         length_km: of all tracks.
         geometries: of the tracks, without those that have none.
         start, end: of what was not rejected, UTC microseconds since 1970; None when nothing is left.

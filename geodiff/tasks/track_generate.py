@@ -19,6 +19,7 @@ import polars as pl
 
 from geodiff.rng import generator
 from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import wrap_longitude
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_generate_stretches import even_steps
 from geodiff.tasks.track_generate_table import track_table
@@ -150,7 +151,9 @@ def _first(settings: GenerateSettings, start: tuple[float, ...] | None, moment: 
     place = np.asarray(start, float)
     rng = generator(settings.seed, "starts")
     if len(place) == 4:
-        lon, lat = (rng.uniform(place[i], place[i + 2], settings.count) for i in (0, 1))
+        east = place[2] + (360.0 if place[2] < place[0] else 0.0)
+        lon = wrap_longitude(rng.uniform(place[0], east, settings.count))
+        lat = rng.uniform(place[1], place[3], settings.count)
     else:
         lon, lat = (np.full(settings.count, value) for value in place)
     time = (moment or datetime(2020, 1, 1, tzinfo=UTC)).timestamp()

@@ -37,7 +37,7 @@ from geodiff.tasks.vessels_settings import (
     ImputeSettings,
     ScoreSettings,
 )
-from geodiff.tracks import REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
+from geodiff.tracks import OBSERVED, REASON, REJECTED, STATE, TRACK_ID, TRACK_TYPES, MotionModel
 from geodiff.vessels.associate import associate as associate_plots
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe, to_geodataframe
@@ -54,7 +54,9 @@ def clean(
     time_zone: str = "UTC",
     gap_h: float | None = None,
 ) -> gpd.GeoDataFrame:
-    """Clean fixes into tracks; every row is kept.
+    """Clean fixes into tracks; every fix is kept.
+
+    Of a table that a job has made, what was observed or rejected is judged anew; what a model added is left out.
 
     Args:
         fixes: points in any CRS, with times in the column ``time`` or in the index.
@@ -63,7 +65,7 @@ def clean(
         gap_h: a longer silence ends a track, hours; None: 1, or three times the usual interval where that is longer.
 
     Returns:
-        All rows, by vessel and time, with ``track_id``, ``state`` and ``reason``.
+        All fixes, by vessel and time, with ``track_id``, ``state`` and ``reason``.
 
     Raises:
         GeodiffError: a table that cannot be read as fixes.
@@ -257,7 +259,7 @@ def associate(
         settings: what differs, keys of ``vessels.associate.AssociateSettings``.
 
     Returns:
-        The rows in their order, with ``track_id``, ``state`` and ``reason``.
+        The rows in their order, with ``track_id``, ``state`` and ``reason``; without those that a model had made.
 
     Raises:
         UsageError: a setting.
@@ -266,13 +268,20 @@ def associate(
     from geodiff.tasks.vessels_associate import rules_of
 
     asked = AssociateSettings.parse({"sensor": sensor, "rules": dict(settings or {})}, where="associate")
-    fixes = from_geodataframe(plots).drop(list(TRACK_TYPES), strict=False)
+    fixes = _sent(from_geodataframe(plots))
     return to_geodataframe(associate_plots(fixes, rules_of(asked)))
 
 
 def _clean(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
-    plain = fixes.drop(list(TRACK_TYPES), strict=False)
+    plain = _sent(fixes)
     return clean_fixes(plain, Usual.of([plain]).rules(None if gap_h is None else gap_h * 3600))
+
+
+def _sent(fixes: pl.DataFrame) -> pl.DataFrame:
+    """What somebody sent, as if never judged: positions that a model made of tracks are no fixes."""
+    if STATE in fixes.columns:
+        fixes = fixes.filter(pl.col(STATE).is_null() | pl.col(STATE).is_in([OBSERVED, REJECTED]))
+    return fixes.drop(list(TRACK_TYPES), strict=False)
 
 
 def _tracks(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from geodiff.tasks.vessels_coast import MORE, Coast, avoid_land
 from geodiff.tasks.vessels_gaps import Sent, end_question, lies_still
 from geodiff.tasks.vessels_impute import check_cleaned
 from geodiff.tasks.vessels_settings import ForecastSettings
-from geodiff.tracks import FORECAST, TIME, TRACK_ID, MotionModel
+from geodiff.tracks import FORECAST, STATE, TIME, TRACK_ID, MotionModel
 
 
 def known_by(fixes: pl.DataFrame, at: datetime | None) -> pl.DataFrame:
@@ -36,12 +36,14 @@ def forecast_tracks(
         coast: land that members may not cross; see ``vessels_coast.avoid_land``.
 
     Returns:
-        The table with rows of state "forecast" among the others, by track and time, and counts.
+        The table with rows of state "forecast" among the others, by track and time, and counts. Forecasts that the
+        table had give way to them.
 
     Raises:
         UsageError: the table was not cleaned.
     """
     check_cleaned(cleaned)
+    cleaned = cleaned.filter(pl.col(STATE) != FORECAST)
     sent = Sent.of(cleaned)
     last = sent.first[1:] - 1
     still = lies_still(sent)
@@ -49,7 +51,7 @@ def forecast_tracks(
     if settings.at is not None:
         silent = sent.time_s[last] + settings.hours * 3600 <= settings.at.timestamp()
     counts = {
-        "vessels": len(last),
+        "vessels: asked": len(last),
         "vessels: moored": int((still & ~silent).sum()),
         "vessels: silent too long": int(silent.sum()),
     }

@@ -28,12 +28,14 @@ def impute_tracks(
         fleet_s: usual interval of the whole fleet in seconds, for vessels of few fixes; NaN where unknown.
 
     Returns:
-        The table with rows of state "imputed" among the others, by track and time, and counts.
+        The table with rows of state "imputed" among the others, by track and time, and counts. Imputed rows that the
+        table had give way to them.
 
     Raises:
         UsageError: the table was not cleaned.
     """
     check_cleaned(cleaned)
+    cleaned = cleaned.filter(pl.col(STATE) != IMPUTED)
     sent = Sent.of(cleaned)
     gaps = find_gaps(sent, step_s=settings.step_s, longest_s=settings.longest_h * 3600, fleet_s=fleet_s)
     rows = answer_rows(

@@ -26,7 +26,21 @@ from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
-from geodiff.tracks import LAT, LON, OBSERVED, REASON, STATE, MotionModel, TrackQuery
+from geodiff.tracks import (
+    FORECAST as FORECAST_STATE,
+)
+from geodiff.tracks import (
+    IMPUTED,
+    LAT,
+    LON,
+    OBSERVED,
+    REASON,
+    STATE,
+    TRACK_ID,
+    VESSEL_ID,
+    MotionModel,
+    TrackQuery,
+)
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.clean_rules import NO_IDENTITY
 from geodiff.vessels.partition import open_partition
@@ -44,6 +58,10 @@ CLEAN, IMPUTE, FORECAST, SCORE, ASSOCIATE, GENERATE = JOBS = (
     "associate",
     "generate",
 )
+
+
+MODELLED: Final = {IMPUTE: (IMPUTED, "imputed fixes"), FORECAST: (FORECAST_STATE, "forecast fixes")}
+"""What a job adds, and how it counts that: inside the region."""
 
 
 @dataclass(frozen=True)
@@ -130,21 +148,23 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
     if job.path("cleaned" if what == FIXES else "past", part).exists() or part_name(part) in job.store.done():
         return
     fixes = open_partition(job.work / what).read(part)
-    taken = taken_fixes(fixes, job.settings) if what == FIXES else known_by(fixes, getattr(job.settings, "at", None))
+    known = known_by(fixes, getattr(job.settings, "at", None))
+    taken = followed_fixes(known, job.settings) if what == FIXES else known
     rules = job.usual(what).rules(job.settings.gap_s if what == FIXES else None)
     cleaned = clean_fixes(taken, rules)
     if job.past == what:
         save_table(past_of(cleaned), job.path("past", part))
     if what == HISTORY:
         return
-    counts = {"outside": len(fixes) - len(taken), **clean_counts(cleaned)}
-    stops = find_stops(cleaned)
+    shown = inside(cleaned, job.settings)
+    counts = {"outside": len(fixes) - len(shown), **clean_counts(shown)}
+    stops = find_stops(shown)
     save_table(stops, job.path("stops", part))
     save_counts({**counts, "stops": len(stops)}, job.counts_path("clean", part))
     if job.kind == SCORE:
         save_table(traffic_of(cleaned), job.path("traffic", part))
     if job.kind == CLEAN:
-        job.store.write_part(part_name(part), cleaned)
+        job.store.write_part(part_name(part), shown)
     else:
         save_table(cleaned, job.path("cleaned", part))
     give_back_memory()
@@ -152,13 +172,27 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
 
 def taken_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
     """Those inside the region, up to the time that is known."""
-    kept = known_by(fixes, getattr(settings, "at", None))
+    return inside(known_by(fixes, getattr(settings, "at", None)), settings)
+
+
+def inside(table: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
+    """The rows inside the region."""
+    return table if settings.bbox is None else table.filter(_within(settings.bbox))
+
+
+def followed_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
+    """All fixes of the vessels that were in the region: one that leaves it has not fallen silent."""
     if settings.bbox is None:
-        return kept
-    west, south, east, north = settings.bbox
+        return fixes
+    within = _within(settings.bbox).fill_null(False)
+    return fixes.filter(within | within.any().over(VESSEL_ID) & pl.col(VESSEL_ID).is_not_null())
+
+
+def _within(bbox: tuple[float, float, float, float]) -> pl.Expr:
+    west, south, east, north = bbox
     lon = pl.col(LON)
     across = lon.is_between(west, east) if west <= east else (lon >= west) | (lon <= east)
-    return kept.filter(across & pl.col(LAT).is_between(south, north))
+    return across & pl.col(LAT).is_between(south, north)
 
 
 def clean_counts(cleaned: pl.DataFrame) -> dict[str, Any]:
@@ -250,7 +284,11 @@ def step_part(job: TrackJob, part: int, session: str) -> None:
     teller = _teller(job, session)
     cleaned = pl.DataFrame() if job.kind == GENERATE else pl.read_parquet(job.path("cleaned", part))
     with one_thread():
-        table, counts = _STEPS[job.kind](teller, cleaned, part)
+        made, counts = _STEPS[job.kind](teller, cleaned, part)
+    table = inside(made, job.settings)
+    if MODELLED.get(job.kind):
+        state, name = MODELLED[job.kind]
+        counts |= {name: int((table[STATE] == state).sum())}
     save_counts(counts, job.counts_path("step", part))
     job.store.write_part(part_name(part), table)
     give_back_memory()
@@ -273,7 +311,8 @@ def _forecast(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
 
 def _score(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
     scored, counts = teller.scorer.score(cleaned)
-    save_table(scored.tracks, teller.job.path("scores", part))
+    shown = inside(scored.fixes, teller.job.settings)[TRACK_ID].unique()
+    save_table(scored.tracks.filter(pl.col(TRACK_ID).is_in(shown.implode())), teller.job.path("scores", part))
     return scored.fixes, counts
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+import pyarrow.parquet as pq
 import pystac
 
 from geodiff.outputs.atomic import read_json, write_json
+from geodiff.outputs.track_columns import quantile_columns
 from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_track_item, publish_tracks
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
-from geodiff.tasks.vessels_job import FIXES, TrackJob, save_table
+from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, TrackJob, save_table
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.version import __version__
 from geodiff.vessels.partition import MANIFEST
@@ -159,6 +161,12 @@ def _maps(job: TrackJob, progress: Progress) -> tuple[Path, Path]:
     return picture, page
 
 
+def _has_members(job: TrackJob) -> bool:
+    """Whether an ensemble was drawn: a classical rule tells one position, and no quantiles of it."""
+    names = pq.read_schema(job.store.fixes_path).names
+    return job.kind not in (IMPUTE, FORECAST) or quantile_columns()[0] in names
+
+
 def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
     inputs = [TrackInput(one["href"], one["sha256"], one["counts"]) for one in summary["inputs"]]
     settings = json.loads(plan.job.settings.model_dump_json())
@@ -166,7 +174,7 @@ def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
         job=plan.job.kind,
         inputs=tuple(inputs),
         model=plan.model,
-        ensemble=int(settings.get("ensemble", 0)) if plan.model else 0,
+        ensemble=int(settings.get("ensemble", 0)) if plan.model and _has_members(plan.job) else 0,
         configuration=settings,
         properties={"geodiff:summary": summary["counts"]},
         created=datetime.now(UTC),

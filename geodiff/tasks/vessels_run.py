@@ -39,7 +39,7 @@ from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish
 from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
-from geodiff.vessels.read import STDIN
+from geodiff.vessels.read import STDIN, open_fixes
 from geodiff.vessels.reading import ReadCounts
 
 Progress = Callable[[str, int, int | None], None]
@@ -86,6 +86,7 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
     """
     earlier = finished_tracks(plan.out, plan.job.run_id)
     if earlier is not None:
+        _forget_stdin(plan)
         return earlier
     started, job = time.monotonic(), plan.job
     with exclusive(job.store.stem), explained(plan.out):
@@ -93,10 +94,15 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
             _compute(plan, pool, progress)
         figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
         summary = publish(plan, figures, progress=progress)
+    _forget_stdin(plan)
+    return TrackOutcome(summary, resumed=False)
+
+
+def _forget_stdin(plan: TrackPlan) -> None:
+    """Remove the copy of what came from standard input."""
     for one in plan.inputs:
         if one.href == STDIN:
             one.path.unlink(missing_ok=True)
-    return TrackOutcome(summary, resumed=False)
 
 
 def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
@@ -160,13 +166,27 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         sources = [one.source() for one in inputs]
-        options: Any = plan.options if what == FIXES else {}
+        options: Any = plan.options if what == FIXES else _options_of_past(plan)
         fixes = partition_fixes(sources, folder, parts=plan.job.parts, options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
         usual = asdict(usual_of(fixes))
         interval = usual["interval_s"]
         usual["interval_s"] = interval if math.isfinite(interval) else None
         write_json(plan.job.work / f"usual_{what}.json", usual)
+
+
+def _options_of_past(plan: TrackPlan) -> dict[str, Any]:
+    """What is said of the input holds for past tracks too, as far as their files take it."""
+    files = [one.path for one in plan.history if not one.own]
+    for left_out in ((), ("layout",), ("layout", "date", "timezone")):
+        options: dict[str, Any] = {k: None if k in left_out else value for k, value in plan.options.items()}
+        try:
+            for path in files:
+                open_fixes(path, **options)
+        except GeodiffError:
+            continue
+        return options
+    return {}
 
 
 def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:

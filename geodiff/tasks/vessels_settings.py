@@ -168,7 +168,8 @@ class GenerateSettings(TrackSettings):
         behaviour: way of moving.
         hours, step_s: length of a track and time between its fixes.
         guidance: towards the ship type; 1 leaves it off.
-        start: longitude and latitude, or west, south, east, north in which tracks begin; None with partial tracks.
+        start: longitude and latitude, or west, south, east, north in which tracks begin (west > east across 180
+            degrees); None with partial tracks.
         start_time: of all tracks.
         seed: of places and noise.
     """
@@ -179,7 +180,7 @@ class GenerateSettings(TrackSettings):
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = 2.0
+    guidance: float = Field(2.0, allow_inf_nan=False)
     start: tuple[float, float] | Bbox | None = None
     start_time: datetime | None = None
     seed: int = 0
@@ -191,6 +192,8 @@ class GenerateSettings(TrackSettings):
             lon, lat = start[::2], start[1::2]
             if not all(abs(each) <= 180 for each in lon) or not all(abs(each) <= 90 for each in lat):
                 raise UsageError(f"start {start} lies outside the world: longitude comes first")
+            if len(lat) == 2 and lat[0] > lat[1]:
+                raise UsageError(f"start {start}: south lies north of north; a box is west, south, east, north")
         return start
 
     @field_validator("start_time")

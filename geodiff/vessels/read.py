@@ -59,13 +59,14 @@ def open_fixes(
         now: fixes more than a day after it are refused; None: the clock.
 
     Raises:
-        UsageError: no such file, layout or zone, or something is needed that was not given.
+        UsageError: no such file, layout or zone, something is needed that was not given, or was given for NMEA, which
+            needs none of it.
         GeodiffError: a file that is none of these, or damaged.
     """
     chosen = None if layout is None else read_layout(layout)
     options = ReadOptions(_day(date), timezone, sensor, truth, now)
     if str(source) == STDIN:
-        return _open_nmea(STDIN)
+        return _open_nmea(STDIN, chosen, options)
     files = list_files(source)
     if len(files) > 1:
         return FilesReader(tuple(files), chosen, options)
@@ -134,7 +135,7 @@ def _open_sniffed(file: Sniffed, layout: Layout | None, options: ReadOptions) ->
     if file.kind == "nmea":
         if file.packing == "zip":
             raise GeodiffError(f"{file.where}: NMEA sentences inside a zip: unpack it, or pack it as gz or zst")
-        return _open_nmea(str(file.path))
+        return _open_nmea(str(file.path), layout, options)
     table = open_table(file, delimiter=layout.delimiter if layout is not None else None)
     if layout is None:
         layout = choose_layout(table.columns, shipped_layouts().values(), where=file.where)
@@ -143,9 +144,23 @@ def _open_sniffed(file: Sniffed, layout: Layout | None, options: ReadOptions) ->
     return TableReader(table, layout, options)
 
 
-def _open_nmea(source: str) -> FixReader:
+def _open_nmea(source: str, layout: Layout | None, options: ReadOptions) -> FixReader:
+    """Sentences explain themselves; what was said of tables would be ignored, and is refused instead.
+
+    Raises:
+        UsageError: a layout, a day, or a zone other than UTC.
+    """
     from geodiff.vessels.nmea import open_nmea
 
+    where = "standard input" if source == STDIN else source
+    said = {"a layout": layout is not None, "a date": options.date is not None}
+    said["a time zone"] = options.timezone is not None and options.timezone.upper() not in ("UTC", "Z", "ETC/UTC")
+    for what, given in said.items():
+        if given:
+            raise UsageError(
+                f"{where}: {what} is for tables, and these are NMEA sentences: their times are UTC, or carry their "
+                "offset; leave it out, and read tables in a run of their own"
+            )
     return open_nmea(sys.stdin.buffer if source == STDIN else Path(source))
 
 

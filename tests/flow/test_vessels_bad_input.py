@@ -110,6 +110,27 @@ def test_standard_input_is_named(tmp_path: Path) -> None:
         assert not list((tmp_path / "out").glob(".stdin*"))
 
 
+def test_a_finished_run_keeps_no_copy_of_standard_input(tmp_path: Path) -> None:
+    words = ["vessels", "clean", "-", "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        result = CliRunner().invoke(app, words, input="\n".join(SOUND).encode(), prog_name="geodiff")
+        assert result.exit_code == 0, result.output
+        assert not list((tmp_path / "out").glob(".stdin*"))
+
+
+SENTENCES = "2020-01-01 00:00:0{} !AIVDM,1,1,,A,13aDp<PP000IwSlN?Wm@0?wN2<1T,0*00\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--timezone", "Europe/Oslo"), ("--date", "2021-05-05"), ("--layout", "noaa")]
+)
+def test_what_nmea_would_ignore_is_refused(geodiff: Cli, tmp_path: Path, option: str, value: str) -> None:
+    """An hour that is wrong in silence is worse than a message."""
+    (tmp_path / "log.nmea").write_text("".join(SENTENCES.format(n) for n in range(10)))
+    words = ("vessels", "clean", tmp_path / "log.nmea", "--out", tmp_path / "out")
+    refused(geodiff(*words, option, value), 2, "NMEA", out=tmp_path / "out")
+
+
 def test_an_output_folder_that_cannot_be_written(geodiff: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_text(fixes())
     (tmp_path / "file").write_text("in the way")

@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import Result
 
 import geodiff as api
+from geodiff.cli.vessels_options import reading
 from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import UsageError
@@ -296,3 +297,54 @@ def test_workers_of_a_cluster_are_named_when_out_of_reach(
     assert result.exit_code == 1
     assert "127.0.0.1:9" in result.stderr
     assert not (tmp_path / "out" / "catalog.json").exists()
+
+
+def test_a_vessel_that_leaves_the_region_has_no_gap(geodiff: Cli, tmp_path: Path) -> None:
+    """Out of the box and back, heard every minute: nothing is imputed, and nothing outside is kept."""
+    minutes = range(120)
+    rows = [LINE.format(m % 60, 0).replace("T00", f"T{m // 60:02d}") for m in minutes]
+    lon = [-89.9 + 0.002 * min(m, 119 - m) for m in minutes]
+    day = tmp_path / "loop.csv"
+    told = [row.replace("-89.9,", f"{x:.4f},", 1) for row, x in zip(rows, lon, strict=True)]
+    day.write_text("\n".join([HEADER, *told]) + "\n")
+    words = ("--model", "hermite", "--bbox", -90, 29, -89.85, 31)
+    done = geodiff("vessels", "impute", day, "--out", tmp_path / "out", *words)
+    assert done.exit_code == 0, done.output
+    counts, table = summary(tmp_path / "out")["counts"], fixes_of(tmp_path / "out")
+    assert counts["gaps"] == counts["imputed"] == 0
+    assert len(table) == sum(x <= -89.85 for x in lon) < len(lon) == counts["outside"] + len(table)
+    assert table["lon_deg"].max() <= -89.85  # type: ignore[operator]
+
+
+def test_the_item_tells_what_the_files_hold(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    done = geodiff("vessels", "impute", day, "--out", tmp_path / "out", "--model", "hermite")
+    assert done.exit_code == 0, done.output
+    (item,) = items(tmp_path / "out")
+    told, table = item.properties["geodiff:counts"], fixes_of(tmp_path / "out")
+    states = dict(table.group_by("state").len().iter_rows())
+    assert states["rejected"] > 0
+    assert {state: told[state] for state in states} == states
+    assert item.properties["geodiff:ensemble"] == 0, "a rule draws no members"
+    assert item.properties["processing:lineage"] == "impute by hermite"
+    tracks = gpd.read_parquet(item.assets["tracks"].get_absolute_href())
+    assert (tracks.total_bounds[::2] <= 180).all()
+
+
+def test_the_layout_of_the_input_is_that_of_its_past(geodiff: Cli, weights: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "map.yaml"
+    layout.write_text("columns:\n  vessel_id: ship\n  time: when\n  lon_deg: x\n  lat_deg: y\n")
+    fixes = make_fleet(3, vessels=3, hours=2.0, defects={}).fixes
+    odd = fixes.select(ship="vessel_id", when="time", x="lon_deg", y="lat_deg")
+    odd.write_csv(tmp_path / "odd.csv")
+    fixes.write_csv(tmp_path / "usual.csv")
+    for past in ("odd.csv", "usual.csv"):
+        words = ("--layout", layout, "--history", tmp_path / past, "--hours", 1, "--model", weights, "--ensemble", 2)
+        done = geodiff("vessels", "forecast", tmp_path / "odd.csv", "--out", tmp_path / past[:-4], *words)
+        assert done.exit_code == 0, done.output
+
+
+def test_a_region_cut_at_180_degrees_is_its_two_sides(tmp_path: Path) -> None:
+    sides = [[[[w, -18], [e, -18], [e, -16], [w, -16], [w, -18]]] for w, e in ((179, 180), (-180, -179))]
+    region = tmp_path / "fiji.geojson"
+    region.write_text(json.dumps({"type": "MultiPolygon", "coordinates": sides}))
+    assert reading(None, None, None, None, region, None)["bbox"] == (179.0, -18.0, -179.0, -16.0)

@@ -50,6 +50,14 @@ def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
     assert steps["time"].explode().unique().to_list() == [600]
 
 
+def test_tracks_begin_in_a_box_across_180_degrees(model):
+    made = generate_tracks(model, GenerateSettings(count=20, hours=0.5), start=(179.9, -17.0, -179.9, -16.8))
+    first = made.group_by("track_id", maintain_order=True).first()
+    assert (first["lon_deg"].abs() >= 179.9).all()
+    assert first["lon_deg"].sign().n_unique() == 2
+    assert first["lat_deg"].is_between(-17.0, -16.8).all()
+
+
 def test_the_same_seed_makes_the_same_tracks_and_fewer_are_the_first_of_more(model):
     few, more = (
         generate_tracks(model, GenerateSettings(count=count, hours=2.0), start=(5.0, 50.0)) for count in (2, 4)

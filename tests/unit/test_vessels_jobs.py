@@ -25,7 +25,7 @@ from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
-from geodiff.tasks.vessels_job import taken_fixes
+from geodiff.tasks.vessels_job import followed_fixes, taken_fixes
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_score import fold_of
@@ -401,6 +401,30 @@ def test_a_region_may_cross_180_degrees():
     assert sorted(round(v) for v in kept["lon_deg"].to_list()) == [-179, -179, 179, 179]
 
 
+def test_a_vessel_that_leaves_the_region_is_followed():
+    """Its way outside tells that it did not fall silent; others, and fixes of nobody, are left out."""
+    away = pl.concat([run([0], lon=179.0), run([1], lon=0.0), run([0, 1], lon=0.0, vessel=219_000_002)])
+    nobody = run([0, 1], lon=0.0).with_columns(pl.lit(None, pl.Int64).alias("vessel_id"))
+    settings = CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0))
+    kept = followed_fixes(pl.concat([away, nobody]), settings)
+    assert sorted(kept["lon_deg"].to_list()) == pytest.approx([0.0, 179.0], abs=0.01)
+    assert followed_fixes(away, CleanSettings()) is away
+
+
+def test_what_a_model_made_is_nobodys_fix():
+    """Given back to a job, it is neither cleaned nor joined into tracks, and is made anew instead of twice."""
+    gap = np.r_[0:60, 120:180]
+    tracks = to_geodataframe(clean_fixes(run(gap)))
+    filled = geodiff.impute(tracks, model="hermite")
+    ahead = geodiff.forecast(filled, model="dead_reckoning", hours=1)
+    assert set(ahead["state"]) == {"observed", "imputed", "forecast"}
+    for again in (geodiff.clean(ahead), geodiff.associate(ahead)):
+        assert len(again) == len(gap)
+        assert set(again["state"]) <= {"observed", "rejected"}
+    assert len(geodiff.impute(filled, model="hermite")) == len(filled)
+    assert len(geodiff.forecast(ahead, model="dead_reckoning", hours=1)) == len(ahead)
+
+
 @pytest.mark.parametrize(
     ("settings", "values", "word"),
     [
@@ -415,6 +439,9 @@ def test_a_region_may_cross_180_degrees():
         (ForecastSettings, {"hours": 12, "step_s": 1, "ensemble": 256}, None),
         (ImputeSettings, {"longest_h": 240, "step_s": 1, "ensemble": 20}, "17,280,000 positions"),
         (GenerateSettings, {"start": (0, 95)}, "outside the world"),
+        (GenerateSettings, {"start": (0, 10, 5, 5)}, "south"),
+        (GenerateSettings, {"start": (179, -17, -179, -16)}, None),
+        (GenerateSettings, {"guidance": float("nan")}, "guidance"),
         (ImputeSettings, {"modle": "ais"}, "model"),
     ],
 )
