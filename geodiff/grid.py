@@ -18,6 +18,9 @@ MAX_PIXELS = 4_000_000_000
 MIN_RESOLUTION_M, MAX_RESOLUTION_M = 0.1, 10_000.0
 MIN_RESOLUTION_DEG, MAX_RESOLUTION_DEG = 1e-6, 0.1
 
+TRUE_TO_SCALE = 0.01
+"""A metre of a projection may be off by so much and still count as one."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -60,16 +63,29 @@ class Grid:
 
     @cached_property
     def pixel_m(self) -> tuple[float, float]:
-        """Ground size (x, y) of the central pixel in metres, also for a CRS in degrees."""
+        """Ground size (x, y) of the central pixel in metres, also for a CRS in degrees.
+
+        The scale of a projection counts where it is off by more than ``TRUE_TO_SCALE``: UTM's is not, that of web
+        Mercator is 1.34 at 42 degrees.
+        """
         crs = CRS.from_user_input(self.crs)
-        if crs.is_projected:
-            factor = crs.axis_info[0].unit_conversion_factor
-            return (self.resolution[0] * factor, self.resolution[1] * factor)
+        on_ground = self._geodesic_m()
+        if not crs.is_projected:
+            return on_ground
+        factor = crs.axis_info[0].unit_conversion_factor
+        nominal = (self.resolution[0] * factor, self.resolution[1] * factor)
+        apart = max(abs(true / told - 1) for true, told in zip(on_ground, nominal, strict=True))
+        # Not a number where the grid lies outside of what the projection can show.
+        return on_ground if apart > TRUE_TO_SCALE else nominal
+
+    def _geodesic_m(self) -> tuple[float, float]:
+        """Lengths on the ellipsoid of the sides (x, y) of the central pixel."""
         west, south, east, north = self.bounds
-        lon, lat, geod = (west + east) / 2, (south + north) / 2, Geod(ellps="WGS84")
-        dx = geod.inv(lon, lat, lon + self.resolution[0], lat)[2]
-        dy = geod.inv(lon, lat, lon, lat + self.resolution[1])[2]
-        return (float(dx), float(dy))
+        x, y = (west + east) / 2, (south + north) / 2
+        degrees = Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True)
+        lon, lat = degrees.transform([x, x + self.resolution[0], x], [y, y, y + self.resolution[1]])
+        _, _, length = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+        return (float(length[0]), float(length[1]))
 
     @property
     def area_km2(self) -> float:

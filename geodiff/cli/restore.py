@@ -47,7 +47,13 @@ def superres(
     max_dates: Annotated[
         int | None, typer.Option(help="Most dates that a target is restored from; default: 6.")
     ] = None,
-    bands: Annotated[list[str] | None, typer.Option(help="B02,B03 or repeated; default: B02 B03 B04 B08.")] = None,
+    bands: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of baselines and plug-ins: B02,B03 or repeated; default: B02 B03 B04 B08. Trained models restore "
+            "their own."
+        ),
+    ] = None,
     ensemble: Annotated[
         int | None,
         typer.Option(

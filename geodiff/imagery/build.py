@@ -114,7 +114,7 @@ def _find(folder: Path, out: Path, options: BuildOptions) -> list[Scene]:
         raise GeodiffError(f"{folder} holds no GeoTIFF, JPEG 2000 or NetCDF scenes")
     scenes.sort(key=lambda scene: (scene.time, scene.id))
     _no_duplicates(scenes)
-    return _scaled(scenes)
+    return _scaled(scenes, options)
 
 
 def _no_duplicates(scenes: Sequence[Scene]) -> None:
@@ -141,8 +141,11 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
     return width * height / smaller if width > 0 and height > 0 and smaller > 0 else 0.0
 
 
-def _scaled(scenes: Sequence[Scene]) -> list[Scene]:
-    """Give layers without a stated scale the usual one; one answer for the whole catalogue."""
+def _scaled(scenes: Sequence[Scene], options: BuildOptions) -> list[Scene]:
+    """Give layers without a stated scale the usual one; one answer for the whole catalogue.
+
+    Where a file states an offset but no scale, it is one of its numbers, and becomes one of reflectance.
+    """
     unstated = [each for scene in scenes for each in scene.layers if each.scale is None and not is_class(each.band)]
     for layer in unstated:
         if np.dtype(layer.dtype).itemsize == 1:
@@ -154,7 +157,11 @@ def _scaled(scenes: Sequence[Scene]) -> list[Scene]:
 
     def scaled(layer: Layer) -> Layer:
         known = layer.scale is not None or is_class(layer.band)
-        return layer if known else replace(layer, scale=guessed.get(layer.band, DEFAULT_SCALE))
+        if known:
+            return layer
+        scale = guessed.get(layer.band, DEFAULT_SCALE)
+        in_numbers = layer.offset is not None and options.offset is None
+        return replace(layer, scale=scale, offset=scale * (layer.offset or 0.0) if in_numbers else layer.offset)
 
     return [replace(scene, layers=tuple(scaled(layer) for layer in scene.layers)) for scene in scenes]
 

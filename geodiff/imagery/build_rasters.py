@@ -25,6 +25,9 @@ from geodiff.schema import GeodiffError, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2")
 
+PRODUCT_FOLDERS = ("R10m", "R20m", "R60m")
+"""Of the bands of a Sentinel-2 L2A product (``.SAFE``), inside ``IMG_DATA``."""
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -81,21 +84,47 @@ def raster_scenes(root: Path, files: Sequence[Path], options: BuildOptions) -> I
     for path in files:
         if path.suffix.lower() not in RASTERS or any(folder in path.parents for folder in folders):
             continue
+        if _is_beside(path):
+            continue
         layers, tags = _layers(path, options)
-        moment = _date(root, path, tags, options)
+        moment, home = _date(root, path, tags, options), _home(path)
         if len(layers) > 1 or (band_in(path.stem) is None and date_in(path.stem)):
             yield Scene(slug(path.stem), moment, tuple(layers), _baseline(root, path))
         elif band_in(path.stem) is None:
             nameless.append((path, moment, layers[0]))
         else:
-            loose[path.parent, moment, _without_band(path.stem)].extend(layers)
+            loose[home, moment, _without_band(path.stem)].extend(layers)
     # A file of one band without a name (cloud_mask.tif) belongs to the bands of its folder and date, if there are any.
     for path, moment, layer in nameless:
         hosts = [key for key in loose if key[:2] == (path.parent, moment)]
         loose[hosts[0] if len(hosts) == 1 else (path.parent, moment, path.stem)].append(layer)
-    for (folder, moment, stem), layers in loose.items():
+    for (folder, moment, stem), found in loose.items():
+        layers = _finest(found)
         _agree(folder, layers)
         yield Scene(_scene_id(root, folder, moment, stem), moment, tuple(layers), _baseline(root, layers[0].path))
+
+
+def _home(path: Path) -> Path:
+    """The folder that holds the bands of a scene; a Sentinel-2 product keeps one more for each resolution."""
+    return path.parent.parent if path.parent.name in PRODUCT_FOLDERS else path.parent
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file of a Sentinel-2 product is none of its bands: pictures, masks of the processing, water vapour."""
+    if path.parent.name in (*PRODUCT_FOLDERS, "IMG_DATA"):
+        band = band_in(path.stem)
+        return band is None or (band != "SCL" and is_class(band))
+    return any(parent.name in ("QI_DATA", "AUX_DATA") for parent in path.parents)
+
+
+def _finest(layers: Sequence[Layer]) -> list[Layer]:
+    """Of a band that a product holds at several resolutions the finest."""
+    best: dict[str, Layer] = {}
+    for layer in sorted(layers, key=lambda layer: layer.transform.a):
+        if layer.path.parent.name in PRODUCT_FOLDERS:
+            best.setdefault(layer.band, layer)
+    chosen = set(map(id, best.values()))
+    return [layer for layer in layers if layer.path.parent.name not in PRODUCT_FOLDERS or id(layer) in chosen]
 
 
 def _baseline(root: Path, path: Path) -> dict[str, str]:
@@ -131,7 +160,8 @@ def _layers(path: Path, options: BuildOptions) -> tuple[list[Layer], dict[str, s
                 shape=source.shape,
                 dtype=source.dtypes[index - 1],
                 scale=source.scales[index - 1] if source.scales[index - 1] != 1 else None,
-                offset=source.offsets[index - 1] if source.scales[index - 1] != 1 else None,
+                # GDAL says 0 where nothing is said.
+                offset=source.offsets[index - 1] or None,
                 nodata=source.nodatavals[index - 1],
                 ready=source.count == 1 and bool(source.crs),
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -173,6 +174,9 @@ class BackProjectionResolver:
         step: share of what is lacking that one iteration gives back.
         name: for reports.
     """
+
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
 
     bands: tuple[str, ...]
     scale: int = 4

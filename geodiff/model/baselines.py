@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,9 @@ def _median(series: Series, known: Tensor) -> Tensor:
 class BicubicResolver:
     """Baseline: the target date upsampled, its gaps filled from the nearest clear dates in its frame and light."""
 
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
+
     bands: tuple[str, ...]
     scale: int = 4
     name: str = "bicubic"
@@ -57,6 +61,9 @@ class BicubicResolver:
 @dataclass(frozen=True)
 class MedianResolver:
     """Baseline: per pixel the median of all clear dates, moved into the frame of the target, upsampled."""
+
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
 
     bands: tuple[str, ...]
     scale: int = 4

@@ -10,6 +10,7 @@ residual over the upsampled reference, so that an untrained network is nearly bi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -191,6 +192,9 @@ def inner_mean(error: Tensor, clear: Tensor | None) -> Tensor:
 @dataclass(frozen=True)
 class HighResNetResolver:
     """The fusion network as a resolver; it has no members."""
+
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
 
     name: str
     model: HighResNet

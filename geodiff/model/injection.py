@@ -11,6 +11,7 @@ pansharpening algorithms", IEEE TGRS 53(5), section III-B; several sharp bands i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -77,6 +78,9 @@ class InjectionResolver:
         scale: integer ratio of the resolutions.
         name: for reports.
     """
+
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
 
     bands: tuple[str, ...]
     scale: int = 4

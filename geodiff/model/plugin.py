@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +72,9 @@ class PluginResolver:
         run: the network.
         path: of the YAML.
     """
+
+    deterministic: ClassVar[bool] = True
+    """It has no members."""
 
     name: str
     bands: tuple[str, ...]

@@ -152,7 +152,8 @@ def _properties(run: RunRecord) -> dict[str, Any]:
         "proj:transform": [t.a, t.b, t.c, t.d, t.e, t.f],
         "proj:bbox": list(run.grid.bounds),
         "processing:software": {"geodiff": __version__},
-        "processing:lineage": f"restored {run.scale} times finer by {run.model}, ensemble of {run.ensemble}",
+        "processing:lineage": f"restored {run.scale} times finer by {run.model}"
+        + (f", ensemble of {run.ensemble}" if run.ensemble else ""),
         _RUN_ID: run.run_id,
         "geodiff:model": run.model,
         "geodiff:ensemble": run.ensemble,

@@ -50,6 +50,7 @@ class Job:
         model: to restore with.
         store: path of the Zarr store.
         spec: of the store.
+        members: that the model draws of each date.
         chunk: side of the cube's Dask chunks in pixels; it does not change a value.
     """
 
@@ -63,6 +64,7 @@ class Job:
     model: ModelRef
     store: Path
     spec: StoreSpec
+    members: int
     chunk: int = CUBE_CHUNK_PX
 
     @property

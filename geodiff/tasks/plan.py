@@ -25,7 +25,7 @@ from geodiff.sensor import native_step
 from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
 from geodiff.tasks.models import ModelRef, find_model, load_resolver
-from geodiff.tasks.recipes import GUESSED, describe_layers, recipe_of, tuned
+from geodiff.tasks.recipes import GUESSED, describe_layers, members_of, recipe_of, tuned
 from geodiff.tasks.run_id import run_id
 from geodiff.tasks.targets import Target, choose_targets, days_of
 from geodiff.version import __version__
@@ -229,7 +229,8 @@ def _job(
         # The run id stands for both, and a newer version goes on with what an older one has begun.
         told=("geodiff:version", "geodiff:configuration", "geodiff:model"),
     )
-    return Job(found.run_id, config, found.source, scenes, grid, targets, shifts, model, store, spec, chunk)
+    members = members_of(resolver, config)
+    return Job(found.run_id, config, found.source, scenes, grid, targets, shifts, model, store, spec, members, chunk)
 
 
 def _provenance(
@@ -270,10 +271,18 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("targets", ", ".join(t.label + ("" if t.index is not None else " (between dates)") for t in job.targets)),
         ("grid", f"{job.grid.shape[0]} x {job.grid.shape[1]} px, {job.grid.crs}, {plan.area_km2:.1f} km2"),
         ("output", f"{job.spec.grid.shape[0]} x {job.spec.grid.shape[1]} px at {np.mean(job.spec.grid.pixel_m):.2f} m"),
-        ("model", f"{job.model.name}, ensemble of {job.config.ensemble}, {job.config.passes} passes"),
+        ("bands", " ".join(job.spec.bands)),
+        ("model", f"{job.model.name}, {_drawn(job)}"),
         ("tiles", str(plan.tiles)),
         ("estimate", f"{time}, {plan.bytes / 1e6:.0f} MB on disk"),
     ]
+
+
+def _drawn(job: Job) -> str:
+    """What is drawn of each date."""
+    if not job.members:
+        return "one estimate, no ensemble"
+    return f"ensemble of {job.members}, {job.config.passes} passes"
 
 
 def record(plan: Plan) -> dict[str, object]:
@@ -288,6 +297,6 @@ def record(plan: Plan) -> dict[str, object]:
         "shifts_m": [list(shift) for shift in job.shifts_m],
         "area_km2": round(plan.area_km2, 4),
         "model": job.model.name,
-        "ensemble": job.config.ensemble,
+        "ensemble": job.members,
         "passes": job.config.passes,
     }

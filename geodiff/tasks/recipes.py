@@ -25,6 +25,12 @@ def tuned(resolver: Resolver, config: RestoreConfig) -> Resolver:
     return resolver.tuned(level=config.level, dial=config.dial)
 
 
+def members_of(resolver: Resolver, config: RestoreConfig) -> int:
+    """How many members a run draws: none of a model that tells one picture alone."""
+    told = isinstance(resolver, DiffusionResolver | GuidedResolver) and config.passes < 2
+    return 0 if told or getattr(resolver, "deterministic", False) else config.ensemble
+
+
 def recipe_of(resolver: Resolver, plan: TilePlan, config: RestoreConfig) -> Recipe:
     """What a run restores of each date."""
     return Recipe(
@@ -54,6 +60,9 @@ def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def uncertainty_attributes(resolver: Resolver, level: float) -> dict[str, Any]:
     """What the uncertainty is: of which level, and whether the model was calibrated for it."""
+    if getattr(resolver, "deterministic", False):
+        told = "the model draws no members and was not calibrated: it tells no uncertainty"
+        return {"long_name": "half-width of an interval of reflectance", "geodiff:interval": "none", "comment": told}
     calibrated = isinstance(resolver, DiffusionResolver | GuidedResolver) and resolver.intervals is not None
     how = (
         "conformal, calibrated on places that the training never saw"

@@ -135,7 +135,7 @@ def _run_record(plan: Plan) -> RunRecord:
         grid=job.spec.grid,
         bands=job.spec.bands,
         times=job.spec.times,
-        ensemble=job.config.ensemble,
+        ensemble=job.members,
         scale=job.spec.grid.shape[0] // job.grid.shape[0],
         model=job.model.name,
         model_href=str(job.model.item) if job.model.item else None,

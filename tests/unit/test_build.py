@@ -209,6 +209,55 @@ def test_a_baseline_in_the_name_of_a_product_and_the_word_of_the_user_decide_the
     assert band_rule(_items(tmp_path / "b" / "catalog.json")[0], "B04", source).offset == 0.0
 
 
+def _says(path: Path, *, scale: float = 1.0, offset: float = 0.0) -> None:
+    with rasterio.open(path, "r+") as target:
+        target.scales, target.offsets = (scale,), (offset,)
+
+
+def _mean(root: Path) -> list[float]:
+    """Mean reflectance of B04 of each date."""
+    source, found = load_source(str(root)), []
+    for item in _items(root):
+        rule, numbers = band_rule(item, "B04", source), _read(item, "B04")
+        found.append(float((numbers * rule.scale + rule.offset).mean()))
+    return found
+
+
+def test_a_scale_in_the_file_does_not_turn_the_offset_of_the_baseline_off(tmp_path: Path) -> None:
+    """GDAL tells an offset of 0 where nobody stated any."""
+    for year, baseline, added in ((2021, "N0300", 0), (2022, "N0400", 1000)):
+        name = f"S2A_MSIL2A_{year}0601T104031_{baseline}_R008_T31TCG_{year}0601T120000.SAFE"
+        path = _tif(tmp_path / "in" / name / "B04.tif", np.full((1, 20, 20), 2000 + added, np.uint16))
+        _says(path, scale=1e-4)
+    assert _mean(build_catalog(tmp_path / "in", tmp_path / "out")) == pytest.approx([0.2, 0.2])
+
+
+@pytest.mark.parametrize(("numbers", "offset"), [(np.float32(0.3), -0.1), (np.uint16(3000), -1000)])
+def test_an_offset_without_a_scale_is_one_of_the_numbers(tmp_path: Path, numbers: np.generic, offset: float) -> None:
+    path = _tif(tmp_path / "in" / "2021-06-01_B04.tif", np.full((1, 20, 20), numbers))
+    _says(path, offset=offset)
+    assert _mean(build_catalog(tmp_path / "in", tmp_path / "out")) == pytest.approx([0.2])
+    assert _mean(build_catalog(tmp_path / "in", tmp_path / "told", offset=0.05)) == pytest.approx([0.35])
+
+
+def test_a_product_is_one_scene_with_each_band_at_its_finest(tmp_path: Path) -> None:
+    home = tmp_path / "in" / "S2A_MSIL2A_20210601T104031_N0300_R008_T31TCG_20210601T120000.SAFE" / "GRANULE" / "L2A_1"
+    stem = "T31TCG_20210601T104031"
+    bands = {10: ("B02", "B04"), 20: ("B02", "B04", "B05", "SCL"), 60: ("B04", "B05")}
+    for pixel, names in bands.items():
+        where, side = from_origin(500000, 4700000, pixel, pixel), 1200 // pixel
+        folder = home / "IMG_DATA" / f"R{pixel}m"
+        for name in names:
+            _tif(folder / f"{stem}_{name}_{pixel}m.tif", np.full((1, side, side), pixel, np.uint16), transform=where)
+        for extra, count in (("TCI", 3), ("AOT", 1), ("WVP", 1)):
+            _tif(folder / f"{stem}_{extra}_{pixel}m.tif", np.ones((count, side, side), np.uint8), transform=where)
+    _tif(home / "QI_DATA" / "MSK_DETFOO_B02.tif", np.ones((1, 120, 120), np.uint8))
+    (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out"))
+    reflectance = {name: int(_read(item, name)[0, 0]) for name in item.assets if name != "SCL"}
+    assert reflectance == {"B02": 10, "B04": 10, "B05": 20}
+    assert "SCL" in item.assets
+
+
 def test_the_footprint_is_the_ground_with_data(tmp_path: Path) -> None:
     numbers = _numbers(1, 40, dtype="uint16")
     numbers[:, :, 20:] = 0

@@ -16,6 +16,7 @@ import pystac
 import pytest
 import rasterio
 import rasterio.shutil
+from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 
 from geodiff.config import MaskConfig
@@ -117,6 +118,15 @@ def test_default_grid_is_utm_on_the_lattice_of_the_sensor(tmp_path: Path) -> Non
 def test_a_grid_in_degrees_has_square_pixels_on_the_ground(tmp_path: Path) -> None:
     grid = choose_grid([scene(tmp_path)], bbox=GRID.bounds_wgs84, resolution_m=20, crs="EPSG:4326", source=SOURCE)
     assert grid.pixel_m == pytest.approx((20, 20), rel=0.02)
+
+
+@pytest.mark.parametrize("lat", [0.0, 41.5, -60.0])
+def test_a_metre_of_web_mercator_is_less_on_the_ground(lat: float) -> None:
+    """Its scale is 1 / cos of the latitude (on the sphere; the ellipsoid differs by a third of a percent)."""
+    x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(2.8, lat)
+    grid = Grid("EPSG:3857", (10.0, 10.0), (x, y), (10, 10))
+    assert grid.pixel_m == pytest.approx((10 * np.cos(np.radians(lat)),) * 2, rel=0.007)
+    assert GRID.pixel_m == GRID.resolution, "UTM is true to scale"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from geodiff.model.members import (
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, degrade
-from geodiff.tasks.recipes import tuned, uncertainty_attributes
+from geodiff.tasks.models import BASELINES
+from geodiff.tasks.recipes import members_of, tuned, uncertainty_attributes
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
 WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(ring_count(4))) for band in range(4)))
@@ -209,3 +210,12 @@ def test_settings_tune_a_model(resolver: DiffusionResolver) -> None:
     assert isinstance(tuned(bare, RestoreConfig(level=0.95)), DiffusionResolver), "a normal interval has any level"
     assert uncertainty_attributes(resolver, 0.9)["geodiff:interval"] == "conformal"
     assert "not calibrated" in uncertainty_attributes(bare, 0.9)["comment"]
+
+
+def test_a_baseline_claims_no_ensemble_and_no_interval(resolver: DiffusionResolver) -> None:
+    settings = RestoreConfig(ensemble=4)
+    for name, make in BASELINES.items():
+        assert members_of(make(BANDS_10M), settings) == 0, name
+        assert uncertainty_attributes(make(BANDS_10M), 0.9)["geodiff:interval"] == "none"
+    assert members_of(resolver, settings) == 4
+    assert members_of(resolver, RestoreConfig(ensemble=4, passes=1)) == 0
