@@ -52,10 +52,14 @@ class BuildOptions:
         """The layer with the user's numbers; codes (SCL and the like) keep theirs."""
         if is_class(layer.band):
             return replace(layer, scale=None, offset=None)
+        offset = layer.offset if self.offset is None else self.offset
+        if self.offset is None and layer.scale is None and layer.offset is not None and self.scale is not None:
+            # The file lacked the scale, so its offset is one of its numbers.
+            offset = self.scale * layer.offset
         return replace(
             layer,
             scale=layer.scale if self.scale is None else self.scale,
-            offset=layer.offset if self.offset is None else self.offset,
+            offset=offset,
             nodata=layer.nodata if self.nodata is None else self.nodata,
         )
 
@@ -84,7 +88,7 @@ def raster_scenes(root: Path, files: Sequence[Path], options: BuildOptions) -> I
     for path in files:
         if path.suffix.lower() not in RASTERS or any(folder in path.parents for folder in folders):
             continue
-        if _is_beside(path):
+        if _is_beside(root, path):
             continue
         layers, tags = _layers(path, options)
         moment, home = _date(root, path, tags, options), _home(path)
@@ -109,12 +113,11 @@ def _home(path: Path) -> Path:
     return path.parent.parent if path.parent.name in PRODUCT_FOLDERS else path.parent
 
 
-def _is_beside(path: Path) -> bool:
+def _is_beside(root: Path, path: Path) -> bool:
     """Whether a file of a Sentinel-2 product is none of its bands: pictures, masks of the processing, water vapour."""
-    if path.parent.name in (*PRODUCT_FOLDERS, "IMG_DATA"):
-        band = band_in(path.stem)
-        return band is None or (band != "SCL" and is_class(band))
-    return any(parent.name in ("QI_DATA", "AUX_DATA") for parent in path.parents)
+    if path.parent.name in (*PRODUCT_FOLDERS, "IMG_DATA") and band_in(path.stem) in ("TCI", "AOT", "WVP"):
+        return True
+    return any(folder in ("QI_DATA", "AUX_DATA") for folder in path.relative_to(root).parts[:-1])
 
 
 def _finest(layers: Sequence[Layer]) -> list[Layer]:

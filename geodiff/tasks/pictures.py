@@ -50,7 +50,7 @@ def draw(job: Job, cube: xr.DataArray) -> dict[str, Path]:
         pixel_m=pixel_m,
         scale=scale,
         dates=[shown, target.label],
-        title=f"{job.store.parent.name}: {job.model.name}, ensemble of {job.config.ensemble}",
+        title=f"{job.store.parent.name}: {job.model.name}" + (f", ensemble of {job.members}" if job.members else ""),
         path=paths["quicklook"],
         rgb=rgb,
         detail=closer_look(View(low, mean, uncertainty, pixel_m)),

@@ -249,7 +249,7 @@ def _seconds(job: Job, workers: int) -> float:
     # Tiles carry halo and feather; encoding the dates counts like two passes.
     tile = job.config.tile
     padded = ((tile.core + 2 * (tile.feather + tile.halo)) / tile.core) ** 2
-    passes = 3 + job.config.ensemble * (job.config.passes - 1) if job.model.weights else 1
+    passes = 3 + job.members * (job.config.passes - 1) if job.model.weights else 1
     pixels_km2 = job.grid.shape[0] * job.grid.shape[1] * 1e-4
     return pixels_km2 * padded * passes * len(job.targets) / (KM2_PER_S_PER_PASS * max(workers, 1))
 

@@ -27,8 +27,11 @@ def tuned(resolver: Resolver, config: RestoreConfig) -> Resolver:
 
 def members_of(resolver: Resolver, config: RestoreConfig) -> int:
     """How many members a run draws: none of a model that tells one picture alone."""
-    told = isinstance(resolver, DiffusionResolver | GuidedResolver) and config.passes < 2
-    return 0 if told or getattr(resolver, "deterministic", False) else config.ensemble
+    return config.ensemble if _draws(resolver) else 0
+
+
+def _draws(resolver: Resolver) -> bool:
+    return not getattr(resolver, "deterministic", False) and getattr(resolver, "passes", 2) > 1
 
 
 def recipe_of(resolver: Resolver, plan: TilePlan, config: RestoreConfig) -> Recipe:
@@ -54,7 +57,9 @@ def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
     found = {"uncertainty": uncertainty_attributes(recipe.resolver, recipe.level)}
     if recipe.keep_member:
         dial = getattr(recipe.resolver, "dial", 1.0)
-        found["member"] = {"geodiff:dial": dial, "comment": f"reflectance + {dial:g} * (sample - reflectance)"}
+        drawn = f"reflectance + {dial:g} * (sample - reflectance)"
+        told = drawn if _draws(recipe.resolver) else "the reflectance itself: the model draws no members"
+        found["member"] = {"geodiff:dial": dial, "comment": told}
     return found
 
 

@@ -112,7 +112,7 @@ def _speed(plan: Plan, share: float, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "km2": round(restored, 4),
         "km2_per_s": round(speed, 4),
-        "km2_per_s_per_member": round(speed * plan.job.config.ensemble, 4),
+        **({"km2_per_s_per_member": round(speed * plan.job.members, 4)} if plan.job.members else {}),
     }
 
 

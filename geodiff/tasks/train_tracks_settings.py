@@ -19,8 +19,8 @@ class TrackTrainConfig(Settings):
     Attributes (those that do not speak for themselves):
         regression_share: first part of the training, which learns the mean alone: most of the way at half the cost.
         ensemble_share: part of the training that scores ensembles.
-        km_share: of their score, what is told in kilometres, where fast vessels and large errors weigh more. With 0.7 the
-            last 70 minutes of tuning took 0 to 3 % off the errors of the model that ships, most off forecasts.
+        km_share: of their score, what is told in kilometres, where fast vessels and large errors weigh more. The
+            last 70 minutes of tuning what ships, with 0.7, took 0 to 3 % off its errors, most off forecasts.
         history_share: share of the windows that are shown what historic tracks say.
         generation_share: share of the batches that teach whole tracks of a ship group and behaviour.
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.

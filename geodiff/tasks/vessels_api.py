@@ -37,7 +37,7 @@ from geodiff.tasks.vessels_settings import (
     ImputeSettings,
     ScoreSettings,
 )
-from geodiff.tracks import OBSERVED, REASON, REJECTED, STATE, TRACK_ID, TRACK_TYPES, MotionModel
+from geodiff.tracks import FORECAST, GENERATED, IMPUTED, REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
 from geodiff.vessels.associate import associate as associate_plots
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe, to_geodataframe
@@ -280,7 +280,8 @@ def _clean(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
 def _sent(fixes: pl.DataFrame) -> pl.DataFrame:
     """What somebody sent, as if never judged: positions that a model made of tracks are no fixes."""
     if STATE in fixes.columns:
-        fixes = fixes.filter(pl.col(STATE).is_null() | pl.col(STATE).is_in([OBSERVED, REJECTED]))
+        made = pl.col(STATE).cast(pl.String, strict=False).is_in([IMPUTED, FORECAST, GENERATED])
+        fixes = fixes.filter(~made.fill_null(False))
     return fixes.drop(list(TRACK_TYPES), strict=False)
 
 

@@ -117,21 +117,26 @@ class Gaps:
         before: (g,) int64 index of the fix before each; the next one ends it.
         moored, long, fast: (g,) bool: the vessel lay still; longer than what is filled; no vessel is so fast. The rest
             is filled.
+        away: (g,) bool: the vessel was heard elsewhere, and the gap is none; None where nobody asked.
     """
 
     before: Ints
     moored: BoolArray
     long: BoolArray
     fast: BoolArray
+    away: BoolArray | None = None
 
     @property
     def filled(self) -> Ints:
         """Index of the fix before each gap that is filled."""
-        return self.before[~(self.moored | self.long | self.fast)]
+        kept = ~(self.moored | self.long | self.fast)
+        return self.before[kept if self.away is None else kept & ~self.away]
 
     def counts(self) -> dict[str, int]:
         """How many there are of each kind."""
         kinds = {"moored": self.moored, "too long": self.long, "too fast": self.fast}
+        if self.away is not None:
+            kinds["outside the region"] = self.away
         told = {f"gaps: {name}": int(rows.sum()) for name, rows in kinds.items()}
         return {"gaps": len(self.before), "gaps: filled": len(self.filled), **told}
 
@@ -171,6 +176,24 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float) ->
     limits = np.array([SpeedLimits().of_type(code) for code in range(256)])
     fastest = limits[np.clip(sent.ship_type[sent.sender[before]], 0, 255)]
     return Gaps(before, moored, long, ~moored & ~long & (speed > fastest))
+
+
+def heard_between(vessel_id: Ints, begin_s: Floats, end_s: Floats, away: pl.DataFrame) -> BoolArray:
+    """(n,) whether a vessel was heard elsewhere between two times, both excluded.
+
+    Args:
+        vessel_id: (n,).
+        begin_s, end_s: (n,) seconds since 1970; the end may be infinite.
+        away: ``vessel_id`` and ``time`` of fixes elsewhere.
+    """
+    asked = pl.DataFrame({VESSEL_ID: vessel_id, "begin": begin_s}).with_row_index("row").sort("begin")
+    seconds = (pl.col(TIME).dt.epoch("us") / 1e6).alias("heard")
+    heard = away.select(VESSEL_ID, seconds).sort("heard")
+    found = asked.join_asof(
+        heard, left_on="begin", right_on="heard", by=VESSEL_ID, strategy="forward", allow_exact_matches=False
+    )
+    first: Floats = found.sort("row")["heard"].fill_null(np.inf).to_numpy()
+    return np.asarray(first < end_s)
 
 
 def on_grid(begin_s: float, end_s: float, step_s: float, *, closed: bool = False) -> Floats:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from geodiff.schema import UsageError
 from geodiff.tasks.vessels_answers import answer_rows
-from geodiff.tasks.vessels_gaps import Sent, find_gaps, gap_question
+from geodiff.tasks.vessels_gaps import Sent, find_gaps, gap_question, heard_between
 from geodiff.tasks.vessels_settings import ImputeSettings
 from geodiff.tracks import IMPUTED, STATE, TIME, TRACK_ID, MotionModel
 
 
 def impute_tracks(
-    cleaned: pl.DataFrame, model: MotionModel, settings: ImputeSettings, *, fleet_s: float = float("nan")
+    cleaned: pl.DataFrame,
+    model: MotionModel,
+    settings: ImputeSettings,
+    *,
+    fleet_s: float = float("nan"),
+    away: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Fill the gaps of tracks.
 
@@ -26,6 +33,7 @@ def impute_tracks(
         model: of motion.
         settings: what is filled and how.
         fleet_s: usual interval of the whole fleet in seconds, for vessels of few fixes; NaN where unknown.
+        away: ``vessel_id`` and ``time`` of fixes outside the region of the table: what lies about them is no gap.
 
     Returns:
         The table with rows of state "imputed" among the others, by track and time, and counts. Imputed rows that the
@@ -38,6 +46,9 @@ def impute_tracks(
     cleaned = cleaned.filter(pl.col(STATE) != IMPUTED)
     sent = Sent.of(cleaned)
     gaps = find_gaps(sent, step_s=settings.step_s, longest_s=settings.longest_h * 3600, fleet_s=fleet_s)
+    if away is not None:
+        ends = sent.time_s[gaps.before], sent.time_s[gaps.before + 1]
+        gaps = replace(gaps, away=heard_between(sent.vessel_id[sent.sender[gaps.before]], *ends, away))
     rows = answer_rows(
         cleaned,
         ((int(sent.row[before]), gap_question(sent, before, settings.step_s)) for before in gaps.filled.tolist()),

@@ -26,21 +26,7 @@ from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
-from geodiff.tracks import (
-    FORECAST as FORECAST_STATE,
-)
-from geodiff.tracks import (
-    IMPUTED,
-    LAT,
-    LON,
-    OBSERVED,
-    REASON,
-    STATE,
-    TRACK_ID,
-    VESSEL_ID,
-    MotionModel,
-    TrackQuery,
-)
+from geodiff.tracks import LAT, LON, OBSERVED, REASON, STATE, TIME, VESSEL_ID, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.clean_rules import NO_IDENTITY
 from geodiff.vessels.partition import open_partition
@@ -58,10 +44,6 @@ CLEAN, IMPUTE, FORECAST, SCORE, ASSOCIATE, GENERATE = JOBS = (
     "associate",
     "generate",
 )
-
-
-MODELLED: Final = {IMPUTE: (IMPUTED, "imputed fixes"), FORECAST: (FORECAST_STATE, "forecast fixes")}
-"""What a job adds, and how it counts that: inside the region."""
 
 
 @dataclass(frozen=True)
@@ -149,22 +131,23 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
         return
     fixes = open_partition(job.work / what).read(part)
     known = known_by(fixes, getattr(job.settings, "at", None))
-    taken = followed_fixes(known, job.settings) if what == FIXES else known
+    taken = inside(known, job.settings) if what == FIXES else known
     rules = job.usual(what).rules(job.settings.gap_s if what == FIXES else None)
     cleaned = clean_fixes(taken, rules)
     if job.past == what:
         save_table(past_of(cleaned), job.path("past", part))
     if what == HISTORY:
         return
-    shown = inside(cleaned, job.settings)
-    counts = {"outside": len(fixes) - len(shown), **clean_counts(shown)}
-    stops = find_stops(shown)
+    counts = {"outside": len(fixes) - len(taken), **clean_counts(cleaned)}
+    stops = find_stops(cleaned)
     save_table(stops, job.path("stops", part))
     save_counts({**counts, "stops": len(stops)}, job.counts_path("clean", part))
     if job.kind == SCORE:
         save_table(traffic_of(cleaned), job.path("traffic", part))
+    if job.kind in (IMPUTE, FORECAST):
+        save_table(elsewhere(known, job.settings), job.path("away", part))
     if job.kind == CLEAN:
-        job.store.write_part(part_name(part), shown)
+        job.store.write_part(part_name(part), cleaned)
     else:
         save_table(cleaned, job.path("cleaned", part))
     give_back_memory()
@@ -180,12 +163,10 @@ def inside(table: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
     return table if settings.bbox is None else table.filter(_within(settings.bbox))
 
 
-def followed_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
-    """All fixes of the vessels that were in the region: one that leaves it has not fallen silent."""
-    if settings.bbox is None:
-        return fixes
-    within = _within(settings.bbox).fill_null(False)
-    return fixes.filter(within | within.any().over(VESSEL_ID) & pl.col(VESSEL_ID).is_not_null())
+def elsewhere(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
+    """Identity and time of the fixes outside the region: a vessel that leaves it has not fallen silent."""
+    within = pl.lit(True) if settings.bbox is None else _within(settings.bbox).fill_null(False)
+    return fixes.filter(~within & pl.col(VESSEL_ID).is_not_null()).select(VESSEL_ID, TIME)
 
 
 def _within(bbox: tuple[float, float, float, float]) -> pl.Expr:
@@ -284,11 +265,7 @@ def step_part(job: TrackJob, part: int, session: str) -> None:
     teller = _teller(job, session)
     cleaned = pl.DataFrame() if job.kind == GENERATE else pl.read_parquet(job.path("cleaned", part))
     with one_thread():
-        made, counts = _STEPS[job.kind](teller, cleaned, part)
-    table = inside(made, job.settings)
-    if MODELLED.get(job.kind):
-        state, name = MODELLED[job.kind]
-        counts |= {name: int((table[STATE] == state).sum())}
+        table, counts = _STEPS[job.kind](teller, cleaned, part)
     save_counts(counts, job.counts_path("step", part))
     job.store.write_part(part_name(part), table)
     give_back_memory()
@@ -300,19 +277,24 @@ Stepped = tuple[pl.DataFrame, dict[str, Any]]
 def _impute(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
     settings = teller.job.settings
     assert isinstance(settings, ImputeSettings)
-    return impute_tracks(cleaned, teller.model, settings, fleet_s=teller.job.usual(FIXES).interval_s)
+    fleet_s = teller.job.usual(FIXES).interval_s
+    return impute_tracks(cleaned, teller.model, settings, fleet_s=fleet_s, away=_away(teller.job, part))
 
 
 def _forecast(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
     settings = teller.job.settings
     assert isinstance(settings, ForecastSettings)
-    return forecast_tracks(cleaned, teller.model, settings, coast=teller.coast)
+    return forecast_tracks(cleaned, teller.model, settings, coast=teller.coast, away=_away(teller.job, part))
+
+
+def _away(job: TrackJob, part: int) -> pl.DataFrame | None:
+    """When vessels were outside the region, if there is one."""
+    return None if job.settings.bbox is None else pl.read_parquet(job.path("away", part))
 
 
 def _score(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
     scored, counts = teller.scorer.score(cleaned)
-    shown = inside(scored.fixes, teller.job.settings)[TRACK_ID].unique()
-    save_table(scored.tracks.filter(pl.col(TRACK_ID).is_in(shown.implode())), teller.job.path("scores", part))
+    save_table(scored.tracks, teller.job.path("scores", part))
     return scored.fixes, counts
 
 

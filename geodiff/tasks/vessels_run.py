@@ -40,7 +40,7 @@ from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish
 from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
 from geodiff.vessels.read import STDIN, open_fixes
-from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.reading import FixReader, ReadCounts
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and how much there is, if that is known."""
@@ -165,8 +165,9 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
             progress(stage, total[0] + total[1], None)
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sources = [one.source() for one in inputs]
-        options: Any = plan.options if what == FIXES else _options_of_past(plan)
+        past = what == HISTORY
+        sources = [_as_told(one, plan.options) if past else one.source() for one in inputs]
+        options: Any = {} if past else plan.options
         fixes = partition_fixes(sources, folder, parts=plan.job.parts, options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
         usual = asdict(usual_of(fixes))
@@ -175,18 +176,17 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
         write_json(plan.job.work / f"usual_{what}.json", usual)
 
 
-def _options_of_past(plan: TrackPlan) -> dict[str, Any]:
-    """What is said of the input holds for past tracks too, as far as their files take it."""
-    files = [one.path for one in plan.history if not one.own]
-    for left_out in ((), ("layout",), ("layout", "date", "timezone")):
-        options: dict[str, Any] = {k: None if k in left_out else value for k, value in plan.options.items()}
+def _as_told(past: Input, options: dict[str, Any]) -> Path | FixReader:
+    """Past tracks: what is said of the input holds for them too, as far as the file takes it."""
+    if past.own or not any(options.values()):
+        return past.source()
+    for left_out in (set[str](), {"layout"}, {"layout", "date", "timezone"}):
+        told: dict[str, Any] = {name: None if name in left_out else value for name, value in options.items()}
         try:
-            for path in files:
-                open_fixes(path, **options)
+            return open_fixes(past.path, **told)
         except GeodiffError:
             continue
-        return options
-    return {}
+    return past.source()
 
 
 def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:

@@ -238,6 +238,8 @@ def test_an_offset_without_a_scale_is_one_of_the_numbers(tmp_path: Path, numbers
     _says(path, offset=offset)
     assert _mean(build_catalog(tmp_path / "in", tmp_path / "out")) == pytest.approx([0.2])
     assert _mean(build_catalog(tmp_path / "in", tmp_path / "told", offset=0.05)) == pytest.approx([0.35])
+    scale = 1e-4 if offset == -1000 else 1.0
+    assert _mean(build_catalog(tmp_path / "in", tmp_path / "both", scale=scale)) == pytest.approx([0.2])
 
 
 def test_a_product_is_one_scene_with_each_band_at_its_finest(tmp_path: Path) -> None:
@@ -256,6 +258,13 @@ def test_a_product_is_one_scene_with_each_band_at_its_finest(tmp_path: Path) -> 
     reflectance = {name: int(_read(item, name)[0, 0]) for name in item.assets if name != "SCL"}
     assert reflectance == {"B02": 10, "B04": 10, "B05": 20}
     assert "SCL" in item.assets
+
+
+@pytest.mark.parametrize("folder", ["R10m", "IMG_DATA"])
+def test_folders_named_as_in_products_may_hold_other_scenes(tmp_path: Path, folder: str) -> None:
+    home = tmp_path / "AUX_DATA" / "in"
+    _tif(home / folder / "2020-01-13.tif", _numbers(), descriptions=FOUR)
+    assert set(_items(build_catalog(home, tmp_path / "out"))[0].assets) == set(FOUR)
 
 
 def test_the_footprint_is_the_ground_with_data(tmp_path: Path) -> None:

@@ -218,4 +218,4 @@ def test_a_baseline_claims_no_ensemble_and_no_interval(resolver: DiffusionResolv
         assert members_of(make(BANDS_10M), settings) == 0, name
         assert uncertainty_attributes(make(BANDS_10M), 0.9)["geodiff:interval"] == "none"
     assert members_of(resolver, settings) == 4
-    assert members_of(resolver, RestoreConfig(ensemble=4, passes=1)) == 0
+    assert members_of(replace(resolver, passes=1), settings) == 0

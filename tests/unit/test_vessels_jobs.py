@@ -25,7 +25,7 @@ from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
-from geodiff.tasks.vessels_job import followed_fixes, taken_fixes
+from geodiff.tasks.vessels_job import elsewhere, taken_fixes
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_score import fold_of
@@ -401,14 +401,32 @@ def test_a_region_may_cross_180_degrees():
     assert sorted(round(v) for v in kept["lon_deg"].to_list()) == [-179, -179, 179, 179]
 
 
-def test_a_vessel_that_leaves_the_region_is_followed():
-    """Its way outside tells that it did not fall silent; others, and fixes of nobody, are left out."""
-    away = pl.concat([run([0], lon=179.0), run([1], lon=0.0), run([0, 1], lon=0.0, vessel=219_000_002)])
+def test_a_vessel_that_was_heard_elsewhere_has_not_fallen_silent():
+    """Between its own fixes alone: not what another did, and not before or after."""
+    minutes = np.r_[0:60, 240:300]
+    cleaned = clean_fixes(pl.concat([run(minutes, vessel=219_000_000 + v) for v in (1, 2)]))
+    away = run([100, 400], vessel=219_000_001).select("vessel_id", "time")
+    settings = ImputeSettings(model="hermite")
+    counts = [impute_tracks(cleaned, Hermite(), settings, away=each)[1] for each in (None, away, away[1:])]
+    assert [each["gaps: filled"] for each in counts] == [2, 1, 2]
+    assert [each.get("gaps: outside the region") for each in counts] == [None, 1, 0]
+    table, told = forecast_tracks(cleaned, DeadReckoning(), ForecastSettings(model="dead_reckoning"), away=away)
+    assert told["vessels: left the region"] == told["vessels: forecast"] == 1
+    assert set(table.filter(pl.col("state") == "forecast")["vessel_id"]) == {219_000_002}
+
+
+def test_only_fixes_outside_the_region_with_an_identity_are_elsewhere():
+    mixed = pl.concat([run([0], lon=179.0), run([1], lon=0.0)])
     nobody = run([0, 1], lon=0.0).with_columns(pl.lit(None, pl.Int64).alias("vessel_id"))
-    settings = CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0))
-    kept = followed_fixes(pl.concat([away, nobody]), settings)
-    assert sorted(kept["lon_deg"].to_list()) == pytest.approx([0.0, 179.0], abs=0.01)
-    assert followed_fixes(away, CleanSettings()) is away
+    found = elsewhere(pl.concat([mixed, nobody]), CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0)))
+    assert found["time"].to_list() == mixed["time"][1:].to_list()
+    assert elsewhere(mixed, CleanSettings()).is_empty()
+
+
+def test_a_column_called_state_of_somebody_else_loses_nothing():
+    plain = to_geodataframe(run(range(30)))
+    for words in (["under way"] * 30, list(range(30))):
+        assert len(geodiff.clean(plain.assign(state=words))) == 30
 
 
 def test_what_a_model_made_is_nobodys_fix():
