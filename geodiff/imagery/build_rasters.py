@@ -122,12 +122,9 @@ def _is_beside(root: Path, path: Path) -> bool:
 
 def _finest(layers: Sequence[Layer]) -> list[Layer]:
     """Of a band that a product holds at several resolutions the finest."""
-    best: dict[str, Layer] = {}
-    for layer in sorted(layers, key=lambda layer: layer.transform.a):
-        if layer.path.parent.name in PRODUCT_FOLDERS:
-            best.setdefault(layer.band, layer)
-    chosen = set(map(id, best.values()))
-    return [layer for layer in layers if layer.path.parent.name not in PRODUCT_FOLDERS or id(layer) in chosen]
+    product = [layer for layer in layers if layer.path.parent.name in PRODUCT_FOLDERS]
+    finest = {layer.band: layer for layer in sorted(product, key=lambda layer: layer.transform.a, reverse=True)}
+    return [*(layer for layer in layers if layer.path.parent.name not in PRODUCT_FOLDERS), *finest.values()]
 
 
 def _baseline(root: Path, path: Path) -> dict[str, str]:

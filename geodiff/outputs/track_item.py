@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.compute as pc
+import polars as pl
 import pyarrow.parquet as pq
 import pystac
 
@@ -170,8 +170,8 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
 
 def _rejected(store: TrackStore) -> int:
     """Rejected fixes, most of them of no track."""
-    state = pq.read_table(store.fixes_path, columns=[STATE]).column(STATE)
-    return int(pc.sum(pc.equal(state, REJECTED)).as_py() or 0)
+    found = pl.scan_parquet(store.fixes_path).filter(pl.col(STATE) == REJECTED).select(pl.len()).collect()
+    return int(found.item())
 
 
 def _input(one: TrackInput) -> dict[str, Any]:
