@@ -142,10 +142,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _scaled(scenes: Sequence[Scene], options: BuildOptions) -> list[Scene]:
-    """Give layers without a stated scale the usual one; one answer for the whole catalogue.
-
-    Where a file states an offset but no scale, it is one of its numbers, and becomes one of reflectance.
-    """
+    """Give layers without a stated scale the usual one; one answer for the whole catalogue."""
     unstated = [each for scene in scenes for each in scene.layers if each.scale is None and not is_class(each.band)]
     for layer in unstated:
         if np.dtype(layer.dtype).itemsize == 1:
@@ -157,11 +154,7 @@ def _scaled(scenes: Sequence[Scene], options: BuildOptions) -> list[Scene]:
 
     def scaled(layer: Layer) -> Layer:
         known = layer.scale is not None or is_class(layer.band)
-        if known:
-            return layer
-        scale = guessed.get(layer.band, DEFAULT_SCALE)
-        in_numbers = layer.offset is not None and options.offset is None
-        return replace(layer, scale=scale, offset=scale * (layer.offset or 0.0) if in_numbers else layer.offset)
+        return layer if known else options.apply(layer.with_scale(guessed.get(layer.band, DEFAULT_SCALE)))
 
     return [replace(scene, layers=tuple(scaled(layer) for layer in scene.layers)) for scene in scenes]
 

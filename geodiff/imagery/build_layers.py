@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,10 @@ class Layer:
         """(west, south, east, north) in units of the CRS."""
         t, (rows, cols) = self.transform, self.shape
         return (t.c, t.f + t.e * rows, t.c + t.a * cols, t.f)
+
+    def with_scale(self, scale: float) -> Layer:
+        """With the scale that the file does not state: an offset that it does state is then one of its numbers."""
+        return replace(self, scale=scale, offset=None if self.offset is None else scale * self.offset)
 
     def fingerprint(self) -> str:
         """Equal for equal sources: file (name, size, time of change), place in it, georeference, nodata."""

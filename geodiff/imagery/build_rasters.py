@@ -19,14 +19,12 @@ from rasterio.errors import CRSError
 from geodiff.imagery.acquisition import item_crs
 from geodiff.imagery.build_layers import Layer, Scene, open_raster, raster_reader, read_last_pixel, zoomed
 from geodiff.imagery.build_names import band_in, date_in, date_of, is_class, normal_band, slug
+from geodiff.imagery.build_products import finest_bands, is_beside_bands, scene_folder
 from geodiff.imagery.documents import Reader, UnreadableError
 from geodiff.imagery.hrefs import check_href, is_remote
 from geodiff.schema import GeodiffError, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2")
-
-PRODUCT_FOLDERS = ("R10m", "R20m", "R60m")
-"""Of the bands of a Sentinel-2 L2A product (``.SAFE``), inside ``IMG_DATA``."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,11 @@ class BuildOptions:
         """The layer with the user's numbers; codes (SCL and the like) keep theirs."""
         if is_class(layer.band):
             return replace(layer, scale=None, offset=None)
-        offset = layer.offset if self.offset is None else self.offset
-        if self.offset is None and layer.scale is None and layer.offset is not None and self.scale is not None:
-            # The file lacked the scale, so its offset is one of its numbers.
-            offset = self.scale * layer.offset
+        if self.scale is not None:
+            layer = layer.with_scale(self.scale) if layer.scale is None else replace(layer, scale=self.scale)
         return replace(
             layer,
-            scale=layer.scale if self.scale is None else self.scale,
-            offset=offset,
+            offset=layer.offset if self.offset is None else self.offset,
             nodata=layer.nodata if self.nodata is None else self.nodata,
         )
 
@@ -88,10 +83,10 @@ def raster_scenes(root: Path, files: Sequence[Path], options: BuildOptions) -> I
     for path in files:
         if path.suffix.lower() not in RASTERS or any(folder in path.parents for folder in folders):
             continue
-        if _is_beside(root, path):
+        if is_beside_bands(root, path):
             continue
         layers, tags = _layers(path, options)
-        moment, home = _date(root, path, tags, options), _home(path)
+        moment, home = _date(root, path, tags, options), scene_folder(path)
         if len(layers) > 1 or (band_in(path.stem) is None and date_in(path.stem)):
             yield Scene(slug(path.stem), moment, tuple(layers), _baseline(root, path))
         elif band_in(path.stem) is None:
@@ -103,28 +98,9 @@ def raster_scenes(root: Path, files: Sequence[Path], options: BuildOptions) -> I
         hosts = [key for key in loose if key[:2] == (path.parent, moment)]
         loose[hosts[0] if len(hosts) == 1 else (path.parent, moment, path.stem)].append(layer)
     for (folder, moment, stem), found in loose.items():
-        layers = _finest(found)
+        layers = finest_bands(found)
         _agree(folder, layers)
         yield Scene(_scene_id(root, folder, moment, stem), moment, tuple(layers), _baseline(root, layers[0].path))
-
-
-def _home(path: Path) -> Path:
-    """The folder that holds the bands of a scene; a Sentinel-2 product keeps one more for each resolution."""
-    return path.parent.parent if path.parent.name in PRODUCT_FOLDERS else path.parent
-
-
-def _is_beside(root: Path, path: Path) -> bool:
-    """Whether a file of a Sentinel-2 product is none of its bands: pictures, masks of the processing, water vapour."""
-    if path.parent.name in (*PRODUCT_FOLDERS, "IMG_DATA") and band_in(path.stem) in ("TCI", "AOT", "WVP"):
-        return True
-    return any(folder in ("QI_DATA", "AUX_DATA") for folder in path.relative_to(root).parts[:-1])
-
-
-def _finest(layers: Sequence[Layer]) -> list[Layer]:
-    """Of a band that a product holds at several resolutions the finest."""
-    product = [layer for layer in layers if layer.path.parent.name in PRODUCT_FOLDERS]
-    finest = {layer.band: layer for layer in sorted(product, key=lambda layer: layer.transform.a, reverse=True)}
-    return [*(layer for layer in layers if layer.path.parent.name not in PRODUCT_FOLDERS), *finest.values()]
 
 
 def _baseline(root: Path, path: Path) -> dict[str, str]:

@@ -263,6 +263,7 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
     """The plan as (what, value) for the terminal."""
     job = plan.job
     used = sorted({index for target in job.targets for index in target.dates})
+    drawn = f"ensemble of {job.members}, {job.config.passes} passes"
     time = f"{plan.seconds / 60:.0f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
     return [
         ("run", f"{job.run_id} -> {job.store}"),
@@ -272,17 +273,10 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("grid", f"{job.grid.shape[0]} x {job.grid.shape[1]} px, {job.grid.crs}, {plan.area_km2:.1f} km2"),
         ("output", f"{job.spec.grid.shape[0]} x {job.spec.grid.shape[1]} px at {np.mean(job.spec.grid.pixel_m):.2f} m"),
         ("bands", " ".join(job.spec.bands)),
-        ("model", f"{job.model.name}, {_drawn(job)}"),
+        ("model", f"{job.model.name}, {drawn if job.members else 'one estimate, no ensemble'}"),
         ("tiles", str(plan.tiles)),
         ("estimate", f"{time}, {plan.bytes / 1e6:.0f} MB on disk"),
     ]
-
-
-def _drawn(job: Job) -> str:
-    """What is drawn of each date."""
-    if not job.members:
-        return "one estimate, no ensemble"
-    return f"ensemble of {job.members}, {job.config.passes} passes"
 
 
 def record(plan: Plan) -> dict[str, object]:

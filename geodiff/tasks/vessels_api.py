@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from geodiff.schema import UsageError
-from geodiff.tasks.motion_models import Historic, load_motion_model
+from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_coast import Coast
-from geodiff.tasks.vessels_context import history_of, past_of
-from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
+from geodiff.tasks.vessels_forecast import forecast_tracks
+from geodiff.tasks.vessels_frames import clean_table, sent_fixes, told_model, track_table
 from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_impute import impute_tracks
-from geodiff.tasks.vessels_inputs import identified_by_track
-from geodiff.tasks.vessels_job import clean_counts, nothing_left
 from geodiff.tasks.vessels_plan import installed
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_settings import (
@@ -37,9 +35,7 @@ from geodiff.tasks.vessels_settings import (
     ImputeSettings,
     ScoreSettings,
 )
-from geodiff.tracks import FORECAST, GENERATED, IMPUTED, REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
 from geodiff.vessels.associate import associate as associate_plots
-from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe, to_geodataframe
 from geodiff.vessels.usual_rules import Usual
 
@@ -71,7 +67,7 @@ def clean(
         GeodiffError: a table that cannot be read as fixes.
         UsageError: a gap that is not above zero.
     """
-    return to_geodataframe(_clean(from_geodataframe(fixes, columns, time_zone=time_zone), gap_h))
+    return to_geodataframe(clean_table(from_geodataframe(fixes, columns, time_zone=time_zone), gap_h))
 
 
 def impute(
@@ -105,8 +101,8 @@ def impute(
     """
     asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "longest_h": longest_h, "seed": seed}
     settings = ImputeSettings.parse(asked, where="impute")
-    cleaned = _tracks(tracks)
-    chosen = _told(installed("impute", model), cleaned, history)
+    cleaned = track_table(tracks)
+    chosen = told_model(installed("impute", model), cleaned, history)
     with one_thread():
         table, _ = impute_tracks(cleaned, chosen, settings, fleet_s=Usual.of([cleaned]).interval_s)
     return to_geodataframe(table)
@@ -143,8 +139,8 @@ def forecast(
     """
     asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "hours": hours, "at": at, "seed": seed}
     settings = ForecastSettings.parse(asked, where="forecast")
-    cleaned = _tracks(tracks, settings.at)
-    chosen = _told(installed("forecast", model), cleaned, history, settings.at)
+    cleaned = track_table(tracks, settings.at)
+    chosen = told_model(installed("forecast", model), cleaned, history, settings.at)
     coast = Coast.read(coastline) if isinstance(coastline, Path) else None
     if coastline is not None and coast is None:
         coast = Coast.of(coastline)
@@ -183,7 +179,7 @@ def score(
 
     asked = {"model": model, "ensemble": ensemble, "alpha": alpha, "seed": seed}
     settings = ScoreSettings.parse(asked, where="score")
-    cleaned = _tracks(tracks)
+    cleaned = track_table(tracks)
     with one_thread():
         scored, _ = scorer_of(cleaned, settings, calibration).score(cleaned)
     return to_geodataframe(scored.fixes)
@@ -238,10 +234,10 @@ def generate(
     wanted(settings)
     if (start is None) == (partial is None):
         raise UsageError("give either start or partial tracks to go on from")
-    known = None if partial is None else Sent.of(_tracks(partial)).last_known(MOST_SHOWN)
+    known = None if partial is None else Sent.of(track_table(partial)).last_known(MOST_SHOWN)
     if known == []:
         raise UsageError("no vessel is left in the partial tracks after cleaning")
-    chosen = load_motion_model(model) if history is None else _told(model, pl.DataFrame(), history)
+    chosen = load_motion_model(model) if history is None else told_model(model, pl.DataFrame(), history)
     with one_thread():
         parts = range(parts_of(settings, None if known is None else len(known)))
         made = pl.concat([generate_part(chosen, settings, known, part) for part in parts])
@@ -268,43 +264,5 @@ def associate(
     from geodiff.tasks.vessels_associate import rules_of
 
     asked = AssociateSettings.parse({"sensor": sensor, "rules": dict(settings or {})}, where="associate")
-    fixes = _sent(from_geodataframe(plots))
+    fixes = sent_fixes(from_geodataframe(plots))
     return to_geodataframe(associate_plots(fixes, rules_of(asked)))
-
-
-def _clean(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
-    plain = _sent(fixes)
-    return clean_fixes(plain, Usual.of([plain]).rules(None if gap_h is None else gap_h * 3600))
-
-
-def _sent(fixes: pl.DataFrame) -> pl.DataFrame:
-    """What somebody sent, as if never judged: positions that a model made of tracks are no fixes."""
-    if STATE in fixes.columns:
-        made = pl.col(STATE).cast(pl.String, strict=False).is_in([IMPUTED, FORECAST, GENERATED])
-        fixes = fixes.filter(~made.fill_null(False))
-    return fixes.drop(list(TRACK_TYPES), strict=False)
-
-
-def _tracks(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:
-    """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
-    table = known_by(from_geodataframe(frame), at)
-    if TRACK_ID not in table.columns and STATE not in table.columns:
-        cleaned = _clean(table)
-        counts = clean_counts(cleaned)
-        if not counts["kept"]:
-            raise nothing_left("table", counts, len(table))
-        return cleaned
-    if not {TRACK_ID, STATE} <= set(table.columns):
-        raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
-    named = identified_by_track(table)
-    return named if REASON in named.columns else named.with_columns(pl.lit(None, pl.String).alias(REASON))
-
-
-def _told(
-    name: str, cleaned: pl.DataFrame, history: gpd.GeoDataFrame | None, at: datetime | None = None
-) -> MotionModel:
-    """The model, told of past tracks."""
-    model = load_motion_model(name)
-    if not isinstance(model, Historic):
-        return model
-    return model.with_history(history_of([past_of(cleaned if history is None else _tracks(history, at))]))

@@ -17,7 +17,8 @@ from geodiff.outputs.atomic import read_json, write_json
 from geodiff.outputs.track_columns import standard_frame
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_associate_journal import Journal
-from geodiff.tasks.vessels_job import FIXES, TrackJob, clean_counts, part_name, save_counts, taken_fixes
+from geodiff.tasks.vessels_job import FIXES, TrackJob, clean_counts, part_name, save_counts
+from geodiff.tasks.vessels_region import taken_fixes
 from geodiff.tasks.vessels_settings import AssociateSettings
 from geodiff.tracks import LAT, LON, REASON, REJECTED, STATE, TIME, TRACK_ID
 from geodiff.vessels.associate import RADAR, associate_batches, open_stream

@@ -152,7 +152,7 @@ def usual_s(sent: Sent, fleet_s: float) -> Floats:
     return out
 
 
-def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float) -> Gaps:
+def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float, away: pl.DataFrame | None = None) -> Gaps:
     """Silences longer than two steps and three usual intervals of the vessel.
 
     Args:
@@ -160,6 +160,7 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float) ->
         step_s: of the grid that is filled.
         longest_s: longer ones are not filled.
         fleet_s: usual interval of the fleet, for vessels of few fixes; NaN where unknown.
+        away: ``vessel_id`` and ``time`` of fixes elsewhere: what lies about them is no gap.
     """
     before = np.flatnonzero(np.diff(sent.sender) == 0)
     after = before + 1
@@ -175,7 +176,11 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float) ->
     long = ~moored & (wait > longest_s)
     limits = np.array([SpeedLimits().of_type(code) for code in range(256)])
     fastest = limits[np.clip(sent.ship_type[sent.sender[before]], 0, 255)]
-    return Gaps(before, moored, long, ~moored & ~long & (speed > fastest))
+    fast = ~moored & ~long & (speed > fastest)
+    if away is None:
+        return Gaps(before, moored, long, fast)
+    vessel = sent.vessel_id[sent.sender[before]]
+    return Gaps(before, moored, long, fast, heard_between(vessel, sent.time_s[before], sent.time_s[after], away))
 
 
 def heard_between(vessel_id: Ints, begin_s: Floats, end_s: Floats, away: pl.DataFrame) -> BoolArray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import polars as pl
 
 from geodiff.schema import UsageError
 from geodiff.tasks.vessels_answers import answer_rows
-from geodiff.tasks.vessels_gaps import Sent, find_gaps, gap_question, heard_between
+from geodiff.tasks.vessels_gaps import Sent, find_gaps, gap_question
 from geodiff.tasks.vessels_settings import ImputeSettings
 from geodiff.tracks import IMPUTED, STATE, TIME, TRACK_ID, MotionModel
 
@@ -45,10 +43,8 @@ def impute_tracks(
     check_cleaned(cleaned)
     cleaned = cleaned.filter(pl.col(STATE) != IMPUTED)
     sent = Sent.of(cleaned)
-    gaps = find_gaps(sent, step_s=settings.step_s, longest_s=settings.longest_h * 3600, fleet_s=fleet_s)
-    if away is not None:
-        ends = sent.time_s[gaps.before], sent.time_s[gaps.before + 1]
-        gaps = replace(gaps, away=heard_between(sent.vessel_id[sent.sender[gaps.before]], *ends, away))
+    longest_s = settings.longest_h * 3600
+    gaps = find_gaps(sent, step_s=settings.step_s, longest_s=longest_s, fleet_s=fleet_s, away=away)
     rows = answer_rows(
         cleaned,
         ((int(sent.row[before]), gap_question(sent, before, settings.step_s)) for before in gaps.filled.tolist()),

@@ -25,8 +25,9 @@ from geodiff.tasks.vessels_context import history_of, past_of, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_pool import one_thread
+from geodiff.tasks.vessels_region import elsewhere, taken_fixes
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
-from geodiff.tracks import LAT, LON, OBSERVED, REASON, STATE, TIME, VESSEL_ID, MotionModel, TrackQuery
+from geodiff.tracks import OBSERVED, REASON, STATE, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.clean_rules import NO_IDENTITY
 from geodiff.vessels.partition import open_partition
@@ -130,8 +131,7 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
     if job.path("cleaned" if what == FIXES else "past", part).exists() or part_name(part) in job.store.done():
         return
     fixes = open_partition(job.work / what).read(part)
-    known = known_by(fixes, getattr(job.settings, "at", None))
-    taken = inside(known, job.settings) if what == FIXES else known
+    taken = taken_fixes(fixes, job.settings) if what == FIXES else known_by(fixes, getattr(job.settings, "at", None))
     rules = job.usual(what).rules(job.settings.gap_s if what == FIXES else None)
     cleaned = clean_fixes(taken, rules)
     if job.past == what:
@@ -144,36 +144,13 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
     save_counts({**counts, "stops": len(stops)}, job.counts_path("clean", part))
     if job.kind == SCORE:
         save_table(traffic_of(cleaned), job.path("traffic", part))
-    if job.kind in (IMPUTE, FORECAST):
-        save_table(elsewhere(known, job.settings), job.path("away", part))
+    if job.settings.bbox is not None and job.kind in (IMPUTE, FORECAST):
+        save_table(elsewhere(fixes, job.settings), job.path("away", part))
     if job.kind == CLEAN:
         job.store.write_part(part_name(part), cleaned)
     else:
         save_table(cleaned, job.path("cleaned", part))
     give_back_memory()
-
-
-def taken_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
-    """Those inside the region, up to the time that is known."""
-    return inside(known_by(fixes, getattr(settings, "at", None)), settings)
-
-
-def inside(table: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
-    """The rows inside the region."""
-    return table if settings.bbox is None else table.filter(_within(settings.bbox))
-
-
-def elsewhere(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
-    """Identity and time of the fixes outside the region: a vessel that leaves it has not fallen silent."""
-    within = pl.lit(True) if settings.bbox is None else _within(settings.bbox).fill_null(False)
-    return fixes.filter(~within & pl.col(VESSEL_ID).is_not_null()).select(VESSEL_ID, TIME)
-
-
-def _within(bbox: tuple[float, float, float, float]) -> pl.Expr:
-    west, south, east, north = bbox
-    lon = pl.col(LON)
-    across = lon.is_between(west, east) if west <= east else (lon >= west) | (lon <= east)
-    return across & pl.col(LAT).is_between(south, north)
 
 
 def clean_counts(cleaned: pl.DataFrame) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
             _read(plan, HISTORY, plan.history, progress)
     except GeodiffError as error:
         _forget_unread(job)
+        _forget_stdin(plan)
         raise _named(error, plan.inputs) from None
     job.store.open()
     if job.kind == ASSOCIATE:
@@ -195,7 +196,6 @@ def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:
     for one in inputs:
         if one.href == STDIN:
             text = text.replace(str(one.path), "standard input")
-            one.path.unlink(missing_ok=True)
     return type(error)(text)
 
 

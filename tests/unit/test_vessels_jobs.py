@@ -25,9 +25,9 @@ from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
-from geodiff.tasks.vessels_job import elsewhere, taken_fixes
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
+from geodiff.tasks.vessels_region import elsewhere, taken_fixes
 from geodiff.tasks.vessels_score import fold_of
 from geodiff.tasks.vessels_settings import CleanSettings, ForecastSettings, GenerateSettings, ImputeSettings
 from geodiff.testing.tracks import make_fleet

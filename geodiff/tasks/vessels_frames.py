@@ -1,0 +1,61 @@
+"""What notebooks hand to the jobs: GeoDataFrames as fixes or clean tracks, and a model told of the past."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from geodiff.schema import UsageError
+from geodiff.tasks.motion_models import Historic, load_motion_model
+from geodiff.tasks.vessels_context import history_of, past_of
+from geodiff.tasks.vessels_forecast import known_by
+from geodiff.tasks.vessels_inputs import identified_by_track
+from geodiff.tasks.vessels_job import clean_counts, nothing_left
+from geodiff.tracks import FORECAST, GENERATED, IMPUTED, REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
+from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.convert import from_geodataframe
+from geodiff.vessels.usual_rules import Usual
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def clean_table(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
+    """Clean tracks of fixes, by the rules that suit how they report; a silence of ``gap_h`` hours ends a track."""
+    plain = sent_fixes(fixes)
+    return clean_fixes(plain, Usual.of([plain]).rules(None if gap_h is None else gap_h * 3600))
+
+
+def sent_fixes(fixes: pl.DataFrame) -> pl.DataFrame:
+    """What somebody sent, as if never judged: positions that a model made of tracks are no fixes."""
+    if STATE in fixes.columns:
+        made = pl.col(STATE).cast(pl.String, strict=False).is_in([IMPUTED, FORECAST, GENERATED])
+        fixes = fixes.filter(~made.fill_null(False))
+    return fixes.drop(list(TRACK_TYPES), strict=False)
+
+
+def track_table(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:
+    """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
+    table = known_by(from_geodataframe(frame), at)
+    if TRACK_ID not in table.columns and STATE not in table.columns:
+        cleaned = clean_table(table)
+        counts = clean_counts(cleaned)
+        if not counts["kept"]:
+            raise nothing_left("table", counts, len(table))
+        return cleaned
+    if not {TRACK_ID, STATE} <= set(table.columns):
+        raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
+    named = identified_by_track(table)
+    return named if REASON in named.columns else named.with_columns(pl.lit(None, pl.String).alias(REASON))
+
+
+def told_model(
+    name: str, cleaned: pl.DataFrame, history: gpd.GeoDataFrame | None, at: datetime | None = None
+) -> MotionModel:
+    """The model, told of past tracks."""
+    model = load_motion_model(name)
+    if not isinstance(model, Historic):
+        return model
+    return model.with_history(history_of([past_of(cleaned if history is None else track_table(history, at))]))
