@@ -19,11 +19,11 @@ import numpy.typing as npt
 from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from geodiff.imagery.ground import Bounds, part_of
+from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import FloatArray, GeodiffError
 from geodiff.sensor import DEFAULT_MTF, gaussian_sigma
 
@@ -191,7 +191,7 @@ def opened(path: Path, crs: str | None = None, native_m: float = 0.0, nodata: fl
         RasterioError: it does not exist, or is no GeoTIFF.
     """
     # Left to itself GDAL goes by content, and a VRT may name any file of this disk (imagery.scene_file).
-    with DatasetReader(str(path), driver=list(DRIVERS), sharing=False) as source:
+    with open_scene(path, DRIVERS) as source:
         tilted = source.transform.b or source.transform.d or source.transform.e > 0
         if crs is None or (not tilted and str(source.crs) == crs):
             yield source

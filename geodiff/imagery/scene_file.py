@@ -6,6 +6,7 @@ file of this disk it names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rasterio.env import ensure_env_with_credentials
@@ -16,11 +17,11 @@ DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW")
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]
-def open_scene(href: str | Path) -> DatasetReader:
+def open_scene(href: str | Path, drivers: Sequence[str] = DRIVERS) -> DatasetReader:
     """Open a raster file or address for one thread alone.
 
     Raises:
-        RasterioIOError: it does not exist, or is neither GeoTIFF nor JPEG 2000.
+        RasterioIOError: it does not exist, or is of none of the drivers.
     """
-    # rasterio.open takes one driver only; what it wraps takes several.
-    return DatasetReader(str(href), driver=list(DRIVERS), sharing=False)
+    # rasterio.open takes one driver only; what it wraps takes several, but registers none by itself.
+    return DatasetReader(str(href), driver=list(drivers), sharing=False)

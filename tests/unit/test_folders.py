@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,15 @@ def _write(
     ) as file:
         file.write((image * factor).round(0 if factor > 1 else 6).astype(dtype))
     return path
+
+
+def test_a_process_that_has_opened_no_raster_yet_reads_a_folder(tmp_path: Path) -> None:
+    """GDAL knows no driver until somebody asks rasterio for them: in this process the tests have."""
+    _write(tmp_path / "flight_20190601.tif")
+    code = "import sys; from pathlib import Path; from geodiff.imagery.folders import read_folder as read; "
+    code += "read(Path(sys.argv[1]), smallest=60)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_dates_of_one_ground_become_one_place(tmp_path: Path) -> None:
