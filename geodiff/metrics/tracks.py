@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from geodiff.metrics.bootstrap import Interval
-from geodiff.metrics.ensemble import fair_crps
+from geodiff.metrics.ensemble import Values, fair_crps, independent_draws
 from geodiff.schema import BoolArray
 from geodiff.sphere import Array, course_deg, distance_km, to_local_km
 from geodiff.tracks import TrackAnswer
@@ -30,13 +30,14 @@ class TrackScore:
         greedy_km: error of the point estimate.
         mean_km: error of the mean of the members.
         crps_km: fair continuous ranked probability score, mean of the east and the north axis.
-        energy_km: fair energy score, the CRPS of the plane.
+        energy_km: fair energy score, the CRPS of the plane. Of antithetic pairs both scores, and both figures of
+            spread below, are means over the two ensembles of independent members (``ensemble.independent_draws``).
         best_km: error of the member that is nearest at that time, another one at every time.
         ade_km, fde_km: mean and last error of the point estimate.
         min_ade_km, min_fde_km: mean error of the member that is nearest over the whole track, and last error of the
             one that is nearest at its end; NaN without an ensemble.
-        variance_km2: unbiased variance of the members, both axes together, times (k + 1) / k for the finite ensemble.
-        square_km2: squared error of the mean of the members; the root of the ratio of both means is spread over skill.
+        variance_km2: unbiased variance of k independent members, both axes together, times (k + 1) / k.
+        square_km2: squared error of their mean; the root of the ratio of both means is spread over skill.
         inside: (level, m) whether the ellipse of each level holds the truth.
         area_km2: (level, m) area of the ellipses: of two that hold the truth as often the smaller is better.
     """
@@ -56,12 +57,15 @@ class TrackScore:
     area_km2: Array = field(default_factory=lambda: np.empty((0, 0)))
 
 
-def score_track(answer: TrackAnswer, truth_lon_deg: Array, truth_lat_deg: Array) -> TrackScore:
-    """Score an answer; an ensemble needs two members at least to count as one.
+def score_track(
+    answer: TrackAnswer, truth_lon_deg: Array, truth_lat_deg: Array, *, antithetic: bool = False
+) -> TrackScore:
+    """Score an answer; an ensemble needs two independent members at least to count as one.
 
     Args:
         answer: m positions.
         truth_lon_deg, truth_lat_deg: (m,), m at least 1.
+        antithetic: whether the members come in pairs of opposite noise, one after the other.
 
     Raises:
         ValueError: nothing asked, numbers of positions that differ, or a position that is not finite.
@@ -74,25 +78,26 @@ def score_track(answer: TrackAnswer, truth_lon_deg: Array, truth_lat_deg: Array)
     area = np.pi * ellipse[..., 0] * ellipse[..., 1]
     own: dict[str, Any] = {"greedy_km": greedy, "ade_km": float(greedy.mean()), "fde_km": float(greedy[-1])}
     own |= {"inside": inside, "area_km2": area}
-    if len(answer.member_lon_deg) < 2:
+    if len(answer.member_lon_deg) < (4 if antithetic else 2):
         return TrackScore(**own)
     off = np.stack(to_local_km(answer.member_lon_deg, answer.member_lat_deg, *truth), -1)
     error = np.linalg.norm(off, axis=-1)
-    mean, count = off.mean(0), len(off)
+    draws = independent_draws(off, antithetic=antithetic)
+    count = len(draws[0])
     return TrackScore(
         **own,
-        mean_km=np.linalg.norm(mean, axis=-1),
-        crps_km=fair_crps(off, np.zeros(off.shape[1:])).mean(-1),
-        energy_km=energy_score(off),
+        mean_km=np.linalg.norm(off.mean(0), axis=-1),
+        crps_km=np.mean([fair_crps(each, np.zeros(each.shape[1:])).mean(-1) for each in draws], 0),
+        energy_km=np.mean([energy_score(each) for each in draws], 0),
         best_km=error.min(0),
-        variance_km2=off.var(axis=0, ddof=1).sum(-1) * (count + 1) / count,
-        square_km2=(mean**2).sum(-1),
+        variance_km2=np.mean([each.var(axis=0, ddof=1).sum(-1) for each in draws], 0) * (count + 1) / count,
+        square_km2=np.mean([(each.mean(0) ** 2).sum(-1) for each in draws], 0),
         min_ade_km=float(error.mean(1).min()),
         min_fde_km=float(error[:, -1].min()),
     )
 
 
-def energy_score(off: Array) -> Array:
+def energy_score(off: Values) -> Array:
     """Fair energy score of members about the truth (Gneiting & Raftery 2007, eq. 22; fair: Ferro 2014).
 
     mean_i |x_i| - sum_ij |x_i - x_j| / (2 k (k - 1)): the CRPS where there is one axis.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from geodiff.model.denoiser import CONDITION, Context, Denoiser
 from geodiff.model.noise import precondition
 from geodiff.model.tokens import Tokens
+from geodiff.model.track_paths import PathAttention
 
 TIME_WAVELENGTHS_DAYS = (0.002, 8.0)
 """Three minutes to eight days."""
@@ -34,6 +35,7 @@ class TrackConfig:
 
     Attributes:
         known_width, asked_width, history_width: features of a fix, of an asked time, and of what history says.
+        path_width, likeness_width: features of a historic path at an asked time, and as a whole.
         width, heads, layers: of the trunk.
         payload_scale: standard deviation of the departures before, inside and after the known fixes.
     """
@@ -41,6 +43,8 @@ class TrackConfig:
     known_width: int
     asked_width: int
     history_width: int
+    path_width: int
+    likeness_width: int
     width: int = 64
     heads: int = 4
     layers: int = 3
@@ -58,6 +62,8 @@ class Fleet:
         known_m: (batch, cells, fixes, 2) place in metres, in one plane for the scene.
         asked: (batch, cells, asked, asked_width) float.
         history: (batch, cells, asked, history_width) float.
+        paths: (batch, cells, paths, asked, path_width) float, of which the last tells where a path is known.
+        likeness: (batch, cells, paths, likeness_width) float.
         asked_days, asked_valid, asked_m: likewise.
         group: (batch, cells) int64 in [0, GROUPS).
         behaviour: (batch, cells) int64 in [0, BEHAVIOURS).
@@ -71,6 +77,8 @@ class Fleet:
     known_m: Tensor
     asked: Tensor
     history: Tensor
+    paths: Tensor
+    likeness: Tensor
     asked_days: Tensor
     asked_valid: Tensor
     asked_m: Tensor
@@ -82,6 +90,14 @@ class Fleet:
     def to(self, device: torch.device) -> Fleet:
         """The same on another device."""
         return Fleet(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+
+    def told_history(self, told: Tensor) -> Fleet:
+        """The same, with what history says left to the scenes ``told`` (batch,) bool alone."""
+
+        def left(value: Tensor) -> Tensor:
+            return value * told.view(-1, *[1] * (value.dim() - 1))
+
+        return self.replaced(history=left(self.history), paths=left(self.paths), likeness=left(self.likeness))
 
     def replaced(self, **changes: Tensor) -> Fleet:
         """The same with some tensors changed."""
@@ -131,6 +147,7 @@ class TrackDenoiser(nn.Module):
         self.known = nn.Sequential(nn.Linear(config.known_width, width), nn.SiLU(), nn.Linear(width, width))
         asked = config.asked_width + config.history_width
         self.asked = nn.Sequential(nn.Linear(asked, width), nn.SiLU(), nn.Linear(width, width))
+        self.paths = PathAttention(config.path_width, config.likeness_width, width)
         self.payload = nn.Linear(2, width)
         self.group = nn.Embedding(GROUPS, width)
         self.behaviour = nn.Embedding(BEHAVIOURS, width)
@@ -170,7 +187,8 @@ class TrackDenoiser(nn.Module):
             near=near,
             condition=condition,
         )
-        asked = self.asked(torch.cat([fleet.asked, fleet.history], -1)).transpose(1, 2) + labels
+        asked = self.asked(torch.cat([fleet.asked, fleet.history], -1))
+        asked = (asked + self.paths(asked, fleet.paths, fleet.likeness)).transpose(1, 2) + labels
         tokens = Tokens(
             payload=asked,
             days=fleet.asked_days.transpose(1, 2),

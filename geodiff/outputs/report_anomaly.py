@@ -146,7 +146,8 @@ def _opening(report: Mapping[str, Any]) -> str:
         f"anomaly.{left} Scoring took {1e6 * told['seconds_per_fix']:.0f} s per million fixes on this machine.</p>"
         "<p class='note'>Anomalies are injected into clean tracks of the test: "
         f"{escape(', '.join(settings['kinds']))}; {settings['seeds']} seeds. Clean tracks are taken as clean: what is "
-        "truly odd among them counts as a false alarm.</p>"
+        "truly odd among them counts as a false alarm. How much each kind of evidence counts was learned from the same "
+        "kinds, injected into vessels of the calibration: what nobody thought of is found less often.</p>"
     )
 
 

@@ -17,10 +17,11 @@ METHOD = """<p class='note'>Real windows of vessels that take part in no trainin
 the model makes one track for each. A classifier that learned from real windows of other vessels says what it takes
 made and real ones for; accuracy is balanced, the mean over the classes. It sees speeds, turns and shapes, no places and
 no directions. Ship groups are asked of windows that do not lie still, since a moored vessel shows nothing of its type.
-Limits: a behaviour is defined by speed and straightness, which the classifier nearly knows, so its figure says whether
-the model does what it is asked; a model that repeats one typical track would be told apart as well, so see spread and
-distributions; a ratio says little where real accuracy is near chance. The rules draw from real windows of the very
-group and behaviour, which the model is only told the names of.</p>"""
+Limits: a behaviour is defined by speed and straightness, which the classifier nearly knows, and what moves otherwise
+than asked is drawn again, so its figure says that the job does what it is asked, not how often the model does; a model
+that repeats one typical track would be told apart as well, so see spread and distributions; a ratio says little where
+real accuracy is near chance. The rules draw from real windows of the very group and behaviour, which the model is only
+told the names of.</p>"""
 
 
 def write_generate_html(report: Report, pictures: Sequence[Picture], out: Path) -> Path:
@@ -85,19 +86,21 @@ def _plausible(report: Report) -> str:
         shares = [_share(row[key]) for key in ("as_asked", "too_fast", "too_sharp")]
         rows.append([escape(name), *shares, *spread])
     return (
-        "<h2>Plausible, and varied?</h2><p class='note'>As asked: moves by the rule of its behaviour. Too fast: steps "
-        "faster than cleaning lets a ship of the type go. Too sharp: turns of more than "
+        "<h2>Plausible, and varied?</h2><p class='note'>As asked: moves by the rule of its behaviour; what "
+        "does not is drawn again, up to 16 times. Too fast: steps faster than cleaning lets a ship of the type go. Too "
+        "sharp: turns of more than "
         f"{sharp:.2g} m/s² sideways, which 0.1 % of real ones have. Spread: mean distance between the ends of two "
         "tracks brought to one start.</p>" + table(head, rows)
     )
 
 
 def _divergences(report: Report) -> str:
-    rows = [["two halves of the real vessels", *_cells(report["real"]["divergence"].get("all"))]]
-    rows += [[escape(name), *_cells(row["divergence"]["all"])] for name, row in report["generators"].items()]
+    rows = [["real tracks", *_cells(report["real"]["divergence"].get("all"))]]
+    rows += [[escape(name), *_cells(row["divergence"].get("all"))] for name, row in report["generators"].items()]
     return (
         "<h2>Distributions</h2><p class='note'>Jensen-Shannon divergence in bits, and 1-Wasserstein distance in the "
-        "unit; of windows asked not to lie still.</p>" + table(["", *_heads(report)], rows)
+        "unit, of tracks of one half of the vessels from real ones of the other half; of windows asked not to lie "
+        "still.</p>" + table(["", *_heads(report)], rows)
     )
 
 
@@ -107,7 +110,7 @@ def _groups(report: Report) -> str:
         for group, cells in row["divergence"].items():
             rows.append([escape(group), escape(name), *_cells(cells)])
     for group, cells in report["real"]["divergence"].items():
-        rows.append([escape(group), "two halves of the real vessels", *_cells(cells)])
+        rows.append([escape(group), "real tracks", *_cells(cells)])
     rows.sort(key=lambda cells: cells[0])
     found = table(["group", "", *_heads(report)], rows)
     return f"<details><summary>Distributions by ship group</summary>{found}</details>"

@@ -29,6 +29,7 @@ from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.track_generate import GenerateSettings, grow_tracks
 from geodiff.tasks.track_pieces import Grid, Pieces, choose, cut_pieces, usual_grid
 from geodiff.tracks import VESSEL_ID
+from geodiff.version import __version__
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_held_out
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 """Of what is kept: a change makes results of before count no more."""
 
 DEGREES = 7
@@ -150,7 +151,8 @@ def generate(
     ledger, told = Ledger(out), contender.told(asked.history)
     model = told.model
     assert isinstance(model, DenoiserMotion)
-    context = [FORMAT, contender.digest, settings.seed, asked.learned.content() if settings.history else ""]
+    past = "" if asked.history is None else asked.history.content()
+    context = [FORMAT, __version__, contender.digest, settings.seed, past]
     found = []
     for guidance in settings.guidance:
         name = f"{contender.name} {guidance:g}"

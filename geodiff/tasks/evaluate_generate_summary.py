@@ -54,7 +54,7 @@ def figures(asked: Asked, made: Sequence[Made], settings: GenerationSettings) ->
             "guidance": each.guidance,
             "accuracy": {q.name: accuracy(q, q.answers(each.pieces), truth[q.name], settings.seed) for q in put},
             "as_asked": float(np.mean(_behaviours(each.pieces) == real.behaviour)),
-            "divergence": _divergences(real, motion, moved),
+            "divergence": _divergences(real, motion, moved, settings.seed),
             "spread": _spread(each, real),
             **_plausible(each.pieces, moved, sharp),
         }
@@ -62,7 +62,7 @@ def figures(asked: Asked, made: Sequence[Made], settings: GenerationSettings) ->
         "generators": rows,
         "real": {
             "accuracy": {q.name: accuracy(q, truth[q.name], truth[q.name], settings.seed) for q in put},
-            "divergence": _floor(real, motion, settings.seed),
+            "divergence": _divergences(real, motion, motion, settings.seed),
             **_plausible(real, motion, sharp),
         },
         "units": dict(QUANTITIES),
@@ -87,20 +87,30 @@ def _parts(pieces: Pieces) -> dict[str, Bools]:
     return parts
 
 
-def _divergences(real: Pieces, true: Motion, made: Motion) -> dict[str, Any]:
-    return {name: _compare(true, made, rows, rows) for name, rows in _parts(real).items()}
+def _divergences(real: Pieces, true: Motion, made: Motion, seed: int) -> dict[str, Any]:
+    """Tracks of one half of the vessels against real ones of the other half, mean of both ways.
 
-
-def _floor(real: Pieces, true: Motion, seed: int) -> dict[str, Any]:
-    """The same between two halves of the vessels: what two sets of real tracks differ by."""
+    Real against real it is what two sets of real tracks of this size differ by: the yardstick of the others, which made
+    tracks of the same vessels, starts and labels would undercut.
+    """
     vessels = np.unique(real.vessel_id)
     chosen = generator(seed, "halves").permutation(vessels)[: len(vessels) // 2]
     half = np.isin(real.vessel_id, chosen)
     found = {}
     for name, rows in _parts(real).items():
-        if (rows & half).any() and (rows & ~half).any():
-            found[name] = _compare(true, true, rows & half, rows & ~half)
+        one, other = rows & half, rows & ~half
+        if one.any() and other.any():
+            found[name] = _mean(_compare(true, made, one, other), _compare(true, made, other, one))
     return found
+
+
+def _mean(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None
+        if each is None or second[name] is None
+        else {key: (value + second[name][key]) / 2 for key, value in each.items()}
+        for name, each in first.items()
+    }
 
 
 def _compare(true: Motion, made: Motion, first: Bools, second: Bools) -> dict[str, Any]:

@@ -26,12 +26,11 @@ from geodiff.tasks.motion_models import BASELINES, Contender, load_contender
 from geodiff.tracks import TrackAnswer
 from geodiff.version import __version__
 from geodiff.vessels.cases import Case
-from geodiff.vessels.history import TrackHistory
 
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
-FORMAT = 2
+FORMAT = 3
 """Of report and records: a change of either makes results of before count no more."""
 
 CHUNK = 250
@@ -93,14 +92,14 @@ def evaluate_vessels(
         out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(out)
     chunks = list(_chunks(drawn))
-    keys = [_content(cases) for cases, _ in chunks]
-    told = _content_of_history(drawn.history)
+    keys = [_content(*chunk) for chunk in chunks]
+    told = "" if drawn.history is None else drawn.history.content()
     records: dict[str, list[Record]] = {}
     for contender in contenders:
         model = contender.told(drawn.history)
         records[contender.name] = []
         for (cases, split), content in zip(chunks, keys, strict=True):
-            parts = [FORMAT, contender.name, contender.digest or __version__, content, settings.members, settings.seed]
+            parts = [FORMAT, __version__, contender.name, contender.digest, content, settings.members, settings.seed]
             key = f"{contender.name} {config_hash([*parts, told if model is not contender else ''])}"
             found = ledger.get(key)
             if found is None:
@@ -117,27 +116,16 @@ def _chunks(drawn: Drawn) -> Iterator[tuple[tuple[Case, ...], tuple[str, ...]]]:
         yield drawn.cases[start : start + CHUNK], drawn.split[start : start + CHUNK]
 
 
-def _content(cases: Sequence[Case]) -> str:
+def _content(cases: Sequence[Case], split: Sequence[str]) -> str:
     """A hash of what is asked and true, so that other data or another cleaning never meet old results."""
     found = hashlib.blake2b(digest_size=16)
-    for case in cases:
+    for case, where in zip(cases, split, strict=True):
         query = case.query
-        found.update(f"{case.key}\x1f{query.ship_type}\x1f{query.vessel_id}\x1f{case.moving}\x1f{case.label}".encode())
+        words = (case.key, query.ship_type, query.vessel_id, case.moving, case.label, where)
+        found.update("\x1f".join(map(str, words)).encode())
         known = (query.time_s, query.lon_deg, query.lat_deg, query.sog_kn, query.cog_deg, query.ask_s)
         for array in (*known, case.truth_lon_deg, case.truth_lat_deg):
             found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
-
-
-def _content_of_history(history: TrackHistory | None) -> str:
-    if history is None:
-        return ""
-    found = hashlib.blake2b(digest_size=16)
-    for array in (
-        history.vessel_id, history.track, history.time_s, history.lon_deg, history.lat_deg, history.east_km_s,
-        history.north_km_s, history.private,
-    ):  # fmt: skip
-        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
@@ -154,7 +142,7 @@ def _ask(contender: Contender, cases: Sequence[Case], split: Sequence[str], sett
 def _record(contender: Contender, case: Case, split: str, answer: TrackAnswer, seconds: float) -> Record:
     """One case as plain values; empty lists and None where there is no ensemble."""
     try:
-        score = score_track(answer, case.truth_lon_deg, case.truth_lat_deg)
+        score = score_track(answer, case.truth_lon_deg, case.truth_lat_deg, antithetic=contender.antithetic)
     except ValueError as error:
         raise GeodiffError(f"{contender.name}: its answer to {case.key} cannot be scored: {error}") from None
     return {

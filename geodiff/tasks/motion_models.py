@@ -66,6 +66,11 @@ class Contender:
         """(n,) whether each vessel was among those of its training; None for a classical rule."""
         return self.model.trained_on(vessel_id) if isinstance(self.model, Trained) else None
 
+    @property
+    def antithetic(self) -> bool:
+        """Whether the members of its ensembles come in pairs of opposite noise."""
+        return bool(getattr(self.model, "antithetic", False))
+
     def told(self, history: TrackHistory | None) -> Contender:
         """The same one, told what other vessels did, if it can be."""
         return replace(self, model=self.model.with_history(history)) if isinstance(self.model, Historic) else self

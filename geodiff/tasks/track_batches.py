@@ -23,7 +23,7 @@ from geodiff.vessels.windows_draw import TrackPool
 Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
 
-SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14)}
+SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14), "paths": (1,)}
 """Features that change sign in a mirror: the second components of vectors."""
 
 
@@ -41,9 +41,9 @@ def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig,
         rows = pad_scenes(np.array([query.scene for query in drawn.queries]), config.scene_vessels)
     fleet = fleet_of(windows, scenes=rows)
     truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
-    told = torch.from_numpy(rng.random(len(rows)) < config.history_share)[:, None, None, None]
+    told = torch.from_numpy(rng.random(len(rows)) < config.history_share)
     named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
-    fleet = fleet.replaced(history=fleet.history * told, group=fleet.group * named)
+    fleet = fleet.told_history(told).replaced(group=fleet.group * named)
     # Each vessel has a frame of its own: a mirror would have to turn their places about, so scenes stay as they are.
     mirrored = torch.from_numpy(rng.random(len(rows)) < (0.0 if together else 0.5))
     return _mirrored(fleet, torch.from_numpy(truth[rows]), mirrored)
@@ -56,7 +56,7 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     for name, columns in SIDEWAYS.items():
         values = getattr(fleet, name).clone()
         for column in columns:
-            values[..., column] *= sign
+            values[..., column] *= sign.view(-1, *[1] * (values.dim() - 2))
         changed[name] = values
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.metrics.ensemble import spatial_median
 from geodiff.schema import GeodiffError
 from geodiff.vessels.cases import MOVING_KN
 from geodiff.vessels.kinematics import KM_S_PER_KN
@@ -178,7 +179,7 @@ def fit_calibration(
     )
     first = TrackCalibration(levels, factor, np.ones((len(levels), *factor.shape)), len(members))
     place = windows.to_km(first.spread(members, windows))
-    middle_km = np.median(place, 0)
+    middle_km = spatial_median(place)
     distance = mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
 
     def radius(level: float) -> Floats:

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geodiff.metrics.ensemble import spatial_median
 from geodiff.model.track_checkpoint import load_track_checkpoint
 from geodiff.model.track_objectives import draw
 from geodiff.model.tracks import Fleet, TrackDenoiser
@@ -55,8 +56,10 @@ class DenoiserMotion:
         calibration: of members and regions; None while there is none yet.
         history: past tracks of the region, or None.
         passes: evaluations per member.
+        antithetic: members come in pairs of opposite noise, one after the other.
     """
 
+    antithetic: ClassVar[bool] = True
     net: TrackDenoiser
     card: dict[str, Any]
     calibration: TrackCalibration | None
@@ -90,12 +93,17 @@ class DenoiserMotion:
         return in_digest(vessel_id, str(self.card.get("vessels", "")))
 
     def predict(self, queries: Sequence[TrackQuery], *, members: int = 16, seed: int = 0) -> list[TrackAnswer]:
-        """Answer each query; fewer than two ``members`` give the regression mean alone, without regions."""
+        """Answer each query; fewer than two ``members`` give the regression mean alone, without regions.
+
+        Point and regions are found with as many members as the calibration was, even where fewer are asked for: of four
+        a covariance says little, and regions calibrated with sixteen would hold a third where they promise a half.
+        """
         members = members if members > 1 else 0
         answers = [_blank(query, members, len(self.levels) if members else 0) for query in queries]
-        size = max(1, min(BATCH, MOST_DRAWN // max(members, 1)))
+        enough = max(members, self.calibration.members) if members and self.calibration else members
+        size = max(1, min(BATCH, MOST_DRAWN // max(enough, 1)))
         for some in in_batches([each for row, query in enumerate(queries) for each in cut(query, row)], size):
-            drawn = self.sample([stretch.query for stretch in some], members=members, seed=seed)
+            drawn = self.sample([stretch.query for stretch in some], members=enough, seed=seed)
             self._fill(answers, some, drawn)
         return answers
 
@@ -137,9 +145,10 @@ class DenoiserMotion:
         if calibrated:
             members = calibrated.spread(members, windows)
         place = windows.to_km(members)
-        middle = np.median(place, 0)
-        away = np.concatenate([middle[None], place]) - windows.prior_km
-        ellipses = calibrated.ellipses(place, middle, windows) if calibrated else None
+        middle = spatial_median(place)
+        ellipses = calibrated.ellipses(place[: calibrated.members], middle, windows) if calibrated else None
+        asked_for = place[: len(answers[0].member_lon_deg)]
+        away = np.concatenate([middle[None], asked_for]) - windows.prior_km
         for row, stretch in enumerate(stretches):
             answer, asked = answers[stretch.row], len(stretch.ask_s)
             target = slice(stretch.first, stretch.first + asked)
@@ -174,12 +183,25 @@ def _blank(query: TrackQuery, members: int, levels: int) -> TrackAnswer:
 def _noise(windows: Windows, rows: npt.NDArray[np.int64], members: int, seed: int) -> Tensor:
     """Standard normal noise (batch, member, cells, ASKED, 2), keyed by vessel and the time of the stretch.
 
-    Members come in pairs of opposite sign: their mean is then that of twice as many.
+    Members come in pairs of opposite sign, and the pairs stand at right angles: each is a normal draw, and their
+    middle is that of many more. The first few are the same however many are drawn.
     """
     out = np.zeros((rows.shape[0], members, rows.shape[1], ASKED, 2), np.float32)
     for scene, cell in np.argwhere(rows >= 0):
         row = rows[scene, cell]
         key = int(windows.vessel_id[row]), int(windows.edges[row, 0, 0]), int(windows.kind[row])
-        half = generator(seed, "track", *key).standard_normal(((members + 1) // 2, ASKED, 2), dtype=np.float32)
+        half = _at_right_angles(generator(seed, "track", *key).standard_normal(((members + 1) // 2, 2 * ASKED)))
         out[scene, :, cell] = np.stack([half, -half], 1).reshape(-1, ASKED, 2)[:members]
     return torch.from_numpy(out)
+
+
+def _at_right_angles(draws: Floats) -> Floats:
+    """Normal draws (n, d) turned so that any d in a row are orthogonal, each still normal (Yu et al. 2016)."""
+    length = np.linalg.norm(draws, axis=1, keepdims=True)
+    parts = [draws[at : at + draws.shape[1]] for at in range(0, len(draws), draws.shape[1])]
+    turned = []
+    for part in parts:
+        q, r = np.linalg.qr(part.T)
+        turned.append((q * np.sign(np.diag(r))).T)
+    out: Floats = np.concatenate(turned) * length
+    return out

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geodiff.model.tracks import Fleet
+from geodiff.model.tracks import Fleet, TrackConfig
 from geodiff.sphere import from_local_km, to_local_km
 from geodiff.tracks import ship_group
+from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_fixes import turn
+from geodiff.vessels.window_history import HISTORY_WIDTH, LIKENESS_WIDTH, PATH_WIDTH
 from geodiff.vessels.windows import Windows
 
 MOST_VESSELS = 64
@@ -20,6 +22,11 @@ MOST_VESSELS = 64
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+def track_config(*, width: int, heads: int, layers: int) -> TrackConfig:
+    """The configuration of a model of some size that sees windows as they are."""
+    return TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, PATH_WIDTH, LIKENESS_WIDTH, width, heads, layers)
 
 
 def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | None = None) -> Fleet:
@@ -46,6 +53,8 @@ def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | 
         known_m=known_m,
         asked=cells(windows.asked),
         history=cells(windows.history),
+        paths=cells(windows.paths).float(),
+        likeness=cells(windows.likeness).float(),
         asked_days=cells(windows.asked_days),
         asked_valid=cells(windows.asked_valid) & seen,
         asked_m=asked_m,

@@ -121,8 +121,7 @@ def generation_batch(
     fleet = fleet.replaced(
         group=fleet.group * torch.from_numpy((part != 0) & (part != 1))[:, None],
         behaviour=fleet.behaviour * torch.from_numpy((part != 0) & (part != 2))[:, None],
-        history=fleet.history * torch.from_numpy(told)[:, None, None, None],
-    )
+    ).told_history(torch.from_numpy(told))
     return fleet, torch.from_numpy(payload.astype(np.float32))[:, None]
 
 

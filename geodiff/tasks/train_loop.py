@@ -91,7 +91,7 @@ class AveragedTraining(L.LightningModule):
     @property
     def progress(self) -> float:
         """How much of the training is done, 0 to 1."""
-        timed = self.now / 60 / self.loop.minutes if self.loop.minutes else 0.0
+        timed = 0.0 if self.loop.minutes is None else self.now / 60 / max(self.loop.minutes, 1e-6)
         return min(max(self.global_step / self.loop.steps, timed), 1.0)
 
     def _look_at_clock(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ from torch.utils.data import DataLoader
 
 from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
-from geodiff.schema import GeodiffError
+from geodiff.model.tracks import TrackDenoiser
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation
 from geodiff.tasks.track_data import TrackData
+from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_velocities import card_entry
 from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.split import join_digests
+
+OF_WEIGHTS = ("format", "kind", "config", "sha256", "parameters")
+"""What a card says of the file of weights, written with it."""
 
 
 class TrackTraining(AveragedTraining):
@@ -97,36 +100,42 @@ def train_tracks(
 
     Args:
         data: what is trained and validated on.
+        config: of the training; with 0 minutes nothing is learned.
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
-        config: of the training.
         start_from: weights to begin with, with their card; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
 
     Raises:
         GeodiffError: a resumed training whose settings or data differ, or weights of other sizes.
+        UsageError: no time to train, and nothing to begin with.
     """
+    if config.minutes == 0 and start_from is None:
+        raise UsageError("0 minutes are no training: to calibrate weights on other data, name them with --start-from")
     torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
-    model, earlier = first_model(config, start_from)
+    model, before = first_model(config, start_from)
+    weights = out / "tracks.safetensors"
+    if config.minutes == 0:
+        kept = {name: value for name, value in before.items() if name not in OF_WEIGHTS}
+        save_track_checkpoint(model, weights, {**kept, "calibrated_on": data.notes["data"]})
+        return weights
+    generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
+    card = {"training": config.model_dump(mode="json"), **data.notes, **generates, **_started_from(before, data.notes)}
     module = TrackTraining(model, config, data)
     last = out / "last.ckpt"
     if resume and last.exists():
         module.first_step = first_step(last, module.agreed)
-    weights = out / "tracks.safetensors"
-    generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
-    card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, **generates}
     fit(module, out, config, Export(weights, card, save_track_checkpoint))
     return weights
 
 
 def first_model(config: TrackTrainConfig, start_from: Path | None) -> tuple[TrackDenoiser, dict[str, Any]]:
-    """A new model, or trained weights and what the card says of where they come from.
+    """A new model, or trained weights with their card.
 
     Raises:
         GeodiffError: weights that cannot be read, or of other sizes.
     """
-    features = TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH)
-    wanted = dataclasses.replace(features, width=config.width, heads=config.heads, layers=config.layers)
+    wanted = track_config(width=config.width, heads=config.heads, layers=config.layers)
     if start_from is None:
         return TrackDenoiser(wanted), {}
     model, card = load_track_checkpoint(start_from)
@@ -134,5 +143,13 @@ def first_model(config: TrackTrainConfig, start_from: Path | None) -> tuple[Trac
         raise GeodiffError(
             f"{start_from} is a model of other sizes or features than the settings ask for: {model.config}"
         )
+    return model.train(), card
+
+
+def _started_from(before: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of the weights that a training began with: they have seen the vessels of theirs as well."""
+    if not before:
+        return {}
     kept = ("training", "data", "history", "sha256", "started_from")
-    return model.train(), {"started_from": {name: card[name] for name in kept if name in card}}
+    seen = join_digests([str(each.get("vessels", "")) for each in (before, notes)])
+    return {"started_from": {name: before[name] for name in kept if name in before}, "vessels": seen}

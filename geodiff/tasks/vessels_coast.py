@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geodiff.metrics.ensemble import spatial_median
 from geodiff.schema import BoolArray, GeodiffError, UsageError
 from geodiff.sphere import distance_km, from_local_km, to_local_km, wrap_longitude
 from geodiff.tasks.vessels_answers import Mend
@@ -158,7 +159,8 @@ def _left(answer: TrackAnswer, first: TrackAnswer, rows: npt.NDArray[np.int64]) 
     """An answer of some of the members, about their median; its regions are those of the first answer."""
     lon, lat = answer.member_lon_deg[rows], answer.member_lat_deg[rows]
     east, north = to_local_km(lon, lat, answer.lon_deg, answer.lat_deg)
-    middle = from_local_km(np.median(east, 0), np.median(north, 0), answer.lon_deg, answer.lat_deg)
+    found = spatial_median(np.stack([east, north], -1))
+    middle = from_local_km(found[:, 0], found[:, 1], answer.lon_deg, answer.lat_deg)
     return TrackAnswer(*middle, lon, lat, first.ellipse_km)
 
 

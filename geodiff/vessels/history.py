@@ -8,6 +8,7 @@ vessel itself did on other passes of the place - a ferry's last crossing - answe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -26,21 +27,23 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What the historic tracks say, for n questions with m times each.
+    """What the historic tracks say, for n questions with m times each (``Asking.followed_s``).
 
     Attributes:
         east_km, north_km: (n, k, m) displacement from the asking vessel's place.
         weight: (n, k, m) in 0-1; 0 where a track had ended by then or there is none.
+        near: (n, k) in 0-1, how near in place, course and speed each passed.
     """
 
     east_km: Floats
     north_km: Floats
     weight: Floats
+    near: Floats
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
         """All tracks that answer, of several answers to the same questions."""
-        names = ("east_km", "north_km", "weight")
+        names = ("east_km", "north_km", "weight", "near")
         return cls(*(np.concatenate([getattr(part, name) for part in parts], 1) for name in names))
 
 
@@ -114,6 +117,16 @@ class TrackHistory:
     def __len__(self) -> int:
         return len(self.time_s)
 
+    def content(self) -> str:
+        """A hash of all that it can tell."""
+        found = hashlib.blake2b(digest_size=16)
+        for array in (
+            self.vessel_id, self.track, self.time_s, self.lon_deg, self.lat_deg, self.east_km_s, self.north_km_s,
+            self.private,
+        ):  # fmt: skip
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
     def ask(self, asking: Asking, *, until_s: Floats | None = None) -> Answers:
         """Where other vessels went that once moved like these.
 
@@ -127,7 +140,8 @@ class TrackHistory:
             Displacements and weights, (n, ``NEIGHBOURS``, m).
         """
         until = np.full(len(asking.vessel_id), np.inf) if until_s is None else until_s
-        return self._answers(asking, *self._search.others(asking, until), until)
+        unknown = np.stack([until, np.full_like(until, np.inf)], 1)
+        return self._answers(asking, *self._search.others(asking, until), unknown)
 
     def ask_own(self, asking: Asking, hidden_s: Floats) -> Answers:
         """What each vessel itself did on its nearest other passes of the place.
@@ -140,24 +154,24 @@ class TrackHistory:
         Returns:
             Displacements and weights, (n, ``PASSES``, m).
         """
-        found = self._search.own(asking, hidden_s)
-        return self._answers(asking, *found, np.full(len(asking.vessel_id), np.inf))
+        return self._answers(asking, *self._search.own(asking, hidden_s), hidden_s)
 
-    def _answers(self, asking: Asking, near: Ints, distance: Floats, until_s: Floats) -> Answers:
-        """Follow the fixes ``near`` (n, k) at the asking vessel's pace; no further than ``until_s`` (n,)."""
+    def _answers(self, asking: Asking, near: Ints, distance: Floats, hidden_s: Floats) -> Answers:
+        """Follow the fixes ``near`` (n, k) at the asking vessel's pace; no fix from ``hidden_s`` (n, 2) tells."""
+        followed = asking.followed_s
         if not len(self):
-            nothing = np.zeros((*near.shape, asking.after_s.shape[1]))
-            return Answers(nothing, nothing, nothing)
-        on_s = pace(asking.speed_km_s[:, None], self._search.speed_km_s[near])[:, :, None] * asking.after_s[:, None, :]
-        east, north, known = self._follow(near, on_s, until_s)
+            nothing = np.zeros((*near.shape, followed.shape[1]))
+            return Answers(nothing, nothing, nothing, np.zeros(near.shape))
+        on_s = pace(asking.speed_km_s[:, None], self._search.speed_km_s[near])[:, :, None] * followed[:, None, :]
+        east, north, known = self._follow(near, on_s, hidden_s)
         width = 0.5 * np.array(TURN_KM)[asking.scale]
         close = np.exp(-distance / width[:, None]) * (near >= 0)
-        return Answers(east, north, close[:, :, None] * known)
+        return Answers(east, north, close[:, :, None] * known, close)
 
-    def _follow(self, near: Ints, after_s: Floats, until_s: Floats) -> tuple[Floats, Floats, Floats]:
+    def _follow(self, near: Ints, after_s: Floats, hidden_s: Floats) -> tuple[Floats, Floats, Floats]:
         """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known.
 
-        Between two fixes it is known once the second one is, which must not be later than ``until_s`` (n,).
+        Between two fixes it is known where both are: none may lie strictly between the ends of ``hidden_s`` (n, 2).
         """
         number = self._number[near]
         first, last = self._first[number][:, :, None], self._last[number][:, :, None]
@@ -167,7 +181,7 @@ class TrackHistory:
         right = np.searchsorted(self._keys, number[:, :, None] * self._span + (inside - self._start_s), side="left")
         right = np.clip(right, np.minimum(first + 1, last), last)
         left = np.maximum(right - 1, first)
-        known &= self.time_s[right] <= until_s[:, None, None]
+        known &= (self.time_s[right] <= hidden_s[:, 0, None, None]) | (self.time_s[left] >= hidden_s[:, 1, None, None])
         whole = self.time_s[right] - self.time_s[left]
         share = np.clip(np.divide(inside - self.time_s[left], whole, out=np.zeros_like(wanted), where=whole > 0), 0, 1)
         lon0, lat0 = self.lon_deg[near][:, :, None], self.lat_deg[near][:, :, None]

@@ -42,6 +42,8 @@ class Asking:
         vessel_id: (n,) identity.
         after_s: (n, m) seconds after (negative: before) the asking time.
         reach_km: (n,) how far the question reaches, such as speed times horizon.
+        beside_s: (n, b) seconds at which the answering paths are followed as well, to be compared with what is known;
+            they have no say in who answers. Infinity where nothing is known.
     """
 
     lon_deg: Floats
@@ -51,6 +53,12 @@ class Asking:
     vessel_id: Ints
     after_s: Floats
     reach_km: Floats
+    beside_s: Floats | None = None
+
+    @property
+    def followed_s(self) -> Floats:
+        """(n, m + b) all seconds at which paths are followed."""
+        return self.after_s if self.beside_s is None else np.concatenate([self.after_s, self.beside_s], 1)
 
     @property
     def speed_km_s(self) -> Floats:

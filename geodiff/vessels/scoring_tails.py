@@ -163,6 +163,8 @@ def _tail(value: Floats, vessels: int) -> Tail:
             break
         index = int(np.searchsorted(ranked, ranked[count - reach - 1], side="right"))
         if index == count:
+            # So large a share is tied at the top that no value is reached by less: the last share kept is theirs.
+            kept[-1] = float(ranked[-1])
             break
         kept.append(float(ranked[index]))
     return Tail(values=tuple(np.clip(kept, -_LARGEST, _LARGEST).tolist()), vessels=vessels)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -99,6 +100,16 @@ def vessel_digest(vessel_id: Ids) -> str:
     return base64.b64encode(found.astype("<u4").tobytes()).decode("ascii")
 
 
+def join_digests(digests: Iterable[str]) -> str:
+    """One digest of the vessels of several.
+
+    Raises:
+        GeodiffError: a text is no digest.
+    """
+    found = np.unique(np.concatenate([_listed(each) for each in digests]))
+    return base64.b64encode(found.astype("<u4").tobytes()).decode("ascii")
+
+
 def in_digest(vessel_id: Ids, digest: str) -> BoolArray:
     """Which vessels a digest names; one in 400,000 strangers is taken for one of ten thousand vessels.
 
@@ -112,11 +123,14 @@ def in_digest(vessel_id: Ids, digest: str) -> BoolArray:
     Raises:
         GeodiffError: the text is no digest.
     """
+    return np.isin(_short(vessel_id), _listed(digest))
+
+
+def _listed(digest: str) -> npt.NDArray[np.uint32]:
     try:
-        listed = np.frombuffer(base64.b64decode(digest, validate=True), "<u4")
+        return np.frombuffer(base64.b64decode(digest, validate=True), "<u4")
     except (ValueError, binascii.Error):
         raise GeodiffError("the card's list of trained vessels is no base 64 of 32-bit hashes: train again") from None
-    return np.isin(_short(vessel_id), listed)
 
 
 def _short(vessel_id: Ids) -> npt.NDArray[np.uint32]:

@@ -44,6 +44,8 @@ class Windows:
         known_valid: (n, 2 * SIDE) bool.
         asked: (n, ASKED, ASKED_WIDTH) features of the times asked for.
         history: (n, ASKED, HISTORY_WIDTH) what historic tracks say; zeros where they say nothing.
+        paths: (n, k, ASKED, PATH_WIDTH) the nearest historic paths one by one, in half precision.
+        likeness: (n, k, LIKENESS_WIDTH) how like each is to the known fixes, likewise.
         asked_days: (n, ASKED).
         asked_valid: (n, ASKED) bool.
         ship_type: (n,) int64 code.
@@ -63,6 +65,8 @@ class Windows:
     known_valid: npt.NDArray[np.bool_]
     asked: npt.NDArray[np.float32]
     history: npt.NDArray[np.float32]
+    paths: npt.NDArray[np.float16]
+    likeness: npt.NDArray[np.float16]
     asked_days: npt.NDArray[np.float32]
     asked_valid: npt.NDArray[np.bool_]
     ship_type: Ints
@@ -147,16 +151,16 @@ def _frame(raw: PaddedFixes, history: TrackHistory | None) -> Windows:
     lead = np.where(inside[:, None], since * until / np.maximum(since + until, 1.0), since)
     unit = NOISE_KM + ERROR_SHARE * speed[:, None] * lead
     scales = (duration, speed, speed * duration)
-    past = history_features(
-        raw, history, (lon0, lat0, angle), velocity[rows, near], own[0][rows, far], (prior, unit, scales[2])
-    )
+    past = history_features(raw, history, (lon0, lat0, angle), velocity[rows, near], own[0], (prior, unit, speed))
     return Windows(
         known=known_features(raw, *own, told, edges, scales).astype(np.float32),
         known_km=own[0],
         known_days=((raw.time_s - raw.edges[:, :1]) / 86_400.0 * raw.shown).astype(np.float32),
         known_valid=raw.shown,
         asked=asked_features(raw, prior, straight, (lead, unit), scales).astype(np.float32),
-        history=past.astype(np.float32),
+        history=past.summary.astype(np.float32),
+        paths=past.paths.astype(np.float16),
+        likeness=past.likeness.astype(np.float16),
         asked_days=((raw.ask - raw.edges[:, :1]) / 86_400.0).astype(np.float32),
         asked_valid=raw.asked,
         ship_type=raw.ship,

@@ -12,16 +12,15 @@ from typer.testing import CliRunner
 
 from geodiff.cli import app
 from geodiff.model.track_checkpoint import save_track_checkpoint
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks import evaluate_generate as task
 from geodiff.tasks.evaluate_generate_report import evaluate_generation
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.motion_models import load_contender
+from geodiff.tasks.track_fleets import track_config
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.split import vessel_digest
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
 
 CARD = {"vessels": vessel_digest([1]), "generation": {"step_s": 300.0, "steps": 12, "unit_kn": 0.3}}
 
@@ -38,7 +37,7 @@ def fleet(tmp_path_factory):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     torch.manual_seed(1)
-    net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
+    net = TrackDenoiser(track_config(width=16, heads=2, layers=1))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_track_checkpoint(net.eval(), path, card=CARD)
     return path

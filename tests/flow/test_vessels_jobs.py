@@ -20,17 +20,16 @@ from typer.testing import Result
 import geodiff as api
 from geodiff.cli.vessels_options import reading
 from geodiff.model.track_checkpoint import save_track_checkpoint
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import UsageError
 from geodiff.tasks import vessels_publish
+from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_plan import make_plan
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import ImputeSettings
 from geodiff.testing.tracks import make_fleet
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
 
 POOL = Pool()
 Cli = Callable[..., Result]
@@ -52,7 +51,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    model = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=2))
+    model = TrackDenoiser(track_config(width=16, heads=2, layers=2))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_track_checkpoint(model.eval(), path, {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}})
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,21 +11,21 @@ import pytest
 import torch
 
 from geodiff.config import catalogs_dir, read_yaml
+from geodiff.metrics.ensemble import spatial_median
 from geodiff.model.track_objectives import track_ensemble_loss
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
-from geodiff.schema import GeodiffError
+from geodiff.model.tracks import TrackDenoiser
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.track_batches import make_batch
 from geodiff.tasks.track_calibration import classes_of, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.train_tracks import TrackTraining, train_tracks
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.tasks.train_tracks_start import calibrate_tracks, start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
-from geodiff.vessels.split import is_for_calibration, is_held_out
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.split import is_for_calibration, is_held_out, vessel_digest
 from geodiff.vessels.windows_draw import DrawSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and folders
@@ -108,6 +109,29 @@ def test_from_a_file_to_calibrated_weights(fleet, tmp_path):
     assert told.any()
 
 
+def test_no_minutes_calibrate_weights_on_other_data_as_they_are(data, tmp_path):
+    first = train_tracks(data, tmp_path / "a", config())
+    with pytest.raises(UsageError, match="--start-from"):
+        train_tracks(data, tmp_path / "b", config(minutes=0))
+    again = train_tracks(data, tmp_path / "b", config(minutes=0), start_from=first)
+    assert again.read_bytes() == first.read_bytes()
+    calibrate_tracks(again, data, drawn=DrawSettings(longest_s=3600.0), windows=300)
+    before, after = (json.loads(each.with_suffix(".json").read_text()) for each in (first, again))
+    assert after["calibrated_on"] == before["data"]
+    assert DenoiserMotion.load(again).levels == (0.5, 0.9)
+    for name in ("vessels", "training", "data", "sha256"):
+        assert after[name] == before[name]
+
+
+def test_tuned_weights_have_seen_the_vessels_of_both_trainings(data, tmp_path):
+    first = train_tracks(data, tmp_path / "a", config())
+    other = replace(data, notes={**data.notes, "vessels": vessel_digest([7, 8])})
+    tuned = DenoiserMotion.load(train_tracks(other, tmp_path / "b", config(), start_from=first))
+    assert tuned.trained_on([7, 8, 9]).tolist() == [True, True, False]
+    seen = np.unique(data.history.vessel_id)
+    assert (tuned.trained_on(seen) == DenoiserMotion.load(first).trained_on(seen)).all()
+
+
 def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data, tmp_path):
     weights = train_tracks(data, tmp_path, config())
     drawn = DrawSettings(longest_s=3600.0)
@@ -116,7 +140,7 @@ def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data,
     draws = data.held.draw(400, np.random.default_rng(5), drawn)
     found = model.sample(draws.queries, members=16, seed=9)
     place = found.windows.to_km(model.calibration.spread(found.members, found.windows))
-    middle = np.median(place, 0)
+    middle = spatial_median(place)
     truth = found.windows.to_km(found.windows.to_payload(draws.lon_deg, draws.lat_deg))
     distance = mahalanobis(truth, middle, scatter(place, middle))
     kind, state, lead = classes_of(found.windows)
@@ -155,9 +179,7 @@ def test_the_large_configuration_takes_a_step(data):
     settings = TrackTrainConfig.parse(
         {**read_yaml(catalogs_dir() / "training" / "tracks_gpu.yaml"), "batch": 4}, where="gpu"
     )
-    net = TrackDenoiser(
-        TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, settings.width, settings.heads, settings.layers)
-    )
+    net = TrackDenoiser(track_config(width=settings.width, heads=settings.heads, layers=settings.layers))
     batch = make_batch(data.pool, data.history, config(scene_share=0.0, batch=4), 0)
     loss = track_ensemble_loss(net, *batch, passes=2, members=2, generator=torch.Generator().manual_seed(0))
     loss.backward()

@@ -72,6 +72,25 @@ def test_proper_scores_prefer_the_honest_spread_and_best_of_k_a_wide_one():
     assert scores[0.3][3] < 0.5
 
 
+def test_antithetic_pairs_score_as_independent_members_do():
+    """Honest members in pairs of opposite noise; taken for independent ones they would seem to score better."""
+    rng = np.random.default_rng(0)
+    truth, place = rng.normal(0, 1, (20_000, 2)), (np.zeros(20_000), np.zeros(20_000))
+    half = rng.normal(0, 1, (4, 20_000, 2))
+    pairs = np.stack([half, -half], 1).reshape(8, 20_000, 2) - truth
+    free = rng.normal(0, 1, (4, 20_000, 2)) - truth
+    found, flattered = (score_track(answer(*place, pairs), *place, antithetic=told) for told in (True, False))
+    honest = score_track(answer(*place, free), *place)
+    for name in ("crps_km", "energy_km"):
+        expected = getattr(honest, name).mean()
+        assert getattr(found, name).mean() == pytest.approx(expected, rel=0.015), name
+        assert getattr(flattered, name).mean() < 0.96 * expected, name
+    spread, wide = (np.sqrt(each.variance_km2.mean() / each.square_km2.mean()) for each in (found, flattered))
+    assert spread == pytest.approx(1, abs=0.02)
+    assert wide > 1.1
+    assert score_track(answer(*place, pairs[:2]), *place, antithetic=True).crps_km.size == 0
+
+
 @given(LON, LAT, st.floats(0, 359), st.floats(0.5, 80), st.floats(0.1, 1), st.floats(0, 359))
 def test_an_ellipse_holds_what_lies_nearer_than_its_border(lon, lat, course, major, share, bearing):
     minor = major * share

@@ -13,6 +13,7 @@ from geodiff.metrics.ensemble import (
     independent_draws,
     interval_coverage,
     rank_histogram,
+    spatial_median,
     spread_skill,
 )
 
@@ -146,3 +147,22 @@ def test_what_is_no_ensemble_is_told() -> None:
             call(np.zeros((4, 4)), truth)
     with pytest.raises(ValueError, match="nothing to compare on"):
         spread_skill(np.zeros((2, 4, 4)), truth, np.zeros((4, 4), bool))
+
+
+def test_the_spatial_median_is_nearest_to_all_and_turns_with_the_axes():
+    rng = np.random.default_rng(5)
+    members = rng.standard_t(2, (16, 50, 2)) * [3.0, 0.5]
+    found = spatial_median(members)
+
+    def mean_distance(point):
+        return np.linalg.norm(members - point, axis=-1).mean(0)
+
+    assert (mean_distance(found) <= mean_distance(np.median(members, 0)) * (1 + 1e-9)).all()
+    for step in rng.normal(0, 0.05, (30, 50, 2)):
+        assert (mean_distance(found) <= mean_distance(found + step) * (1 + 2e-3)).all()
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    np.testing.assert_allclose(spatial_median(members @ turn.T), found @ turn.T, atol=6e-2)
+    alike = np.full((4, 3, 2), 7.0)
+    np.testing.assert_array_equal(spatial_median(alike), alike[0])
+    same = spatial_median(np.concatenate([np.zeros((9, 1, 2)), np.ones((4, 1, 2))]))
+    np.testing.assert_allclose(same, 0.0, atol=0.05)

@@ -59,6 +59,21 @@ def test_a_score_that_is_nan_is_refused() -> None:
         auroc([1.0], [True, False])
 
 
+def test_many_clean_values_tied_at_the_top_are_flagged_no_more_often_than_stated():
+    rng = np.random.default_rng(4)
+
+    def sample(count):
+        return np.where(rng.random(count) < 0.05, 3.0, np.minimum(rng.normal(size=count), 2.9))
+
+    zero = np.zeros(4000, np.int64)
+    table = fit_tails(sample(4000), np.arange(4000), [zero])
+    p = table.p_value(sample(100_000), [np.zeros(100_000, np.int64)])
+    for rate in (0.2, 0.06, 0.04, 0.02, 0.001):
+        assert (p <= rate).mean() <= 1.15 * rate, rate
+    assert (p <= 0.1).mean() > 0.03
+    assert table.p_value(np.array([3.1]), [zero[:1]])[0] < 0.001
+
+
 @pytest.mark.parametrize("draw", ["normal", "ties", "heavy"])
 def test_p_values_of_new_clean_values_are_at_most_as_small_as_stated(draw: str) -> None:
     rng = np.random.default_rng(1)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
 from geodiff.model.track_objectives import energy_score, track_denoising_loss, track_ensemble_loss
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.model.track_paths import PathAttention
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import course_deg, distance_km, move, to_local_km
 from geodiff.tasks.track_calibration import KINDS, LEAD_EDGES_S, STATES, TrackCalibration
-from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
-from geodiff.tasks.track_fleets import fleet_of, group_scenes
+from geodiff.tasks.track_fleets import fleet_of, group_scenes, track_config
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
+from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.window_fixes import ASKED
-from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.window_history import LIKENESS_WIDTH, PATH_WIDTH
 from geodiff.vessels.windows import build_windows
 
 NAMES = ("time_s", "lon_deg", "lat_deg", "sog_kn", "cog_deg")
@@ -42,7 +44,7 @@ def query(
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    model = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=2))
+    model = TrackDenoiser(track_config(width=16, heads=2, layers=2))
     with torch.no_grad():
         model.out.weight.mul_(10)
     return model.eval()
@@ -134,6 +136,55 @@ def test_an_empty_cell_of_a_scene_is_seen_by_nobody(net):
     torch.testing.assert_close(a, b)
 
 
+def test_paths_count_in_any_order_and_only_where_they_are_known():
+    torch.manual_seed(0)
+    net = PathAttention(PATH_WIDTH, LIKENESS_WIDTH, 16)
+    torch.nn.init.normal_(net.out.weight)
+    asked, paths = torch.randn(2, 3, 5, 16), torch.randn(2, 3, 7, 5, PATH_WIDTH)
+    likeness = torch.randn(2, 3, 7, LIKENESS_WIDTH)
+    paths[..., -1] = (torch.rand(2, 3, 7, 5) < 0.6).float()
+    paths[:, :, 2, :, -1] = 0.0
+    whole = net(asked, paths, likeness)
+    order = torch.randperm(7)
+    torch.testing.assert_close(net(asked, paths[:, :, order], likeness[:, :, order]), whole)
+    rest = [0, 1, 3, 4, 5, 6]
+    torch.testing.assert_close(net(asked, paths[:, :, rest], likeness[:, :, rest]), whole)
+    other = torch.where(paths[..., -1:] > 0, paths, 7.0)
+    other[..., -1] = paths[..., -1]
+    torch.testing.assert_close(net(asked, other, likeness), whole)
+    none = net(asked, paths[:, :, :0], likeness[:, :, :0])
+    torch.testing.assert_close(none, net(asked, torch.zeros_like(paths), likeness))
+    assert (whole - none).abs().max() > 0.1
+
+
+def test_what_history_says_is_left_to_those_who_are_told():
+    history = TrackHistory.from_table(table_of([query(vessel=2), query(vessel=3)]))
+    fleet = fleet_of(build_windows([query(), query(vessel=4)], history))
+    told = fleet.told_history(torch.tensor([True, False]))
+    for name in ("history", "paths", "likeness"):
+        assert getattr(fleet, name)[1].any(), name
+        assert torch.equal(getattr(told, name)[0], getattr(fleet, name)[0])
+        assert not getattr(told, name)[1].any()
+
+
+def table_of(queries):
+    """Their known fixes as a cleaned table."""
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "vessel_id": np.full(len(each.time_s), each.vessel_id),
+                "time": pl.Series((each.time_s * 1e6).astype(np.int64)).cast(pl.Datetime("us", "UTC")),
+                "lon_deg": each.lon_deg,
+                "lat_deg": each.lat_deg,
+                "sog_kn": each.sog_kn.astype(np.float32),
+                "cog_deg": each.cog_deg.astype(np.float32),
+                "track_id": [str(each.vessel_id)] * len(each.time_s),
+            }
+        )
+        for each in queries
+    )
+
+
 def test_scenes_are_grouped_by_size_and_split_when_too_large():
     scene = np.array([0, 7, 7, 7, 0, 9] + [3] * 70)
     groups = group_scenes(scene)
@@ -175,6 +226,17 @@ def test_regions_of_many_times_are_those_of_the_knots_and_grow_from_the_known_fi
     assert (fine[..., 0] >= fine[..., 1]).all()
 
 
+def test_point_and_regions_do_not_hang_on_how_many_members_are_asked_for(calibrated):
+    """They are those of as many as the calibration had; with fewer a region of a half would hold less than a half."""
+    four, eight, many = (calibrated.predict([query()], members=count, seed=0)[0] for count in (4, 8, 24))
+    for name in ("lon_deg", "lat_deg", "ellipse_km"):
+        np.testing.assert_array_equal(getattr(four, name), getattr(eight, name))
+    assert len(four.member_lon_deg) == 4
+    assert len(many.member_lon_deg) == 24
+    np.testing.assert_array_equal(four.member_lat_deg, eight.member_lat_deg[:4])
+    np.testing.assert_allclose(many.ellipse_km[..., :2], eight.ellipse_km[..., :2], rtol=0.5)
+
+
 def test_regions_within_a_gap_close_at_both_ends(calibrated):
     gap = calibrated.predict([query(ask=np.arange(3000.0 + 30, 5400.0, 30))], members=8, seed=0)[0].ellipse_km
     assert gap[1, 0, 0] < 0.5 * gap[1, 30, 0]
@@ -183,13 +245,27 @@ def test_regions_within_a_gap_close_at_both_ends(calibrated):
 
 def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
     far = query(lat=79.0, course=90.0, speed=20.0, gap=(12, 12), ask=6600.0 + np.array([3600.0 * 10]))
-    answer = calibrated.predict([far], members=64, seed=1)[0]
+    answer = calibrated.predict([far], members=8, seed=1)[0]
     away = np.stack(to_local_km(answer.member_lon_deg, answer.member_lat_deg, answer.lon_deg, answer.lat_deg), -1)[:, 0]
     _, axes = np.linalg.eigh(away.T @ away)
     course = np.degrees(np.arctan2(*axes[:, 1]))
     off = (answer.ellipse_km[1, 0, 2] - course + 90) % 180 - 90
     assert abs(answer.lon_deg[0] - far.lon_deg[-1]) > 8  # so far do the meridians turn
     assert abs(off) < 2
+
+
+def test_pairs_of_noise_stand_at_right_angles_and_are_normal_draws():
+    windows = build_windows([query(vessel=vessel) for vessel in range(1, 301)])
+    rows = np.arange(300)[:, None]
+    noise = _noise(windows, rows, 16, 3).numpy()[:, :, 0].reshape(300, 16, 2 * ASKED)
+    np.testing.assert_allclose(noise[:, 1::2], -noise[:, ::2])
+    angles = np.einsum("npd,nqd->npq", noise[:, ::2], noise[:, ::2])
+    np.testing.assert_allclose(angles * (1 - np.eye(8)), 0.0, atol=1e-4)
+    first = noise[:, ::2].reshape(-1, 2 * ASKED)
+    np.testing.assert_allclose(first.mean(0), 0.0, atol=0.1)
+    np.testing.assert_allclose(first.T @ first / len(first), np.eye(2 * ASKED), atol=0.12)
+    np.testing.assert_allclose(_noise(windows, rows, 4, 3).numpy().ravel(), noise[:, :4].ravel(), atol=1e-6)
+    assert _noise(windows, rows, 60, 3).isfinite().all()
 
 
 def test_a_single_member_is_no_ensemble_but_the_mean(motion):

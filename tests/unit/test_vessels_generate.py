@@ -9,16 +9,15 @@ import polars as pl
 import pytest
 import torch
 
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
 from geodiff.tasks.track_generate_stretches import LIMITS
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
 
 CARD = {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}
 
@@ -26,7 +25,7 @@ CARD = {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(1)
-    net = TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1))
+    net = TrackDenoiser(track_config(width=16, heads=2, layers=1))
     return DenoiserMotion(net.eval(), CARD, None, "test")
 
 

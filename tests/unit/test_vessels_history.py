@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from geodiff.schema import GeodiffError
 from geodiff.sphere import distance_km, from_local_km, move
+from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.history_search import PASSES, Asking
+from geodiff.vessels.history_search import NEIGHBOURS, PASSES, Asking
 from geodiff.vessels.window_fixes import ASKED
+from geodiff.vessels.window_history import COMPARED, PATH_WIDTH
 from geodiff.vessels.windows import build_windows
 from geodiff.vessels.windows_draw import BEHAVIOURS, DrawSettings, TrackPool, behaviour_of
 
@@ -127,6 +131,45 @@ def test_a_vessel_is_told_of_its_own_other_passes_but_never_of_what_is_hidden():
     # Asked before its first pass there is nothing to tell; of a gap what lies after it may be told.
     assert ferry.ask_own(asking(hours=(0.5,)), np.array([[1.6e9 - day, np.inf]])).weight.max() == 0
     assert ferry.ask_own(asking(hours=(0.5,)), np.array([[now - day, now - day + 3600]])).weight.max() > 0
+
+
+def test_a_pass_is_not_compared_with_what_is_hidden():
+    """Followed for long enough, the pass of the day before runs into the gap that is asked about."""
+    day = 86_400.0
+    ferry = TrackHistory.from_table(
+        pl.concat([bent(99, start=-day).with_columns(track_id=pl.lit("99/x")), bent(99)]).sort("time")
+    )
+    now = 1.6e9 + 3600.0
+    hidden = np.array([[now, now + 3600]])
+    beside = day + np.array([[-1200.0, -600.0, 1200.0, 2400.0, 3700.0, 4300.0, np.inf]])
+    told = ferry.ask_own(replace(asking(hours=(0.5, 1.0)), beside_s=beside), hidden)
+    first = told.weight[0].argmax(0)[0]
+    np.testing.assert_array_equal(told.weight[0, first] > 0, [True, True, True, True, False, False, True, True, False])
+
+
+def test_paths_are_the_liker_the_more_they_came_the_same_way():
+    """Two lanes that join where the vessel is, and part behind: it came along one of them."""
+    along, across = bent(1, shift_km=0.2), bent(2, shift_km=-0.2)
+    early = pl.col("time") < pl.col("time").min() + pl.duration(minutes=55)
+    across = across.with_columns(lat_deg=pl.when(early).then(pl.col("lat_deg") + 0.2).otherwise(pl.col("lat_deg")))
+    history = TrackHistory.from_table(pl.concat([along, across]).with_columns(pl.col("time") - pl.duration(days=1)))
+    mine = bent(9, hours=1.0)
+    time = mine["time"].dt.epoch("s").to_numpy().astype(float)
+    known = (mine[name].to_numpy().astype(float) for name in ("lon_deg", "lat_deg", "sog_kn", "cog_deg"))
+    windows = build_windows([TrackQuery(time, *known, time[-1] + np.array([1800.0, 7200.0]), 70, 9)], history)
+    assert windows.paths.shape == (1, NEIGHBOURS + PASSES, 12, PATH_WIDTH)
+    there = windows.paths[0, :, :2, -1] > 0
+    assert there.any(1).sum() == 2
+    assert not windows.paths[0, ~there.any(1)].any()
+    compared = len(COMPARED)
+    like, shown = np.split(windows.likeness[0, there.any(1), 2:], [compared], 1)
+    north = np.abs(windows.likeness[0, there.any(1), 0])
+    assert (north > 0.5).all()
+    assert shown[:, 1:4].all()
+    assert not shown[:, 4:].any()
+    one, other = np.sort(like[:, 1:4].min(1))
+    assert other > 0.5
+    assert one < 0.25
 
 
 def test_private_vessels_answer_nobody_but_themselves():

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodiff.model.tracks import TrackConfig, TrackDenoiser
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km, move, turn_deg
 from geodiff.tasks import track_generate_velocities
 from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
 from geodiff.tasks.track_pieces import Pieces
 from geodiff.tasks.track_velocities import (
@@ -31,8 +32,7 @@ from geodiff.tasks.track_velocities import (
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import generation_windows, to_positions, to_velocities
-from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_history import HISTORY_WIDTH
+from geodiff.vessels.window_features import ASKED_WIDTH
 from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 STEPS, STEP_S = 24, 300.0
@@ -199,7 +199,7 @@ def test_the_card_tells_the_grid_and_a_damaged_one_is_refused():
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(2)
-    return TrackDenoiser(TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, width=16, heads=2, layers=1)).eval()
+    return TrackDenoiser(track_config(width=16, heads=2, layers=1)).eval()
 
 
 def test_what_is_drawn_is_each_vessels_own_whoever_is_drawn_with_it(net):
