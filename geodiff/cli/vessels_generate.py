@@ -40,7 +40,7 @@ def generate(
         typer.Option(metavar="LON,LAT|W,S,E,N", help="Where tracks begin: a position, or anywhere in a box, degrees."),
     ] = None,
     start_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Of all tracks, UTC; default: 2020-01-01.")
+        str | None, typer.Option(metavar="TIME", help="Of all tracks from --start, UTC; default: 2020-01-01.")
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Length of a track, up to 72; default: 6.")] = None,
     step: Annotated[

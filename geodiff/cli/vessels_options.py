@@ -29,7 +29,7 @@ Layout = Annotated[
     str | None, typer.Option(metavar="NAME|FILE", help="Column map: one of catalogs/ais or YAML; default: recognised.")
 ]
 Date = Annotated[
-    str | None, typer.Option(metavar="YYYY-MM-DD", help="Day of the first row, for files of times of day.")
+    str | None, typer.Option(metavar="YYYY-MM-DD", help="Day of the first row, for a file of times of day.")
 ]
 Timezone = Annotated[
     str | None, typer.Option(help="Of times without an offset, such as Europe/Oslo; default: as the layout says, UTC.")

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from geodiff.outputs.atomic import explained, write_bytes
 from geodiff.outputs.track_chart import COLOURS, Array, coastline_lines, framed
@@ -27,6 +29,11 @@ from geodiff.tracks import SHIP_TYPE, TRACK_ID, VESSEL_ID
 
 LIMITS: Final = Limits()
 _NAME: Final = 40
+_STEP_DEG: Final = 2e-7
+"""Of a stored position: 1e-7 of a degree from the origin would overflow on a whole globe, 2e-7 does not: 2 cm."""
+
+_REACH_DEG: Final = 429.0
+"""What 32 bits of such steps reach on both sides of the origin."""
 
 
 def write_page(
@@ -49,7 +56,7 @@ def write_page(
     Raises:
         GeodiffError: nothing to draw, an unreadable coastline, or a file that cannot be written.
     """
-    drawing = source if isinstance(source, Drawing) else drawing_of(source, LIMITS)
+    drawing = _unwound(source if isinstance(source, Drawing) else drawing_of(source, LIMITS))
     frame = framed(drawing.extent)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     around = frame[0] - width, frame[1] - height, frame[2] + width, frame[3] + height
@@ -135,9 +142,31 @@ def _data(drawing: Drawing, coast: Sequence[Array]) -> dict[str, Any]:
     }
 
 
+def _unwound(drawing: Drawing) -> Drawing:
+    """The drawing on one turn of the Earth, where a track winds about a pole further than a position can say.
+
+    Lines are cut where they leave the turn: each further piece of a track becomes a track of the same facts.
+    """
+    left, _, right, _ = drawing.extent
+    middle = (left + right) / 2
+    tables = (drawing.points, drawing.dots, drawing.members, drawing.ellipses)
+    if max(np.abs(table["x"] - middle).max(initial=0.0) for table in tables) <= _REACH_DEG:
+        return drawing
+    turns = [np.rint((table["x"] - middle) / 360.0) for table in tables]
+    home = [{**table, "x": table["x"] - 360.0 * turn} for table, turn in zip(tables, turns, strict=True)]
+    points, dots, members, ellipses = home
+    track = points["track"]
+    cut = np.flatnonzero((np.diff(track) == 0) & (np.diff(turns[0]) != 0)) + 1
+    piece = np.searchsorted(cut, np.arange(track.size), side="right")
+    head = np.maximum.accumulate(np.where(np.diff(track, prepend=-1) != 0, np.arange(track.size), 0))
+    points["track"] = np.where(piece > piece[head], len(drawing.tracks) - 1 + piece, track)
+    members["run"] = np.cumsum((np.diff(members["run"], prepend=0) != 0) | (np.diff(turns[2], prepend=0) != 0))
+    tracks = pl.concat([drawing.tracks, drawing.tracks[track[cut].tolist()]])
+    return replace(drawing, points=points, dots=dots, members=members, ellipses=ellipses, tracks=tracks)
+
+
 def _placed(table: Table, origin: tuple[float, float], start: float) -> dict[str, str]:
-    """Positions as 1e-7 of a degree from the origin would overflow on a whole globe; 2e-7 does not: 2 cm."""
-    x, y = (_packed(np.rint((table[axis] - o) / 2e-7), "<i4") for axis, o in zip("xy", origin, strict=True))
+    x, y = (_packed(np.rint((table[axis] - o) / _STEP_DEG), "<i4") for axis, o in zip("xy", origin, strict=True))
     return {
         "track": _packed(table["track"], "<i4"),
         "x": x,

@@ -40,7 +40,7 @@ class TrackInput:
 
     Attributes:
         href: path or URL as given.
-        sha256: of the file, in hexadecimal digits; None where it was not a file (standard input).
+        sha256: of the file, in hexadecimal digits; None where it was not a file (a folder).
         counts: rows read, kept, refused and why: plain values.
     """
 
@@ -56,6 +56,7 @@ class TrackRecord:
     Attributes:
         job: what was done: clean, impute, forecast, generate, score or associate.
         inputs: in order.
+        beside: other files that decided the values, by what they were for: history, coastline, calibration.
         model: name of the model; None for a job without one.
         model_href: where the model's STAC item is; None for a model without one.
         ensemble: number of members; 0 without an ensemble.
@@ -66,6 +67,7 @@ class TrackRecord:
 
     job: str
     inputs: tuple[TrackInput, ...] = ()
+    beside: Mapping[str, Sequence[TrackInput]] = field(default_factory=dict)
     model: str | None = None
     model_href: str | None = None
     ensemble: int = 0
@@ -155,6 +157,7 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
         "geodiff:model": record.model,
         "geodiff:ensemble": record.ensemble,
         "geodiff:inputs": [_input(one) for one in record.inputs],
+        **{f"geodiff:{what}": [_input(one) for one in files] for what, files in record.beside.items()},
         "geodiff:configuration": dict(record.configuration),
         "geodiff:counts": {
             "fixes": pq.read_metadata(store.fixes_path).num_rows,

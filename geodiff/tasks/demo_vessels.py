@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from geodiff.config import data_dir
+from geodiff.config import Bbox, data_dir
 from geodiff.outputs.atomic import replacing
 from geodiff.schema import GeodiffError
 from geodiff.tasks.evaluate_vessels_run import Outcome, VesselEvaluation, run_motion
@@ -32,12 +32,13 @@ VESSELS, HOURS = 150, 10.0
 
 @dataclass(frozen=True)
 class _Day:
-    """What is looked at: its name, its file, when it ends, and how rare a false alarm its vessels can tell."""
+    """What is looked at: its name, its file, when it ends, how rare a false alarm its vessels can tell, and where."""
 
     data: str
     fixes: Path
     end: datetime
     alpha: float
+    bbox: Bbox | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def run_vessels_demo(out: Path, *, workers: int, progress: Progress) -> VesselsD
     day = _real(out) or _synthetic(out)
     at = day.end - timedelta(hours=FORECAST_H)
     asked: dict[str, TrackSettings] = {
-        "impute": ImputeSettings(),
-        "forecast": ForecastSettings.parse({"hours": FORECAST_H, "at": at}, where="demo"),
-        "score": ScoreSettings(alpha=day.alpha),
+        "impute": ImputeSettings(bbox=day.bbox),
+        "forecast": ForecastSettings.parse({"hours": FORECAST_H, "at": at, "bbox": day.bbox}, where="demo"),
+        "score": ScoreSettings(alpha=day.alpha, bbox=day.bbox),
     }
     pool = Pool(workers, PROCESSES if workers > 1 else None)
     summaries = {
@@ -93,19 +94,27 @@ def _measured(task: str, models: tuple[str, ...], fixes: Path, out: Path, progre
 
 
 def _real(out: Path) -> _Day | None:
-    """The fixes of one place, in the layout that they were published in."""
+    """The vessels of one place, in the layout that they were published in.
+
+    Their fixes elsewhere come along: the jobs are told the place, and who leaves it has not fallen silent.
+    """
     root = data_dir()
     day = root / "ais" / "noaa_2020-01-01.parquet" if root else None
     if day is None or not day.is_file():
         return None
     west, south, east, north = BOX
     here = pl.col("LON").is_between(west, east) & pl.col("LAT").is_between(south, north)
+
+    def vessels() -> pl.DataFrame:
+        rows = pl.scan_parquet(day)
+        return rows.join(rows.filter(here).select("MMSI").unique(), on="MMSI", how="semi").collect()
+
     try:
-        fixes = _kept(out / "ais" / "galveston_2020-01-01.parquet", lambda: pl.scan_parquet(day).filter(here).collect())
+        fixes = _kept(out / "ais" / "galveston_vessels_2020-01-01.parquet", vessels)
     except pl.exceptions.PolarsError as error:
         raise GeodiffError(f"{day} is not the day of AIS that the demo shows: {str(error).splitlines()[0]}") from None
     end = datetime(2020, 1, 2, tzinfo=UTC)
-    return _Day("real: AIS of Galveston Bay, 1 January 2020 (MarineCadastre.gov)", fixes, end, 0.01)
+    return _Day("real: AIS of Galveston Bay, 1 January 2020 (MarineCadastre.gov)", fixes, end, 0.01, BOX)
 
 
 def _synthetic(out: Path) -> _Day:

@@ -205,7 +205,7 @@ def generate(
     Args:
         partial: tracks to go on from, from ``clean``, or fixes; in place of ``start``.
         start: longitude and latitude, or west, south, east, north in which tracks begin, degrees.
-        start_time: of all tracks, UTC where it has no zone; 2020-01-01 when None.
+        start_time: of tracks from ``start``, UTC where it has no zone; 2020-01-01 when None.
         count: tracks; of each partial track so many.
         ship_type: code of ITU-R M.1371 table 53; 0 for any, of partial tracks for their own.
         behaviour: way of moving, one of ``geodiff.vessels.windows_draw.BEHAVIOURS``.
@@ -234,6 +234,8 @@ def generate(
     wanted(settings)
     if (start is None) == (partial is None):
         raise UsageError("give either start or partial tracks to go on from")
+    if partial is not None and start_time is not None:
+        raise UsageError("start_time: partial tracks go on from their own last fix; leave it out")
     known = None if partial is None else Sent.of(track_table(partial)).last_known(MOST_SHOWN)
     if known == []:
         raise UsageError("no vessel is left in the partial tracks after cleaning")

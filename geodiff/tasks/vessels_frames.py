@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def clean_table(fixes: pl.DataFrame, gap_h: float | None = None) -> pl.DataFrame:
-    """Clean tracks of fixes, by the rules that suit how they report; a silence of ``gap_h`` hours ends a track."""
-    plain = sent_fixes(fixes)
+    """Clean tracks of fixes, by the rules that suit how they report; a silence of ``gap_h`` hours ends a track.
+
+    Each track that association found is a vessel.
+    """
+    plain = sent_fixes(identified_by_track(fixes) if TRACK_ID in fixes.columns else fixes)
     return clean_fixes(plain, Usual.of([plain]).rules(None if gap_h is None else gap_h * 3600))
 
 

@@ -13,6 +13,7 @@ from geodiff.schema import BoolArray
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
 from geodiff.vessels.clean_rules import SpeedLimits
+from geodiff.vessels.scoring_fixes import LETTER
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -64,7 +65,7 @@ class Sent:
     @classmethod
     def of(cls, cleaned: pl.DataFrame) -> Self:
         """Take the observed fixes of a cleaned table."""
-        letter = pl.col(TRACK_ID).str.extract(r"([a-z]*)$").alias("_letter")
+        letter = pl.col(TRACK_ID).str.extract(LETTER).fill_null("").alias("_letter")
         kept = pl.col(TRACK_ID).is_not_null() & (pl.col(STATE) == OBSERVED)
         names = [VESSEL_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE]
         rows = cleaned.select(*names, letter, pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"), kept.alias("_kept"))
@@ -194,8 +195,15 @@ def heard_between(vessel_id: Ints, begin_s: Floats, end_s: Floats, away: pl.Data
     asked = pl.DataFrame({VESSEL_ID: vessel_id, "begin": begin_s}).with_row_index("row").sort("begin")
     seconds = (pl.col(TIME).dt.epoch("us") / 1e6).alias("heard")
     heard = away.select(VESSEL_ID, seconds).sort("heard")
+    # Both sides were sorted just now; polars cannot check that within groups, and warns.
     found = asked.join_asof(
-        heard, left_on="begin", right_on="heard", by=VESSEL_ID, strategy="forward", allow_exact_matches=False
+        heard,
+        left_on="begin",
+        right_on="heard",
+        by=VESSEL_ID,
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
     )
     first: Floats = found.sort("row")["heard"].fill_null(np.inf).to_numpy()
     return np.asarray(first < end_s)

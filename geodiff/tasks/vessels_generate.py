@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,9 @@ from geodiff.tasks.vessels_inputs import OwnReader, is_own
 from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings
 from geodiff.tracks import ROW, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
-from geodiff.vessels.read import in_order, read_fixes
+from geodiff.vessels.read import in_order, open_fixes
+from geodiff.vessels.read_refuse import check_any
+from geodiff.vessels.reading import ReadCounts
 from geodiff.vessels.usual_rules import Usual
 
 TRACKS_A_PART: Final = 256
@@ -84,12 +86,34 @@ def partial_tracks(files: Sequence[Path], settings: TrackSettings) -> list[Track
     Raises:
         UsageError, GeodiffError: as of reading; no vessel is left.
     """
-    options = {"layout": settings.layout, "date": settings.date, "timezone": settings.timezone}
-    tables = []
+    return tracks_of(read_partial(files, settings)[0], settings)
+
+
+def read_partial(files: Sequence[Path], settings: TrackSettings) -> tuple[pl.DataFrame, list[ReadCounts]]:
+    """The fixes of some files, and what was read of each.
+
+    Raises:
+        UsageError, GeodiffError: as of reading.
+    """
+    told: Any = {"layout": settings.layout, "date": settings.date, "timezone": settings.timezone}
+    many, total = len(files) > 1, ReadCounts()
+    tables, counts = list[pl.DataFrame](), list[ReadCounts]()
     for path in files:
-        own = pl.concat(list(OwnReader(path).batches()), how="diagonal") if is_own(path) else None
-        tables.append(read_fixes(path, **options)[0] if own is None else own)  # type: ignore[arg-type]
-    fixes = in_order(pl.concat(tables, how="diagonal"))
+        own = is_own(path, settings.layout)
+        reader = OwnReader(path, one_of_many=many) if own else open_fixes(path, **told, one_of_many=many)
+        tables += list(reader.batches())
+        counts.append(reader.counts)
+        total.add(reader.counts)
+    check_any(total, f"{len(files)} files" if many else str(files[0]))
+    return in_order(pl.concat(tables, how="diagonal")), counts
+
+
+def tracks_of(fixes: pl.DataFrame, settings: TrackSettings) -> list[TrackQuery]:
+    """What is known of each vessel of some fixes, cleaned.
+
+    Raises:
+        UsageError: no vessel is left.
+    """
     sent = Sent.of(clean_fixes(fixes, Usual.of([fixes]).rules(settings.gap_s)))
     nothing = np.empty(0)
     ends = [(max(int(a), int(b) - MOST_SHOWN), int(b)) for a, b in zip(sent.first[:-1], sent.first[1:], strict=True)]

@@ -6,10 +6,10 @@ import hashlib
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from geodiff.outputs.atomic import explained
 from geodiff.outputs.track_item import file_sha256
+from geodiff.outputs.track_parquet import PROVENANCE
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tracks import OBSERVED, STATE, STATIC_TYPES, TRACK_ID, VESSEL_ID
 from geodiff.vessels.codes import identity_of
-from geodiff.vessels.read import STDIN, list_files
+from geodiff.vessels.read import STDIN, FilesReader, check_day, list_files, open_fixes
+from geodiff.vessels.read_table import TableReader
 from geodiff.vessels.reading import FIX_SCHEMA, POLARS_TYPES, FixReader, ReadCounts
 
 _BYTES_A_ROW: Final = {".gz": 12, ".zst": 10, ".zip": 12, ".parquet": 8}
@@ -32,6 +34,9 @@ MOST_PARTS: Final = 256
 
 NOT_OBSERVED: Final = "state is not observed"
 
+ASSOCIATED: Final = r"^t\d+/\d{8}T\d{6}$"
+"""How association names its tracks, and cleaning never does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -42,24 +47,27 @@ class Input:
         path: where it lies.
         sha256: of its content.
         own: a table of fixes with states, as jobs over tracks write it: what was observed is taken.
+        counts: of rows read, kept and refused, where the plan read it already: partial tracks.
     """
 
     href: str
     path: Path
     sha256: str
     own: bool
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
-    def source(self) -> Path | FixReader:
-        """What ``partition_fixes`` reads."""
-        return OwnReader(self.path) if self.own else self.path
+    def source(self, *, one_of_many: bool = False) -> Path | FixReader:
+        """What ``partition_fixes`` reads; of several a table of ours may hold no fix."""
+        return OwnReader(self.path, one_of_many=one_of_many) if self.own else self.path
 
 
-def find_inputs(sources: Sequence[str | Path], spool: Path) -> list[Input]:
+def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None = None) -> list[Input]:
     """The files that some paths, folders, globs or ``-`` name, each once, in order.
 
     Args:
         sources: as given.
-        spool: folder to which standard input is copied, since a run that resumes reads it again.
+        out: output folder, to which standard input is copied, and which is left out of a folder or glob around it.
+        layout: what was said of the tables: one with our columns that no run wrote is read by it.
 
     Raises:
         UsageError: no such file, or nothing named.
@@ -68,20 +76,20 @@ def find_inputs(sources: Sequence[str | Path], spool: Path) -> list[Input]:
     found: dict[Path, str] = {}
     for source in sources:
         if str(source) == STDIN:
-            found.setdefault(_spooled(spool), STDIN)
+            found.setdefault(_spooled(out), STDIN)
             continue
-        for path in list_files(source):
+        for path in list_files(source, out):
             if not path.is_file():
                 raise UsageError(f"{path}: no such file")
             found.setdefault(path.resolve(), str(path))
     if not found:
         raise UsageError("nothing to read: name at least one file")
-    return [_input(path, href) for path, href in found.items()]
+    return [_input(path, href, layout) for path, href in found.items()]
 
 
-def _input(path: Path, href: str) -> Input:
+def _input(path: Path, href: str, layout: str | None) -> Input:
     try:
-        return Input(href, path, file_sha256(path), is_own(path))
+        return Input(href, path, file_sha256(path), is_own(path, layout))
     except OSError as error:
         raise GeodiffError(f"{href}: cannot be read ({error.strerror or error})") from None
 
@@ -99,16 +107,69 @@ def _spooled(folder: Path) -> Path:
             partial.unlink(missing_ok=True)
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file is Parquet with the columns ``track_id`` and ``state``."""
+def whose(inputs: Sequence[Input]) -> str:
+    """How an error names the inputs."""
+    if len(inputs) != 1:
+        return f"{len(inputs)} files"
+    return "standard input" if inputs[0].href == STDIN else inputs[0].href
+
+
+def forget_stdin(inputs: Sequence[Input]) -> None:
+    """Remove the copy of what came from standard input, which comes anew with the same command."""
+    for one in inputs:
+        if one.href == STDIN:
+            one.path.unlink(missing_ok=True)
+
+
+def is_own(path: Path, layout: str | None = None) -> bool:
+    """Whether a file is Parquet with all columns of a table of ours; where a layout was named, one that a run wrote."""
     try:
         with open(path, "rb") as file:
             if file.read(4) != b"PAR1":
                 return False
-        names = set(pq.read_schema(path).names)
+        schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         return False
-    return {TRACK_ID, STATE} <= names
+    ours = {TRACK_ID, STATE, *FIX_SCHEMA} <= set(schema.names)
+    return ours and (layout is None or PROVENANCE in (schema.metadata or {}))
+
+
+def as_told(past: Input, options: Mapping[str, Any], *, one_of_many: bool = False) -> Path | FixReader:
+    """Past tracks: what is said of the input holds for them too, as far as the file takes it."""
+    if not past.own and any(options.values()):
+        for left_out in (set[str](), {"layout"}, {"layout", "date", "timezone"}):
+            told: Any = {name: None if name in left_out else value for name, value in options.items()}
+            try:
+                return open_fixes(past.path, **told, one_of_many=one_of_many)
+            except GeodiffError:
+                continue
+    return past.source(one_of_many=one_of_many)
+
+
+def check_told(inputs: Sequence[Input], history: Sequence[Input], options: Mapping[str, Any]) -> None:
+    """Refuse a date or a position that no file needs, and one date for several files that do.
+
+    A file that cannot be opened is left to the reading, which says why.
+
+    Raises:
+        UsageError: what was said would be ignored, or make one day of several.
+    """
+    if options["date"] is None and options["sensor"] is None:
+        return
+    several = len(inputs) > 1
+    try:
+        files = [one for one in inputs if not one.own and one.href != STDIN]
+        readers: list[Any] = [open_fixes(one.path, **options, one_of_many=several) for one in files]
+    except GeodiffError:
+        return
+    readers += [as_told(one, options, one_of_many=True) for one in history]
+    check_day(readers, options["date"])
+    tables = [one for one in readers if isinstance(one, TableReader | FilesReader)]
+    where = whose(inputs)
+    if options["date"] is not None and not any(one.dateless for one in tables):
+        raise UsageError(f"{where}: --date is for times of day alone, and would be ignored: the times hold theirs")
+    if options["sensor"] is not None and not any(one.by_range for one in tables):
+        raise UsageError(f"{where}: --position is for plots in ranges or metres, and would be ignored: leave it out")
 
 
 def count_parts(inputs: Sequence[Input]) -> int:
@@ -131,11 +192,13 @@ def _rows(path: Path) -> int:
 def identified_by_track(table: pl.DataFrame, whose: str = "") -> pl.DataFrame:
     """Give the fixes of anonymous tracks an identity, a number from 2**62 up, so that each track counts as a vessel.
 
+    So are tracks of association, whatever identities their points carried: it did not look at them.
+
     Args:
         table: with ``vessel_id`` and ``track_id``, as association leaves them.
         whose: what tells tracks of one table from equally named ones of another.
     """
-    nameless = pl.col(VESSEL_ID).is_null() & pl.col(TRACK_ID).is_not_null()
+    nameless = _nameless()
     tracks = table.filter(nameless)[TRACK_ID].unique()
     if not len(tracks):
         return table
@@ -144,18 +207,24 @@ def identified_by_track(table: pl.DataFrame, whose: str = "") -> pl.DataFrame:
     return table.with_columns(pl.when(nameless).then(made).otherwise(VESSEL_ID).alias(VESSEL_ID))
 
 
+def _nameless() -> pl.Expr:
+    """Fixes whose track is all that tells their vessel."""
+    found_here = pl.col(TRACK_ID).str.contains(ASSOCIATED)
+    return pl.col(TRACK_ID).is_not_null() & (pl.col(VESSEL_ID).is_null() | found_here)
+
+
 class OwnReader:
     """Observed fixes of a table that a job over tracks wrote; see ``reading.FixReader``.
 
     Imputed, forecast and generated fixes are nobody's observation, and rejected ones were judged before: they are
-    counted as refused. Tracks without an identity, from association, are read as vessels whose ``name`` is the track's.
+    counted as refused. Tracks of association are read as vessels; where no name was sent, ``name`` is the track's.
     """
 
     layout = "geodiff"
 
-    def __init__(self, path: Path) -> None:
-        """Nothing is read before ``batches``."""
-        self.path, self.counts = path, ReadCounts()
+    def __init__(self, path: Path, *, one_of_many: bool = False) -> None:
+        """Nothing is read before ``batches``; one file of several may hold no fix."""
+        self.path, self.counts, self._alone = path, ReadCounts(), not one_of_many
 
     def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
         """See ``reading.FixReader``.
@@ -172,13 +241,14 @@ class OwnReader:
                 raise GeodiffError(f"{self.path}: it has track_id and state, but no column {', '.join(missing)}")
             whose = hashlib.sha256(repr(sorted((file.metadata.metadata or {}).items())).encode()).hexdigest()
             static = [name for name in STATIC_TYPES if name in have]
-            nameless = any(batch.column(0).null_count for batch in file.iter_batches(columns=[VESSEL_ID]))
+            told = (pl.DataFrame(pa.Table.from_batches([b])) for b in file.iter_batches(columns=[VESSEL_ID, TRACK_ID]))
+            nameless = any(table.select(_nameless().any()).item() for table in told)
             for batch in file.iter_batches(batch_size=rows, columns=[*FIX_SCHEMA, *static, STATE, TRACK_ID]):
                 table = pl.DataFrame(pa.Table.from_batches([batch]))
                 yield self._kept(_named(table, whose) if nameless else table)
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise GeodiffError(f"{self.path}: damaged ({str(error).splitlines()[0]})") from None
-        if not self.counts.kept:
+        if self._alone and not self.counts.kept:
             raise GeodiffError(f"{self.path}: no fix in it was observed ({self.counts.read} rows)")
 
     def _kept(self, table: pl.DataFrame) -> pl.DataFrame:
@@ -195,7 +265,7 @@ class OwnReader:
 
 
 def _named(table: pl.DataFrame, whose: str) -> pl.DataFrame:
-    """Anonymous tracks as vessels of the tracks' names."""
+    """Anonymous tracks as vessels; where no name was sent, of the tracks' names."""
     named = table if "name" in table.columns else table.with_columns(pl.lit(None, pl.String).alias("name"))
-    track = pl.when(pl.col(VESSEL_ID).is_null()).then(pl.col(TRACK_ID))
+    track = pl.when(_nameless()).then(pl.col(TRACK_ID))
     return identified_by_track(named.with_columns(pl.coalesce("name", track).alias("name")), whose)

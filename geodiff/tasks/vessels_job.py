@@ -25,7 +25,7 @@ from geodiff.tasks.vessels_context import history_of, past_of, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_pool import one_thread
-from geodiff.tasks.vessels_region import elsewhere, taken_fixes
+from geodiff.tasks.vessels_region import cut_where_away, elsewhere, taken_fixes
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
 from geodiff.tracks import OBSERVED, REASON, STATE, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
@@ -146,6 +146,8 @@ def clean_part(job: TrackJob, what: str, part: int) -> None:
         save_table(traffic_of(cleaned), job.path("traffic", part))
     if job.settings.bbox is not None and job.kind in (IMPUTE, FORECAST):
         save_table(elsewhere(fixes, job.settings), job.path("away", part))
+    if job.settings.bbox is not None and job.kind == SCORE:
+        cleaned = cut_where_away(cleaned, elsewhere(fixes, job.settings))
     if job.kind == CLEAN:
         job.store.write_part(part_name(part), cleaned)
     else:

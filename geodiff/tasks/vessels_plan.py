@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from geodiff.config import config_hash
 from geodiff.outputs.stac_items import check_name
-from geodiff.outputs.track_item import file_sha256
+from geodiff.outputs.track_item import TrackInput, file_sha256
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.motion_models import Contender, Historic, load_contender, shipped_models
 from geodiff.tasks.out_folder import check_out
 from geodiff.tasks.vessels_associate import rules_of
-from geodiff.tasks.vessels_inputs import Input, count_parts, find_inputs
+from geodiff.tasks.vessels_inputs import Input, check_told, count_parts, find_inputs, forget_stdin
 from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}
@@ -55,6 +55,7 @@ class TrackPlan:
         name: of the collection.
         model: name of the model, for the catalogue.
         notes: what the user should know.
+        beside: other files that decide the values, by what they are for: history, coastline, calibration.
     """
 
     job: TrackJob
@@ -64,17 +65,18 @@ class TrackPlan:
     history: tuple[Input, ...] = ()
     model: str | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
+    beside: Mapping[str, tuple[TrackInput, ...]] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
         """What the reader is told."""
-        settings = self.job.settings
-        return {
-            "layout": settings.layout,
-            "date": settings.date,
-            "timezone": settings.timezone,
-            "sensor": sensor_of(settings),
-        }
+        return reading_options(self.job.settings)
+
+
+def reading_options(settings: TrackSettings) -> dict[str, Any]:
+    """What the reader is told of all files."""
+    told = {name: getattr(settings, name) for name in ("layout", "date", "timezone")}
+    return told | {"sensor": sensor_of(settings)}
 
 
 def sensor_of(settings: TrackSettings) -> Any:
@@ -108,7 +110,7 @@ def make_plan(
         parts: of the partition; by the size of the inputs when None. It changes no value.
 
     Raises:
-        UsageError: no such file, layout, model or folder.
+        UsageError: no such file, layout, model or folder, or something was said that would be ignored.
         GeodiffError: a file that cannot be read, weights that are damaged, or an output folder that is no catalogue.
     """
     out = out.expanduser().resolve()
@@ -118,10 +120,30 @@ def make_plan(
         check_name("--name", name)
     except GeodiffError as error:
         raise UsageError(str(error)) from None
-    contender, notes = _model(kind, settings)
-    inputs, history = (find_inputs(files, out) if files else [] for files in (sources, paths.history))
+    inputs = find_inputs(sources, out, layout=settings.layout) if sources else []
+    history = find_inputs(paths.history, out) if paths.history else []
     if not inputs and kind != GENERATE:
         raise UsageError("nothing to read: name at least one file")
+    try:
+        check_told(inputs, history, reading_options(settings))
+        return _planned(kind, settings, inputs, history, out / name, paths=paths, parts=parts)
+    except GeodiffError:
+        forget_stdin(inputs)
+        raise
+
+
+def _planned(
+    kind: str,
+    settings: TrackSettings,
+    inputs: list[Input],
+    history: list[Input],
+    folder: Path,
+    *,
+    paths: Paths,
+    parts: int | None,
+) -> TrackPlan:
+    """The plan of a run whose inputs and past tracks are found, and whose files go to ``folder``."""
+    contender, notes = _model(kind, settings)
     model = None if contender is None else getattr(settings, "model", None)
     if contender is not None and contender.name != model and not Path(str(model)).exists():
         model = contender.name
@@ -138,7 +160,7 @@ def make_plan(
         kind=kind,
         run_id=run_id,
         settings=settings,
-        store=TrackStore(out / name, run_id, members=bool(getattr(settings, "members", False))),
+        store=TrackStore(folder, run_id, members=bool(getattr(settings, "members", False))),
         parts=parts or count_parts([*inputs, *(history if past == HISTORY else ())]),
         model=model,
         past=past,
@@ -146,20 +168,33 @@ def make_plan(
         calibration=paths.calibration,
         partial=tuple(one.path for one in inputs) if kind == GENERATE else (),
     )
-    job = _checked(job, parts)
+    _check(job)
+    if kind == GENERATE:
+        job, inputs = _partial_read(job, inputs)
+    past_files = tuple(history) if past == HISTORY else ()
     return TrackPlan(
         job,
         tuple(inputs),
-        out,
-        name,
-        tuple(history) if past == HISTORY else (),
+        folder.parent,
+        folder.name,
+        past_files,
         None if contender is None else contender.name,
         notes,
+        _beside(past_files, paths),
     )
 
 
-def _checked(job: TrackJob, parts: int | None) -> TrackJob:
-    """The job, with what only its own step can tell.
+def _beside(history: Sequence[Input], paths: Paths) -> dict[str, tuple[TrackInput, ...]]:
+    """The further files of a run, by what they are for; a folder has no checksum."""
+    told = {"history": tuple(TrackInput(one.href, one.sha256) for one in history)}
+    for what, path in (("coastline", paths.coastline), ("calibration", paths.calibration)):
+        if path is not None:
+            told[what] = (TrackInput(str(path), None if path.is_dir() else file_sha256(path)),)
+    return {what: files for what, files in told.items() if files}
+
+
+def _check(job: TrackJob) -> None:
+    """Ask what only the job's own step can tell.
 
     Raises:
         UsageError: a setting of the step, or a calibration that does not fit.
@@ -172,14 +207,26 @@ def _checked(job: TrackJob, parts: int | None) -> TrackJob:
 
         check_calibration(job)
     if isinstance(settings, GenerateSettings):
-        from geodiff.tasks.vessels_generate import partial_tracks, parts_of, wanted
+        from geodiff.tasks.vessels_generate import wanted
 
         wanted(settings)
         if (settings.start is None) == (not job.partial):
             raise UsageError("give either --start or files of partial tracks to go on from")
-        found = len(partial_tracks(job.partial, settings)) if job.partial else None
-        return replace(job, parts=parts_of(settings, found))
-    return job
+        if job.partial and settings.start_time is not None:
+            raise UsageError("--start-time would be ignored: a partial track goes on from its last fix; leave it out")
+
+
+def _partial_read(job: TrackJob, inputs: Sequence[Input]) -> tuple[TrackJob, list[Input]]:
+    """A job of generation with its parts, and its inputs with what was read of them."""
+    from geodiff.tasks.vessels_generate import parts_of, read_partial, tracks_of
+
+    settings = job.settings
+    assert isinstance(settings, GenerateSettings)
+    if not inputs:
+        return replace(job, parts=parts_of(settings, None)), []
+    fixes, counts = read_partial(job.partial, settings)
+    read = [replace(one, counts=asdict(count)) for one, count in zip(inputs, counts, strict=True)]
+    return replace(job, parts=parts_of(settings, len(tracks_of(fixes, settings)))), read
 
 
 def _model(kind: str, settings: TrackSettings) -> tuple[Contender | None, tuple[str, ...]]:

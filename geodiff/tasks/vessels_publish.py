@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -60,7 +60,7 @@ def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> d
     """Draw the maps of a final store and publish its item; returns the summary."""
     job = plan.job
     picture, page = _maps(job, progress)
-    tables = {key: job.store.folder / str(name) for key, name in summary.pop("tables", {}).items()}
+    tables = {key: job.store.folder / str(name) for key, name in summary.get("tables", {}).items()}
     summary["item"] = str(job.store.folder / f"{job.run_id}.json")
     item = build_track_item(
         job.store, _record(plan, summary), picture=picture, page=page, summary=summary_path(job.store)
@@ -71,8 +71,13 @@ def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> d
     summary["counts"] = {**item.properties["geodiff:counts"], **summary["counts"]}
     write_json(summary_path(job.store), summary)
     publish_tracks(plan.out, item, collection=plan.name)
-    write_json(plan.out / "summary.json", summary)
-    return summary
+    write_json(plan.out / "summary.json", shown(summary))
+    return shown(summary)
+
+
+def shown(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored summary without what it keeps for a run that was killed before its item was published."""
+    return {name: value for name, value in summary.items() if name != "tables"}
 
 
 def summary_path(store: TrackStore) -> Path:
@@ -88,6 +93,10 @@ def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
         "geodiff:model": plan.model,
         "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
         "geodiff:inputs": [{"href": one.href, "sha256": one.sha256} for one in plan.inputs],
+        **{
+            f"geodiff:{what}": [{"href": one.href, "sha256": one.sha256} for one in files]
+            for what, files in plan.beside.items()
+        },
     }
 
 
@@ -98,24 +107,27 @@ def _facts(plan: TrackPlan) -> dict[str, Any]:
     further = read_json(job.work / "associated.json")
     if isinstance(further, dict):
         counts |= further
+    files = {"inputs": _counted(job, FIXES, [TrackInput(one.href, one.sha256, one.counts) for one in plan.inputs])}
+    files |= {what: _counted(job, what, some) for what, some in plan.beside.items()}
+    read = [(one["href"], one["counts"]) for one in files["inputs"] if one["counts"]]
+    empty = [f"{href}: no fix in it, of {count['read']:,} rows" for href, count in read if not count["kept"]]
     return {
         "run_id": job.run_id,
         "job": job.kind,
         "model": plan.model,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *empty],
         "configuration": job.settings.model_dump(mode="json"),
         "counts": counts,
-        "inputs": _inputs(plan),
+        **files,
     }
 
 
-def _inputs(plan: TrackPlan) -> list[dict[str, Any]]:
-    """Each input with what the reader counted."""
-    told = read_json(plan.job.work / FIXES / MANIFEST)
+def _counted(job: TrackJob, what: str, files: Sequence[TrackInput]) -> list[dict[str, Any]]:
+    """Each file with what the reader counted, if it was read into the work folder."""
+    told = read_json(job.work / what / MANIFEST)
     sources = told.get("sources", []) if isinstance(told, dict) else []
-    counts = [source.get("counts", {}) for source in sources]
-    counts += [{}] * (len(plan.inputs) - len(counts))
-    pairs = zip(plan.inputs, counts, strict=True)
+    counts = [source.get("counts", {}) for source in sources] or [dict(one.counts) for one in files]
+    pairs = zip(files, counts, strict=True)
     return [{"href": one.href, "sha256": one.sha256, "counts": count} for one, count in pairs]
 
 
@@ -168,11 +180,15 @@ def _has_members(job: TrackJob) -> bool:
 
 
 def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
-    inputs = [TrackInput(one["href"], one["sha256"], one["counts"]) for one in summary["inputs"]]
+    given = {
+        what: tuple(TrackInput(one["href"], one["sha256"], one["counts"]) for one in summary[what])
+        for what in ("inputs", *plan.beside)
+    }
     settings = json.loads(plan.job.settings.model_dump_json())
     return TrackRecord(
         job=plan.job.kind,
-        inputs=tuple(inputs),
+        inputs=given.pop("inputs"),
+        beside=given,
         model=plan.model,
         ensemble=int(settings.get("ensemble", 0)) if plan.model and _has_members(plan.job) else 0,
         configuration=settings,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from geodiff.config import Bbox
 from geodiff.tasks.vessels_forecast import known_by
+from geodiff.tasks.vessels_gaps import Sent, heard_between
 from geodiff.tasks.vessels_settings import TrackSettings
-from geodiff.tracks import LAT, LON, TIME, VESSEL_ID
+from geodiff.tracks import LAT, LON, TIME, TRACK_ID, VESSEL_ID
+from geodiff.vessels.scoring_fixes import ELSEWHERE
 
 
 def taken_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
@@ -21,6 +24,26 @@ def elsewhere(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
     within = pl.lit(True) if settings.bbox is None else _within(settings.bbox).fill_null(False)
     outside = ~within & pl.col(VESSEL_ID).is_not_null()
     return known_by(fixes, getattr(settings, "at", None)).filter(outside).select(VESSEL_ID, TIME)
+
+
+def cut_where_away(cleaned: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
+    """A cleaned table whose tracks end where the vessel left the region, for what judges the way between two fixes.
+
+    Args:
+        cleaned: sorted by vessel and time, as cleaning leaves it.
+        away: what ``elsewhere`` found.
+
+    Returns:
+        The table with the column ``ELSEWHERE``, and pieces of tracks that end in ``PIECE``.
+    """
+    sent = Sent.of(cleaned)
+    before = np.flatnonzero(np.diff(sent.sender) == 0)
+    begin, end = sent.time_s[before], sent.time_s[before + 1]
+    back = np.zeros(len(cleaned), bool)
+    back[sent.row[before + 1]] = heard_between(sent.vessel_id[sent.sender[before]], begin, end, away)
+    piece = pl.col(ELSEWHERE).cast(pl.Int64).cum_sum().over(TRACK_ID)
+    named = pl.when(piece > 0).then(pl.format("{}~{}", TRACK_ID, piece)).otherwise(TRACK_ID).alias(TRACK_ID)
+    return cleaned.with_columns(pl.Series(ELSEWHERE, back)).with_columns(named)
 
 
 def _within(bbox: Bbox) -> pl.Expr:

@@ -22,7 +22,7 @@ from geodiff.schema import GeodiffError
 from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.vessels_associate import associate_parts
 from geodiff.tasks.vessels_context import store_traffic, usual_of
-from geodiff.tasks.vessels_inputs import Input
+from geodiff.tasks.vessels_inputs import Input, as_told, forget_stdin, whose
 from geodiff.tasks.vessels_job import (
     ASSOCIATE,
     CLEAN,
@@ -37,10 +37,10 @@ from geodiff.tasks.vessels_job import (
 )
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
-from geodiff.tasks.vessels_publish import added_counts, publish
+from geodiff.tasks.vessels_publish import added_counts, publish, shown
 from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
-from geodiff.vessels.read import STDIN, open_fixes
-from geodiff.vessels.reading import FixReader, ReadCounts
+from geodiff.vessels.read import STDIN
+from geodiff.vessels.reading import ReadCounts
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage, how much of it is done, and how much there is, if that is known."""
@@ -59,8 +59,14 @@ class TrackOutcome:
     resumed: bool
 
 
-def finished_tracks(out: Path, run_id: str) -> TrackOutcome | None:
-    """The outcome of a run whose item is published in the catalogue of ``out``; None where there is none."""
+def finished_tracks(out: Path, run_id: str, name: str | None = None) -> TrackOutcome | None:
+    """The outcome of a run whose item is published in the catalogue of ``out``; None where there is none.
+
+    Args:
+        out: output folder.
+        run_id: of the run.
+        name: of the collection that is asked for; a note says where the run lies in another.
+    """
     item = find_tracks(out, run_id)
     if item is None:
         return None
@@ -68,7 +74,11 @@ def finished_tracks(out: Path, run_id: str) -> TrackOutcome | None:
     known = read_json(Path(paths["summary"])) if "summary" in paths else None
     summary = known if isinstance(known, dict) else {"run_id": run_id}
     # The folder may have been moved since.
-    summary = {**summary, "item": item.self_href, "files": paths}
+    summary = {**shown(summary), "item": item.self_href, "files": paths}
+    folder = Path(str(item.self_href)).parent
+    if name not in (None, folder.name):
+        note = f"the run was made under the name {folder.name} and lies in {folder}: it is not made again under {name}"
+        summary["notes"] = [*summary.get("notes", []), note]
     write_json(out / "summary.json", summary)
     return TrackOutcome(summary, resumed=True)
 
@@ -84,25 +94,20 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
     Raises:
         GeodiffError: as of reading, the model and writing; what was finished stays.
     """
-    earlier = finished_tracks(plan.out, plan.job.run_id)
+    earlier = finished_tracks(plan.out, plan.job.run_id, plan.name)
     if earlier is not None:
-        _forget_stdin(plan)
+        forget_stdin(plan.inputs)
         return earlier
     started, job = time.monotonic(), plan.job
     with exclusive(job.store.stem), explained(plan.out):
-        if not job.store.is_final() or job.work.exists():
-            _compute(plan, pool, progress)
-        figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
-        summary = publish(plan, figures, progress=progress)
-    _forget_stdin(plan)
+        try:
+            if not job.store.is_final() or job.work.exists():
+                _compute(plan, pool, progress)
+            figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+            summary = publish(plan, figures, progress=progress)
+        finally:
+            forget_stdin(plan.inputs)
     return TrackOutcome(summary, resumed=False)
-
-
-def _forget_stdin(plan: TrackPlan) -> None:
-    """Remove the copy of what came from standard input."""
-    for one in plan.inputs:
-        if one.href == STDIN:
-            one.path.unlink(missing_ok=True)
 
 
 def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
@@ -115,7 +120,6 @@ def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
             _read(plan, HISTORY, plan.history, progress)
     except GeodiffError as error:
         _forget_unread(job)
-        _forget_stdin(plan)
         raise _named(error, plan.inputs) from None
     job.store.open()
     if job.kind == ASSOCIATE:
@@ -167,27 +171,15 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         past = what == HISTORY
-        sources = [_as_told(one, plan.options) if past else one.source() for one in inputs]
-        options: Any = {} if past else plan.options
+        many: Any = {"one_of_many": True} if len(inputs) > 1 else {}
+        sources = [as_told(one, plan.options, **many) if past else one.source(**many) for one in inputs]
+        options: Any = many if past else plan.options | many
         fixes = partition_fixes(sources, folder, parts=plan.job.parts, options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
         usual = asdict(usual_of(fixes))
         interval = usual["interval_s"]
         usual["interval_s"] = interval if math.isfinite(interval) else None
         write_json(plan.job.work / f"usual_{what}.json", usual)
-
-
-def _as_told(past: Input, options: dict[str, Any]) -> Path | FixReader:
-    """Past tracks: what is said of the input holds for them too, as far as the file takes it."""
-    if past.own or not any(options.values()):
-        return past.source()
-    for left_out in (set[str](), {"layout"}, {"layout", "date", "timezone"}):
-        told: dict[str, Any] = {name: None if name in left_out else value for name, value in options.items()}
-        try:
-            return open_fixes(past.path, **told)
-        except GeodiffError:
-            continue
-    return past.source()
 
 
 def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:
@@ -212,8 +204,7 @@ def _require_any(plan: TrackPlan) -> None:
     if not counts.get("kept"):
         fixes: PartitionedFixes = open_partition(job.work / FIXES)
         shutil.rmtree(job.work, ignore_errors=True)
-        where = plan.inputs[0].href if len(plan.inputs) == 1 else f"{len(plan.inputs)} files"
-        raise nothing_left(where, counts, fixes.counts.kept)
+        raise nothing_left(whose(plan.inputs), counts, fixes.counts.kept)
 
 
 def _prepare_scores(job: TrackJob, progress: Progress) -> None:

@@ -18,13 +18,13 @@ from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_context import open_traffic, place_of
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
-from geodiff.tracks import STATE, VESSEL_ID, MotionModel
+from geodiff.tracks import REASON, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
 from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, calibrate
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
-from geodiff.vessels.scoring_fixes import NEEDED, Fixes
+from geodiff.vessels.scoring_fixes import ELSEWHERE, NEEDED, PIECE, Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, Routes
-from geodiff.vessels.scoring_tracks import Scored, check_alpha, score_tracks
+from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, Scored, check_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import Traffic
 
 ROUTES: Final = "routes"
@@ -83,7 +83,11 @@ class Scorer:
                 )
             )
         fixes = pl.concat([part.fixes for part in parts]).sort("_place").drop("_place")
-        tracks = pl.concat([part.tracks for part in parts]).sort("vessel_id", "track_id")
+        tracks = pl.concat([part.tracks for part in parts])
+        if ELSEWHERE in fixes.columns:
+            fixes = fixes.drop(ELSEWHERE).with_columns(pl.col(TRACK_ID).str.replace(PIECE, ""))
+            tracks = whole_tracks(tracks, self.alpha)
+        tracks = tracks.sort("vessel_id", "track_id")
         flagged = (pl.col("p_value") <= self.alpha).fill_null(False)
         of_track = tracks.select("track_id", pl.col("p_value").alias("track_p_value"))
         fixes = fixes.with_columns(flagged.alias("anomalous")).join(
@@ -96,6 +100,28 @@ class Scorer:
             "tracks flagged": int(tracks["anomalous"].sum()),
         }
         return Scored(fixes, tracks), counts
+
+
+def whole_tracks(pieces: pl.DataFrame, alpha: float) -> pl.DataFrame:
+    """A line for each track, of the lines of its pieces; columns of ``TRACK_SCHEMA``.
+
+    Its strangest piece speaks for it; being chosen among several, its p-value counts as many times (Bonferroni).
+    """
+    worst = pieces.sort("p_value", "score", descending=[False, True], nulls_last=True)
+    moored = (pl.col("moored_share") * pl.col("fixes")).sum() / pl.col("fixes").sum()
+    tracks = worst.group_by(pl.col(TRACK_ID).str.replace(PIECE, ""), maintain_order=True).agg(
+        pl.col(VESSEL_ID, SHIP_TYPE, "ship_group").sort_by("fixes").last(),
+        pl.col("start").min(),
+        pl.col("end").max(),
+        pl.col("fixes", "flagged").sum(),
+        moored.alias("moored_share"),
+        pl.col("score").max(),
+        (pl.col("p_value").min() * pl.len()).clip(upper_bound=1.0),
+        pl.col(REASON).first(),
+    )
+    anomalous = (pl.col("p_value") <= alpha).alias("anomalous")
+    tracks = tracks.with_columns(anomalous, pl.when(anomalous).then(REASON).alias(REASON))
+    return tracks.select(pl.col(name).cast(kind) for name, kind in TRACK_SCHEMA.items())
 
 
 def scorer_of(cleaned: pl.DataFrame, settings: ScoreSettings, calibration: Path | None) -> Scorer:

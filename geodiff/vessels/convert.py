@@ -12,7 +12,24 @@ import polars as pl
 
 from geodiff.schema import GeodiffError
 from geodiff.sphere import wrap_longitude
-from geodiff.tracks import FIX_TYPES, LAT, LON, REJECTED, ROW, SOURCE, STATE, STATIC_TYPES, TIME, TRACK_ID, TRACK_TYPES
+from geodiff.tracks import (
+    FIX_TYPES,
+    LAT,
+    LON,
+    NAV_STATUS,
+    REJECTED,
+    ROW,
+    SHIP_TYPE,
+    SOURCE,
+    STATE,
+    STATIC_TYPES,
+    TIME,
+    TRACK_ID,
+    TRACK_TYPES,
+)
+from geodiff.vessels.layouts import Layout
+from geodiff.vessels.read_columns import Source, code_columns
+from geodiff.vessels.read_refuse import without_refused
 from geodiff.vessels.reading import POLARS_TYPES
 
 if TYPE_CHECKING:
@@ -20,7 +37,7 @@ if TYPE_CHECKING:
     import movingpandas as mpd
 
 _WGS84: Final = "EPSG:4326"
-_KNOWN: Final = {**FIX_TYPES, **TRACK_TYPES, **STATIC_TYPES}
+_KINDS: Final = {name: POLARS_TYPES[kind] for name, kind in {**FIX_TYPES, **TRACK_TYPES, **STATIC_TYPES}.items()}
 _NULLABLE: Final[dict[Any, Any]] = {
     pl.Int8: pd.Int8Dtype(),
     pl.Int16: pd.Int16Dtype(),
@@ -33,6 +50,12 @@ _NULLABLE: Final[dict[Any, Any]] = {
     pl.Boolean: pd.BooleanDtype(),
 }
 """Integers and truth values stay what they are where some are missing; plain pandas would make them floats."""
+
+_CODES: Final = (NAV_STATUS, SHIP_TYPE)
+_LAYOUT: Final = Layout.parse(
+    {"name": "geodataframe", "columns": {name: name for name in (TIME, LON, LAT, *_CODES)}}, where="geodataframe"
+)
+"""Of a GeoDataFrame that bears our names, for the reader of codes."""
 
 
 def to_geodataframe(fixes: pl.DataFrame) -> gpd.GeoDataFrame:
@@ -75,6 +98,10 @@ def from_geodataframe(
 ) -> pl.DataFrame:
     """A table of fixes from what analysts have.
 
+    Fixes that were never judged are read by the rules for files: what transponders send for "not available" is missing,
+    and a row that cannot be a fix loses its position, for cleaning to reject; a warning says which and why. A table
+    with ``track_id`` and ``state`` is taken as it stands.
+
     Args:
         frame: points, in any CRS (reprojected to EPSG:4326). Times stand in the column ``time``, in the one that
             ``columns`` names, or in the index; all other columns are kept.
@@ -87,22 +114,30 @@ def from_geodataframe(
         Longitudes are brought to [-180, 180]; a missing or empty point has no position.
 
     Raises:
-        GeodiffError: no CRS, shapes that are not points, positions that are none, times or numbers that cannot be read.
+        GeodiffError: no CRS, shapes that are not points, positions most of which are none, times or numbers that cannot
+            be read.
     """
     named = _renamed(frame, dict(columns or {}))
+    raw = not {TRACK_ID, STATE} <= set(named.columns)
     times = _times(named, time_zone)
-    lon, lat = _positions(frame)
+    lon, lat = _positions(frame, raw=raw)
     table: dict[str, pl.Series] = {TIME: times, LON: lon, LAT: lat}
     for name in named.columns:
-        if name not in (TIME, LON, LAT, frame.geometry.name):
-            table[str(name)] = _from_pandas(str(name), named[name])
+        if raw and name in _CODES:
+            table |= _codes(str(name), named[name])
+        elif name not in (TIME, LON, LAT, frame.geometry.name):
+            table[str(name)] = _from_pandas(str(name), named[name], _KINDS.get(str(name)))
     rows = len(frame)
     table.setdefault(SOURCE, pl.Series(SOURCE, [source] * rows, dtype=pl.String))
     table.setdefault(ROW, pl.Series(ROW, np.arange(1, rows + 1)))
     for name, kind in FIX_TYPES.items():
         table.setdefault(name, pl.Series(name, [None] * rows, dtype=POLARS_TYPES[kind]))
     order = [*FIX_TYPES, *(name for name in table if name not in FIX_TYPES)]
-    return pl.DataFrame([table[name].alias(name) for name in order])
+    made = pl.DataFrame([table[name].alias(name) for name in order])
+    made, told = without_refused(made) if raw else (made, "")
+    if told:
+        warnings.warn(f"the GeoDataFrame: {told}", stacklevel=3)
+    return made
 
 
 def _renamed(frame: gpd.GeoDataFrame, columns: dict[str, str]) -> pd.DataFrame:
@@ -112,7 +147,8 @@ def _renamed(frame: gpd.GeoDataFrame, columns: dict[str, str]) -> pd.DataFrame:
     plain = pd.DataFrame(frame)
     if TIME in columns and columns[TIME] == frame.index.name and frame.index.name not in frame.columns:
         plain = plain.reset_index()
-    twice = [ours for ours, theirs in columns.items() if ours in plain.columns and ours != theirs]
+    # A name of ours that is the source of another is renamed itself: names may be swapped.
+    twice = [ours for ours in columns if ours in plain.columns and ours not in columns.values()]
     plain = plain.drop(columns=twice).rename(columns={theirs: ours for ours, theirs in columns.items()})
     if not plain.columns.is_unique:
         raise GeodiffError(f"the GeoDataFrame has the column {plain.columns[plain.columns.duplicated()][0]!r} twice")
@@ -139,7 +175,8 @@ def _times(frame: pd.DataFrame, time_zone: str) -> pl.Series:
     return pl.Series(TIME, micro.to_numpy()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
-def _positions(frame: gpd.GeoDataFrame) -> tuple[pl.Series, pl.Series]:
+def _positions(frame: gpd.GeoDataFrame, *, raw: bool) -> tuple[pl.Series, pl.Series]:
+    """Longitudes and latitudes; of ``raw`` fixes single ones may be impossible."""
     import shapely
 
     if frame.crs is None:
@@ -152,16 +189,25 @@ def _positions(frame: gpd.GeoDataFrame) -> tuple[pl.Series, pl.Series]:
         raise GeodiffError(f"row {others[0] + 1} of the GeoDataFrame is a {kind}: a fix is a Point")
     lon, lat = np.full(shapes.size, np.nan), np.full(shapes.size, np.nan)
     lon[present], lat[present] = shapely.get_x(shapes[present]), shapely.get_y(shapes[present])
-    wrong = np.flatnonzero(present & ~((np.abs(lat) <= 90.0) & (lon >= -180.0) & (lon <= 360.0)))
-    if wrong.size:
+    nowhere = raw & ((lon == 181.0) | (lat == 91.0))  # "not available"
+    possible = (np.abs(lat) <= 90.0) & (lon >= -180.0) & (lon <= 360.0)
+    wrong = np.flatnonzero(present & ~possible & ~nowhere)
+    if wrong.size > (present.sum() / 2 if raw else 0):
         where = f"{lon[wrong[0]]:g}, {lat[wrong[0]]:g} in row {wrong[0] + 1}"
         raise GeodiffError(f"{wrong.size} points are no longitude and latitude, the first {where}: is the CRS right?")
-    lon = np.where(lon > 180.0, wrap_longitude(lon), lon)
+    lon = np.where((lon > 180.0) & possible & ~nowhere, wrap_longitude(lon), lon)
     return pl.Series(LON, lon).fill_nan(None), pl.Series(LAT, lat).fill_nan(None)
 
 
-def _from_pandas(name: str, column: pd.Series[Any]) -> pl.Series:
-    kind = POLARS_TYPES[_KNOWN[name]] if name in _KNOWN else None
+def _codes(name: str, column: pd.Series[Any]) -> dict[str, pl.Series]:
+    """Ship types or navigational status, as numbers or in words, with the mark of those without a meaning."""
+    series = _from_pandas(name, column, None)
+    plain = series if series.dtype.is_numeric() else series.cast(pl.String)
+    source = Source(_LAYOUT, {name: name}, decimal_comma=False, identity=None)
+    return {each.name: each for each in code_columns(plain.to_frame(), source)}
+
+
+def _from_pandas(name: str, column: pd.Series[Any], kind: pl.DataType | None) -> pl.Series:
     try:
         series = pl.from_pandas(column.reset_index(drop=True), nan_to_null=True).alias(name)
         if kind is None:

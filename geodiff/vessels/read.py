@@ -13,9 +13,11 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date as Date
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -42,6 +44,7 @@ def open_fixes(
     sensor: RadarSensor | None = None,
     truth: bool = False,
     now: datetime | None = None,
+    one_of_many: bool = False,
 ) -> FixReader:
     """A reader of a file, a zip, a folder or a glob of files; ``-`` reads NMEA from standard input.
 
@@ -57,14 +60,15 @@ def open_fixes(
         sensor: where the radar stands, for plots in ranges or metres.
         truth: identify vessels by what the layout holds as the truth of an association.
         now: fixes more than a day after it are refused; None: the clock.
+        one_of_many: one source of several, in which to find no fix is no error; nor is an empty file.
 
     Raises:
         UsageError: no such file, layout or zone, something is needed that was not given, or was given for NMEA, which
-            needs none of it.
+            needs none of it, or one date for several files of times of day.
         GeodiffError: a file that is none of these, or damaged.
     """
     chosen = None if layout is None else read_layout(layout)
-    options = ReadOptions(_day(date), timezone, sensor, truth, now)
+    options = ReadOptions(_day(date), timezone, sensor, truth, now, one_of_many)
     if str(source) == STDIN:
         return _open_nmea(STDIN, chosen, options)
     files = list_files(source)
@@ -89,13 +93,15 @@ def read_fixes(
         The fixes in the order of the sources, with the static columns that any of them has, and what was refused.
     """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
-    counts, batches = ReadCounts(), []
-    for source in given:
-        reader = open_fixes(source, layout=layout, date=date, timezone=timezone, sensor=sensor, truth=truth, now=now)
-        batches += list(reader.batches())
-        counts.add(reader.counts)
     if not given:
         raise UsageError("nothing to read: name at least one file")
+    told: Any = {"layout": layout, "date": date, "timezone": timezone, "sensor": sensor, "truth": truth, "now": now}
+    readers = [open_fixes(source, **told, one_of_many=len(given) > 1) for source in given]
+    check_day(readers, date)
+    counts, batches = ReadCounts(), []
+    for reader in readers:
+        batches += list(reader.batches())
+        counts.add(reader.counts)
     check_any(counts, f"{len(given)} sources" if len(given) > 1 else str(given[0]))
     return in_order(pl.concat(batches, how="diagonal")), counts
 
@@ -105,13 +111,51 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select([*FIX_TYPES, *(name for name in STATIC_TYPES if name in frame.columns)])
 
 
-def list_files(source: str | Path) -> list[Path]:
-    """The files that a path, a folder or a glob names, in order; hidden ones are left out of folders.
+def check_day(readers: Sequence[object], day: Date | str | None) -> None:
+    """Refuse one day for several files of times of day: all would fall on it.
 
     Raises:
-        UsageError: none.
+        UsageError: there are two or more; the message names them.
+    """
+    files = [name for one in readers if isinstance(one, TableReader | FilesReader) for name in one.dateless]
+    if len(files) > 1:
+        more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+        raise UsageError(
+            f"{files[0]}, {files[1]}{more}: their times hold no date, and the one date, {day}, would make a single day "
+            "of all of them: read each in a run of its own"
+        )
+
+
+def list_files(source: str | Path, skip: Path | None = None) -> list[Path]:
+    """The files that a path, a folder or a glob names, in order; hidden ones are left out of folders.
+
+    Args:
+        source: path, folder or glob.
+        skip: a folder that is left out where it lies within what is named: what goes in is not what came out.
+
+    Raises:
+        UsageError: none, or the folder itself is the one to leave out, and holds what came out.
     """
     path = Path(source).expanduser()
+    files = _named_files(path)
+    if skip is None or files == [path]:
+        return files
+    root, out = _fixed(path).resolve(), skip.resolve()
+    if path.is_dir() and root == out and (out / "catalog.json").exists():
+        raise UsageError(
+            f"{path}: the folder of the input is that of the output too, and holds what earlier runs made: give --out "
+            "another folder, which may lie inside, or name the files to read"
+        )
+    return [file for file in files if root.is_relative_to(out) or not file.resolve().is_relative_to(out)]
+
+
+def _fixed(path: Path) -> Path:
+    """The folder, or the part of a glob before its first mark."""
+    marked = [n for n, part in enumerate(path.parts) if any(mark in part for mark in "*?[")]
+    return Path(*path.parts[: marked[0]]) if marked and not path.is_dir() else path
+
+
+def _named_files(path: Path) -> list[Path]:
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
@@ -127,6 +171,8 @@ def list_files(source: str | Path) -> list[Path]:
 
 
 def _open_file(path: Path, layout: Layout | None, options: ReadOptions) -> FixReader:
+    if options.one_of_many and path.is_file() and not path.stat().st_size:
+        return EmptyReader()
     found = sniff(path)
     return _open_sniffed(found[0], layout, options) if len(found) == 1 else FilesReader(tuple(found), layout, options)
 
@@ -164,21 +210,45 @@ def _open_nmea(source: str, layout: Layout | None, options: ReadOptions) -> FixR
     return open_nmea(sys.stdin.buffer if source == STDIN else Path(source))
 
 
+class EmptyReader:
+    """A file of no bytes, one of several; see ``reading.FixReader``."""
+
+    layout = "empty"
+
+    def __init__(self) -> None:
+        self.counts = ReadCounts()
+
+    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
+        """None."""
+        yield from ()
+
+
 class FilesReader:
     """Several files as one source of fixes, opened one after the other; see ``reading.FixReader``.
 
     Rows, also those that ``counts`` names, are numbered within their file.
+
+    Attributes:
+        dateless: files whose times hold no date; known where a date was given.
+        by_range: whether one holds plots in ranges or metres; known where a sensor was given.
     """
 
     def __init__(self, files: Sequence[Path | Sniffed], chosen: Layout | None, options: ReadOptions) -> None:
-        """Open the first file, to fail early.
+        """Open the first file, to fail early; all where something was said that not all of them may need.
 
         Raises:
             UsageError, GeodiffError: as of ``open_fixes``.
         """
-        self._files, self._chosen, self._options = tuple(files), chosen, options
+        self._files, self._chosen, self._alone = tuple(files), chosen, not options.one_of_many
+        self._options = replace(options, one_of_many=True)
         self.counts = ReadCounts()
-        self._layouts = [self._open(self._files[0]).layout]
+        told = options.date is not None or options.sensor is not None
+        readers = [self._open(file) for file in self._files[: None if told else 1]]
+        self._layouts = [readers[0].layout]
+        tables = [one for one in readers if isinstance(one, TableReader | FilesReader)]
+        self.dateless: tuple[str, ...] = tuple(name for one in tables for name in one.dateless)
+        self.by_range: bool = any(one.by_range for one in tables)
+        check_day([self], options.date)
 
     @property
     def layout(self) -> str:
@@ -196,11 +266,12 @@ class FilesReader:
             self._layouts.append(reader.layout)
             before = ReadCounts()
             before.add(self.counts)
-            for batch in reader.parts(rows=rows) if isinstance(reader, TableReader) else reader.batches(rows=rows):
+            for batch in reader.batches(rows=rows):
                 self._count(before, reader)
                 yield batch
             self._count(before, reader)
-        check_any(self.counts, f"{len(self._files)} files")
+        if self._alone:
+            check_any(self.counts, f"{len(self._files)} files")
 
     def _count(self, before: ReadCounts, reader: FixReader) -> None:
         counts = ReadCounts()

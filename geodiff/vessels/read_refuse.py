@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from geodiff.schema import GeodiffError
 from geodiff.vessels.layouts import Layout
-from geodiff.vessels.read_columns import blanked, unreadable
+from geodiff.vessels.read_columns import blanked, not_available, unreadable
 from geodiff.vessels.reading import EXAMPLES, ReadCounts
 from geodiff.vessels.tables import RAW_ROW
 
@@ -18,6 +19,14 @@ EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 LATEST_AHEAD = timedelta(days=1)
 MAX_RANGE_M = 1_000_000.0
+NOT_AVAILABLE = "position not available"
+"""Why a row without a position, or with 181 or 91 degrees, is refused."""
+
+FASTEST_KN = 102.25
+"""Transponders say at most 102.2 kn, for that or more."""
+
+FASTEST_AIRCRAFT_KN = 1022.0
+"""Those of search and rescue aircraft (MMSI 111MIDxxx; message 9) count whole knots, up to so many."""
 
 Rule = tuple[str, pl.Expr]
 
@@ -56,7 +65,6 @@ def refusal_rules(
         anonymous: rows have no identity and need none.
         zone: of times without an offset, whose clocks may skip or repeat some.
     """
-    lon, lat, time = pl.col("lon_deg"), pl.col("lat_deg"), pl.col("time")
     clocks = "" if zone == "UTC" else f", or is skipped or repeated by the clocks of {zone}"
     rules: list[Rule] = [("blank row", pl.col("__blank"))]
     rules += [(apart.reason, pl.col(f"__apart_{n}")) for n, apart in enumerate(layout.apart)]
@@ -64,18 +72,33 @@ def refusal_rules(
         rules.append(("no position: static data, joined to the fixes after it", pl.col("__static")))
     rules += [
         ("no time", pl.col("__no_time")),
-        (f"time cannot be read{clocks}", time.is_null()),
-        ("time before 1990", time < EARLIEST),
-        ("time in the future", time > now + LATEST_AHEAD),
+        (f"time cannot be read{clocks}", pl.col("time").is_null()),
+        *time_rules(now),
         *([] if anonymous else _identity_rules(layout)),
         *_unreadable_rules(frame),
         *(_radar_rules(frame) if layout.kind == "radar" else []),
-        ("position not available", lon.is_null() | lat.is_null() | _is(lon, 181.0) | _is(lat, 91.0)),
+        *value_rules(frame),
+    ]
+    return rules
+
+
+def time_rules(now: datetime) -> list[Rule]:
+    """Reasons to refuse a row for when it says it was."""
+    time = pl.col("time")
+    return [("time before 1990", time < EARLIEST), ("time in the future", time > now + LATEST_AHEAD)]
+
+
+def value_rules(frame: pl.DataFrame) -> list[Rule]:
+    """Reasons to refuse a row for its position, speed, course, heading or rate of turn; the last where it has them."""
+    lon, lat = pl.col("lon_deg"), pl.col("lat_deg")
+    rules: list[Rule] = [
+        (NOT_AVAILABLE, lon.is_null() | lat.is_null() | _is(lon, 181.0) | _is(lat, 91.0)),
         ("latitude out of range", lat.abs() > 90.0),
         ("longitude out of range", lon.abs() > 180.0),
         ("null island (position 0, 0)", (lon.abs() < 1e-6) & (lat.abs() < 1e-6)),
     ]
-    for key, most in (("sog_kn", 102.25), ("cog_deg", 409.6), ("heading_deg", 511.0)):
+    fastest = pl.when(pl.col("vessel_id") // 1_000_000 == 111).then(FASTEST_AIRCRAFT_KN).otherwise(FASTEST_KN)
+    for key, most in (("sog_kn", fastest), ("cog_deg", pl.lit(409.6)), ("heading_deg", pl.lit(511.0))):
         if key in frame.columns:
             rules.append((f"{_WORDS[key]} out of range", (pl.col(key) < 0) | (pl.col(key) > most)))
     if "rot_deg_min" in frame.columns:
@@ -123,6 +146,27 @@ def refuse(frame: pl.DataFrame, rules: list[Rule], counts: ReadCounts) -> pl.Dat
     counts.kept += frame.height
     _count_blanked(frame, counts)
     return frame
+
+
+def without_refused(fixes: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """A whole table of fixes that no reader saw: its rows stay, those that are no fixes without their position.
+
+    Args:
+        fixes: columns of ``FIX_TYPES`` and others; marks of ``blanked`` are taken off.
+
+    Returns:
+        The table without codes for "not available", and what was refused and blanked, in words; positions that are not
+        available explain themselves and are left out.
+    """
+    counts = ReadCounts()
+    numbered = fixes.with_columns(not_available(fixes)).with_row_index(RAW_ROW, 1)
+    kept = refuse(numbered, [*time_rules(datetime.now(UTC)), *value_rules(numbered)], counts)
+    lost = {why: count for why, count in counts.refused.items() if why != NOT_AVAILABLE}
+    told = {"rows that are no fixes lose their position": lost, "values without a meaning are dropped": counts.blanked}
+    said = "; ".join(f"{what}: {describe(replace(counts, refused=each))}" for what, each in told.items() if each)
+    sound = pl.col(RAW_ROW).is_in(kept[RAW_ROW].implode())
+    placed = numbered.with_columns(pl.when(sound).then(pl.col(name)).alias(name) for name in ("lon_deg", "lat_deg"))
+    return placed.select(name for name in fixes.columns if not name.startswith(blanked(""))), said
 
 
 def _count_blanked(frame: pl.DataFrame, counts: ReadCounts) -> None:

@@ -32,6 +32,7 @@ from geodiff.vessels.sniff_time import TimeRule, days_passed, sniff_times, time_
 from geodiff.vessels.tables import RAW_ROW, RawTable, take_sample
 
 SWAP_CHECK_ROWS = 300_000
+_DEGREES = ("lon_deg", "lat_deg")
 _DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 
 
@@ -45,6 +46,7 @@ class ReadOptions:
         sensor: where the radar stands, for plots in ranges or metres.
         truth: take the identity that the layout holds as the truth of an association.
         now: fixes more than a day after it are refused; None: the clock.
+        one_of_many: one file of several, in which to find no fix is no error.
     """
 
     date: date | None = None
@@ -52,6 +54,7 @@ class ReadOptions:
     sensor: RadarSensor | None = None
     truth: bool = False
     now: datetime | None = None
+    one_of_many: bool = False
 
 
 @dataclass(slots=True)
@@ -96,23 +99,28 @@ class TableReader:
             given.add("name")
         return (*FIX_TYPES, *(name for name in STATIC_TYPES if name in given))
 
+    @property
+    def dateless(self) -> tuple[str, ...]:
+        """The file, if its times hold no date."""
+        return (self.where,) if self._rule.style == "time_of_day" else ()
+
+    @property
+    def by_range(self) -> bool:
+        """Whether it holds plots in ranges or metres."""
+        return self._layout.place != _DEGREES
+
     def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
         """See ``reading.FixReader``.
 
         Raises:
             GeodiffError: the file is damaged, longitude and latitude are swapped, or no row is a fix.
         """
-        yield from self.parts(rows=rows)
-        check_any(self.counts, self.where)
-
-    def parts(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
-        """``batches`` that may give no fix at all: one file of several."""
         self.counts = ReadCounts()
         progress = _Progress()
         now = self._options.now or datetime.now(UTC)
         for raw in self._table.frames(self._wanted(), self.counts, rows=rows):
             parsed = self._parse(raw, progress)
-            if not progress.checked and self._layout.place == ("lon_deg", "lat_deg"):
+            if not progress.checked and not self.by_range:
                 names = self._source.names
                 head = parsed.head(SWAP_CHECK_ROWS)
                 check_swapped(head, where=self.where, columns=(names["lon_deg"], names["lat_deg"]))
@@ -122,6 +130,8 @@ class TableReader:
             kept = self._finish(refuse(parsed, rules, self.counts))
             if kept.height:
                 yield kept
+        if not self._options.one_of_many:
+            check_any(self.counts, self.where)
 
     def _wanted(self) -> list[str]:
         return sorted(set(self._source.names.values()))
@@ -133,13 +143,18 @@ class TableReader:
             if layout.truth is None:
                 raise UsageError(f"{self.where}: layout {layout.name!r} holds no truth to read")
             identity = layout.truth
-        if layout.place != ("lon_deg", "lat_deg") and options.sensor is None:
-            raise UsageError(f"{self.where}: ranges and metres need the position of the radar: give sensor (--sensor)")
+        if self.by_range and options.sensor is None:
+            raise UsageError(
+                f"{self.where}: ranges and metres need the position of the radar: geodiff vessels associate takes it "
+                "as --position LON,LAT, open_fixes as sensor"
+            )
         names = _names(layout, Header(self._table.columns), identity)
         seen = ReadCounts()
         sample = take_sample(self._table, sorted(set(names.values())), seen)
         if not sample.width:
-            check_any(seen, self.where)
+            if not options.one_of_many:
+                check_any(seen, self.where)
+            return Source(layout, names, False, identity), TimeRule("typed")  # of no row
         comma = layout.decimal_comma
         source = Source(layout, names, _decimal_comma(sample, names, layout) if comma is None else comma, identity)
         told = layout.columns.time
@@ -161,7 +176,7 @@ class TableReader:
             frame = frame.with_columns(spelt_names(frame))
         bad = pl.col(unreadable("vessel_id")) if unreadable("vessel_id") in frame.columns else pl.lit(False)
         frame = frame.with_columns(not_available(frame)).with_columns(bad.alias("__unreadable_id"))
-        if layout.place != ("lon_deg", "lat_deg") and self._options.sensor is not None:
+        if self.by_range and self._options.sensor is not None:
             frame = place_plots(frame, self._options.sensor)
         return self._fill_static(frame, progress) if layout.static_rows else frame
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from geodiff.schema import BoolArray
 from geodiff.sphere import KM_PER_NMI, distance_km, move, turn_deg
-from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints, central_speed_kn, leg_course_deg, steps
+from geodiff.vessels.scoring_fixes import LETTER, Fixes, Floats, Ints, central_speed_kn, leg_course_deg, steps
 
 POSITION, SPEED, PACE, COURSE, GAP, APPROACH, ROUTE, FLOW, IDENTITY, BEHAVIOUR = KINDS = (
     "position",
@@ -40,8 +40,6 @@ COURSE_KM: Final = 0.1
 
 STILL_KM: Final = 0.1
 """A vessel that moves less than this while it is silent has not moved."""
-
-_NO_LETTER: Final = "-"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,9 +111,12 @@ def _course(fixes: Fixes) -> Evidence:
 
 
 def _gap(fixes: Fixes) -> Evidence:
-    """Silence before and after a fix, of the vessel as a whole: cleaning splits tracks at long gaps."""
+    """Silence before and after a fix, of the vessel as a whole: cleaning splits tracks at long gaps.
+
+    A vessel that was heard elsewhere was not silent.
+    """
     order, same = vessel_order(fixes)
-    wait = np.where(same, np.diff(fixes.time_s[order]), np.nan)
+    wait = np.where(same & ~fixes.elsewhere[order][1:], np.diff(fixes.time_s[order]), np.nan)
     usual = np.maximum(fixes.interval_s, 1.0)[fixes.track]
     lon, lat = fixes.lon_deg[order], fixes.lat_deg[order]
     way = distance_km(lon[:-1], lat[:-1], lon[1:], lat[1:])
@@ -144,8 +145,8 @@ def vessel_order(fixes: Fixes) -> tuple[Ints, BoolArray]:
 
 def _true_vessel(fixes: Fixes) -> Ints:
     """(t,) number of the vessel of each track; a track without an identity is a vessel of its own."""
-    letter = [name[-1] if name and name[-1].isalpha() else _NO_LETTER for name in fixes.track_id.tolist()]
-    keys = pl.DataFrame({"vessel": fixes.vessel_id, "letter": letter})
+    names = pl.Series(fixes.track_id.tolist(), dtype=pl.String)
+    keys = pl.DataFrame({"vessel": fixes.vessel_id, "letter": names.str.extract(LETTER).fill_null("")})
     number = keys.select(pl.struct("vessel", "letter").rank("dense"))["vessel"].cast(pl.Int64).to_numpy()
     return np.where(fixes.vessel_id < 0, len(number) + 1 + np.arange(len(number)), number)
 

@@ -22,6 +22,16 @@ Ints = npt.NDArray[np.int64]
 
 NEEDED: Final = (TRACK_ID, VESSEL_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE)
 
+ELSEWHERE: Final = "heard_elsewhere"
+"""bool: since its fix before, the vessel was heard outside the region of the table, and so was not silent. A table
+without a region has no such column."""
+
+PIECE: Final = r"~\d+$"
+"""End of the ``track_id`` of a piece of a track that was cut where the vessel was elsewhere."""
+
+LETTER: Final = rf"^-?\d+/\d{{8}}T\d{{6}}([a-z]*)(?:{PIECE}|$)"
+"""Of a ``track_id`` as cleaning writes it: which of the vessels that share the identity; names of others hold none."""
+
 SLOW_KN: Final = 0.7
 """Median speed below which a vessel does not make way: GNSS noise and the swing at anchor give 0.1-0.6 kn."""
 
@@ -45,6 +55,7 @@ class Fixes:
         sog_kn, cog_deg: (n,) float64, NaN where unknown.
         speed_kn: (n,) float64, from the displacement between the neighbours; NaN for a track of one fix.
         moored: (n,) bool, see ``MOORED_S``.
+        elsewhere: (n,) bool, see ``ELSEWHERE``.
         track_id: (t,) text.
         vessel_id: (t,) int64; -1 where there is none.
         ship_type: (t,) int64; 0 where unknown: the most frequent one of the track.
@@ -61,6 +72,7 @@ class Fixes:
     cog_deg: Floats
     speed_kn: Floats
     moored: BoolArray
+    elsewhere: BoolArray
     track_id: npt.NDArray[np.object_]
     vessel_id: Ints
     ship_type: Ints
@@ -83,8 +95,9 @@ class Fixes:
         kept = pl.col(TRACK_ID).is_not_null()
         if STATE in cleaned.columns:
             kept = kept & (pl.col(STATE) == OBSERVED)
-        numbered = cleaned.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row")).filter(kept)
-        return cls._sorted(numbered.select(*NEEDED, "_row").sort(TRACK_ID, TIME))
+        away = pl.col(ELSEWHERE) if ELSEWHERE in cleaned.columns else pl.lit(False).alias(ELSEWHERE)
+        numbered = cleaned.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"), away).filter(kept)
+        return cls._sorted(numbered.select(*NEEDED, ELSEWHERE, "_row").sort(TRACK_ID, TIME))
 
     @classmethod
     def _sorted(cls, table: pl.DataFrame) -> Self:
@@ -108,6 +121,7 @@ class Fixes:
             cog_deg=motion[1],
             speed_kn=speed,
             moored=_moored(track, time_s, np.where(np.isfinite(motion[0]), motion[0], speed)),
+            elsewhere=table[ELSEWHERE].to_numpy(),
             track_id=heads[TRACK_ID].to_numpy().astype(object),
             vessel_id=heads[VESSEL_ID].fill_null(-1).to_numpy(),
             ship_type=_usual(types),

@@ -11,6 +11,7 @@ import polars as pl
 
 from geodiff.tracks import TIME, VESSEL_ID
 from geodiff.vessels.clean_rules import DEFAULT_RULES, CleanRules
+from geodiff.vessels.codes import HASHED_FROM
 
 SILENT_STEPS: Final = 3.0
 """A silence of so many usual intervals ends a track, where that is longer than the rule."""
@@ -18,7 +19,7 @@ SILENT_STEPS: Final = 3.0
 LONGEST_GAP_S: Final = 86_400.0
 LARGEST_MMSI: Final = 999_999_999
 OWN_SHARE: Final = 0.01
-"""Share of identities above every MMSI from which a source counts as one that numbers vessels its own way."""
+"""Share of given identities above every MMSI from which a source counts as one that numbers vessels its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Usual:
         """Of tables of whole vessels, one after the other; how they are cut into parts changes nothing."""
         medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
         middle = medians["step"].drop_nulls().median()
-        own = (medians[VESSEL_ID] > LARGEST_MMSI).mean() if len(medians) else 0.0
+        # Numbers that were made here, of names and of tracks, do not tell how a source numbers its vessels.
+        theirs = medians[VESSEL_ID].filter(medians[VESSEL_ID] < HASHED_FROM)
+        own = (theirs > LARGEST_MMSI).mean()
         interval = float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
         return cls(interval, float(own or 0.0) > OWN_SHARE)  # type: ignore[arg-type]
 

@@ -65,11 +65,21 @@ def test_each_anonymous_track_is_a_vessel(tracks: pl.DataFrame, tmp_path: Path) 
 
 def test_known_identities_stay(tracks: pl.DataFrame) -> None:
     half = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit(219_000_001, pl.Int64)).alias("vessel_id")
+    tracks = tracks.with_columns(pl.lit("trip 1").alias("track_id"))
     named = identified_by_track(tracks.with_columns(half))
     assert named["vessel_id"].n_unique() == 2
     assert (named["vessel_id"] == 219_000_001).sum() == -(-len(tracks) // 2)
     known = tracks.with_columns(pl.lit(1, pl.Int64).alias("vessel_id"))
     assert identified_by_track(known).equals(known)
+
+
+def test_tracks_of_association_outweigh_the_identities_of_their_points(tracks: pl.DataFrame) -> None:
+    found = tracks.with_columns(
+        pl.lit(219_000_001, pl.Int64).alias("vessel_id"), pl.lit("t1/20200101T000000").alias("track_id")
+    )
+    named = identified_by_track(found)["vessel_id"]
+    assert named.n_unique() == 1
+    assert named[0] >= 1 << 62
 
 
 def test_tracks_of_anonymous_points_are_imputed_each_alone(points: pl.DataFrame) -> None:

@@ -13,8 +13,9 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import course_deg, from_local_km
 from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
-from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches
+from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches, open_stream
 from geodiff.vessels.associate_baselines import gnn, greedy
+from geodiff.vessels.associate_plots import canonical_order
 
 START_S = datetime(2020, 6, 1, tzinfo=UTC).timestamp()
 M_S_PER_KN = 1852 / 3600
@@ -133,13 +134,13 @@ def test_at_a_crowded_quay_the_classical_rules_do_worse():
     assert ours.idf1 > max(global_.idf1, near.idf1) + 0.1
 
 
-def radar(seed, *, clutter=6, detect=0.9, scans=60):
+def radar(seed, *, clutter=6, detect=0.9, scans=60, every=1.5):
     """Three vessels that cross before a radar: extended targets, missed detections, clutter all over; truth -1."""
     rng = np.random.default_rng(seed)
     rows = []
     courses = [((-300, 0), (6, 0.5)), ((0, -300), (0.3, 6)), ((250, 250), (-4, -4))]
     for scan in range(scans):
-        now = 1.5 * scan
+        now = every * scan
         for vessel, (start, velocity) in enumerate(courses):
             if rng.uniform() < detect:
                 for _ in range(rng.integers(1, 4)):
@@ -159,6 +160,38 @@ def test_clutter_is_rejected_with_a_reason_and_crossing_targets_are_kept_apart(s
     assert score.purity > 0.95
     assert score.completeness > 0.75  # a target merges with another while they cross, and may go on as a new track
     assert score.tracks <= 5
+
+
+@pytest.mark.parametrize("every", [3.0, 4.0])
+def test_targets_of_a_slow_antenna_are_confirmed_by_as_many_scans(every):
+    plots = radar(1, every=every)
+    found = associate(plots, RADAR)
+    score = scored(found)
+    assert score.purity > 0.85
+    assert score.completeness > 0.7
+    rejected = found.filter(pl.col(STATE) == REJECTED)
+    assert rejected[VESSEL_ID].null_count() / len(rejected) > 0.8
+
+
+def test_the_pace_of_an_antenna_survives_batches_and_interruptions():
+    plots = radar(2, every=3.0)
+    plots = plots[canonical_order(plots)]
+    settings = RADAR.model_copy(update={"block_rows": 150})
+    state, parts = None, []
+    for start in range(0, len(plots), 40):
+        stream = open_stream(settings)
+        if state is not None:
+            stream.restore(state)
+        parts += list(stream.feed(plots[start : start + 40]))
+        state = stream.state()
+    parts += list(stream.finish())
+    assert stream.rules.confirm == (8, 24.0)
+    found = pl.concat([each.rows.with_columns(track=each.track).filter(pl.Series(each.confirmed)) for each in parts])
+    whole = pl.concat(associate_batches([plots], settings)).filter(pl.col(TRACK_ID).is_not_null())
+    assert whole[TRACK_ID].n_unique() >= 3
+    number = whole[TRACK_ID].str.extract(r"t(\d+)/").cast(pl.Int64).alias("track")
+    keys = (TIME, "lon_deg", "lat_deg")
+    assert len(found.join(whole.select(*keys, number), on=[*keys, "track"])) == len(whole) == len(found)
 
 
 def test_clutter_alone_gives_hardly_a_track():

@@ -25,6 +25,12 @@ def frame(crs: str | None = "EPSG:4326", **columns: object) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(columns, geometry=points, crs=crs, index=None if columns else range(3))
 
 
+def judged(lat: float = 50.0, **columns: object) -> gpd.GeoDataFrame:
+    """As cleaning leaves tracks."""
+    points = shapely.points([10.0, 10.1, 10.2], [lat, 50.1, 50.2])
+    return gpd.GeoDataFrame({"track_id": "a", "state": "observed", "time": TIMES, **columns}, geometry=points, crs=4326)
+
+
 def fixes() -> pl.DataFrame:
     fleet = make_fleet(2, 4, 1.0, defects={}).fixes
     return fleet.with_columns(
@@ -92,6 +98,46 @@ def test_missing_and_empty_points_have_no_position() -> None:
     assert table["lat_deg"].to_list() == [2.0, None, None]
 
 
+def test_what_transponders_send_for_not_available_is_missing() -> None:
+    codes = {"sog_kn": 102.3, "cog_deg": 360.0, "heading_deg": 511, "rot_deg_min": -128, "nav_status": 15}
+    codes |= {"ship_type": 0, "length_m": 0.0}
+    table = from_geodataframe(frame(time=TIMES, **{name: [code] * 3 for name, code in codes.items()}))
+    assert {name: table[name].null_count() for name in codes} == dict.fromkeys(codes, 3)
+    assert table["lon_deg"].null_count() == 0
+    # Judged tables are taken as they stand.
+    assert from_geodataframe(judged(sog_kn=[63.0, 1.0, 2.0]))["sog_kn"].to_list() == [63.0, 1.0, 2.0]
+
+
+def test_codes_may_be_words() -> None:
+    words = frame(time=TIMES, kind=pd.Categorical(["Cargo", None, "Tug"]), status=["Moored", "At anchor", ""])
+    table = from_geodataframe(words, {"ship_type": "kind", "nav_status": "status"})
+    assert table["ship_type"].to_list() == [70, None, 52]
+    assert table["nav_status"].to_list() == [5, 1, None]
+    assert table.columns[:10] == list(FIX_SCHEMA)[:10]
+
+
+def test_rows_that_are_no_fixes_lose_their_position_and_are_told() -> None:
+    times = pd.date_range("2024-05-01", periods=8, freq="1min").to_series(index=range(8))
+    times[7] = pd.Timestamp("1970-01-01")
+    lon, lat = [10.0, 181.0, 181.0, 10.0, 0.0, 10.3, 10.4, 10.5], [50.0, 91.0, 29.0, 95.0, 0.0, 50.0, 50.0, 50.0]
+    speed, course = [1.0, 1.0, 1.0, 1.0, 1.0, -5.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -90.0, 1.0]
+    columns = {"time": times, "sog_kn": speed, "cog_deg": course, "heading_deg": [400.0] + [5.0] * 7}
+    given = gpd.GeoDataFrame(columns, geometry=gpd.points_from_xy(lon, lat), crs=4326)
+    told = r"latitude out of range 1 \(row 4\).*speed out of range 1 \(row 6\).*dropped: heading undefined 1 \(row 1\)"
+    with pytest.warns(UserWarning, match=told):
+        table = from_geodataframe(given)
+    assert table["lon_deg"].to_list() == [10.0] + [None] * 7
+    assert table["lat_deg"].null_count() == 7
+    assert table["heading_deg"].null_count() == 1
+
+
+def test_names_may_be_swapped_and_shifted() -> None:
+    given = frame(time=TIMES, sog_kn=[90.0] * 3, cog_deg=[10.0] * 3, vessel_id=["QUEEN"] * 3, MMSI=[366000001] * 3)
+    names = {"sog_kn": "cog_deg", "cog_deg": "sog_kn", "name": "vessel_id", "vessel_id": "MMSI"}
+    table = from_geodataframe(given, names)
+    assert table.select("sog_kn", "cog_deg", "name", "vessel_id").row(0) == (10.0, 90.0, "QUEEN", 366000001)
+
+
 @pytest.mark.parametrize(
     ("given", "columns", "message"),
     [
@@ -102,7 +148,9 @@ def test_missing_and_empty_points_have_no_position() -> None:
         (frame(time=TIMES), {"vessel_id": "mmsi"}, "no column 'mmsi'; it has time, geometry"),
         (frame(time=TIMES, MMSI=["a", "b", "c"]), {"vessel_id": "MMSI"}, "'vessel_id' .* cannot be read as Int64"),
         (frame(time=TIMES, MMSI=[1.5, 2, 3]), {"vessel_id": "MMSI"}, "not whole numbers"),
-        (frame(time=TIMES, nav_status=[1, 2, 999]), {}, "'nav_status' .* cannot be read as Int8"),
+        (frame(time=TIMES, nav_status=[1, "a", {}]), {}, "'nav_status' .* cannot be read"),
+        (judged(nav_status=[1, 2, 999]), {}, "'nav_status' .* cannot be read as Int8"),
+        (judged(lat=91.0), {}, "1 points are no longitude and latitude, the first 10, 91 in row 1"),
         (
             frame(time=TIMES).set_geometry(gpd.GeoSeries([shapely.box(0, 0, 1, 1)] * 3, crs=4326)),
             {},

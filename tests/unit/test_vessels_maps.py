@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -285,6 +286,35 @@ def test_the_page_holds_what_is_drawn(tmp_path: Path, table: pl.DataFrame) -> No
     speed = unpack("speed", "<u2")
     np.testing.assert_array_equal(speed == 65535, ~np.isfinite(drawing.points["sog_kn"]))
     assert (speed[speed < 65535] == 120).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_vessel_that_circles_the_pole_is_drawn_where_it_was(tmp_path: Path) -> None:
+    minutes = np.arange(600)
+    lon = (6.0 * minutes) % 360.0 - 180.0  # ten times about the pole
+    lat = 89.0 - 0.5 * np.sin(minutes / 50.0)
+    winding = pl.DataFrame(
+        {
+            "track_id": ["round"] * 600 + ["straight"] * 2,
+            "vessel_id": [1] * 600 + [2] * 2,
+            "state": ["observed"] * 602,
+            "time": [START + timedelta(minutes=int(minute)) for minute in (*minutes, 0, 9)],
+            "lon_deg": np.append(lon, [10.0, 11.0]),
+            "lat_deg": np.append(lat, [80.0, 80.5]),
+        }
+    )
+    drawing = drawing_of(winding)
+    data = data_of(write_page(winding, tmp_path / "map.html").read_text())
+    names = data["tracks"]["id"]
+    points: Any = data["points"]
+    x, track = (np.frombuffer(base64.b64decode(points[name]), "<i4") for name in ("x", "track"))
+    shown = x * 2e-7 + data["origin"][0]
+    np.testing.assert_allclose((shown - drawing.points["x"] + 180.0) % 360.0, 180.0, atol=1e-6)
+    assert [names[k] for k in track] == [drawing.tracks["track_id"][int(k)] for k in drawing.points["track"]]
+    assert (track[drawing.points["track"] == drawing.points["track"][-1]] < 2).all()  # a whole track keeps its number
+    # No line leads back over the chart.
+    assert (np.abs(np.diff(shown))[np.diff(track) == 0] <= 180.0).all()
+    assert data["extent"][2] - data["extent"][0] < 420.0
 
 
 def test_json_in_a_page_cannot_leave_its_element() -> None:

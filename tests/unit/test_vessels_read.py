@@ -138,6 +138,15 @@ def test_not_available_is_null_and_is_not_counted(put: Put) -> None:
     assert (counts.refused, counts.blanked) == ({}, {})
 
 
+def test_rescue_aircraft_may_be_faster_than_any_ship(put: Put) -> None:
+    speeds = ("102.2", "102.3", "150.0", "1022", "1023", "150.0")
+    plane = [{"MMSI": "111232511", "SOG": speed} for speed in speeds[:-1]]
+    fixes, counts = read_fixes(put("a", noaa(6, lambda n: [*plane, {"SOG": speeds[-1]}][n])), now=NOW)
+    assert fixes["sog_kn"].to_list() == [pytest.approx(102.2), None, 150.0, 1022.0]
+    assert counts.refused == {"speed out of range": 2}
+    assert counts.examples["speed out of range"] == [6, 7]
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"MMSI": ""}, "no identity"),
     ({"MMSI": "0"}, "no identity"),
