@@ -257,14 +257,15 @@ def associate(
         settings: what differs, keys of ``vessels.associate.AssociateSettings``.
 
     Returns:
-        The rows in their order, with ``track_id``, ``state`` and ``reason``; without those that a model had made.
+        The rows in their order, with ``track_id``, ``state`` and ``reason``, a position that was not sent being one;
+        without those that a model had made.
 
     Raises:
         UsageError: a setting.
-        GeodiffError: a row without time or place.
+        GeodiffError: a row without time.
     """
-    from geodiff.tasks.vessels_associate import rules_of
+    from geodiff.tasks.vessels_associate import rules_of, without_place_rejected
 
     asked = AssociateSettings.parse({"sensor": sensor, "rules": dict(settings or {})}, where="associate")
-    fixes = sent_fixes(from_geodataframe(plots))
+    fixes = without_place_rejected(sent_fixes(from_geodataframe(plots)))
     return to_geodataframe(associate_plots(fixes, rules_of(asked)))

@@ -96,15 +96,20 @@ def _batches(fixes: PartitionedFixes, settings: AssociateSettings, journal: Jour
     """Plots in the order of time, some minutes at once; whenever more is asked for, what was done is kept."""
     for batch in in_time_order(fixes, skip=journal.done):
         taken = taken_fixes(batch, settings)
-        placed = pl.col(LON).is_finite().fill_null(False) & pl.col(LAT).is_finite().fill_null(False)
-        yield taken.with_columns(
-            pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(REJECTED)).alias(STATE),
-            pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(NO_POSITION)).alias(REASON),
-        )
+        yield without_place_rejected(taken)
         journal.counts["outside"] += len(batch) - len(taken)
         journal.keep()
     journal.counts["no time"] = int(
         sum(fixes.scan(part).select(pl.col(TIME).null_count()).collect().item() for part in range(fixes.parts))
+    )
+
+
+def without_place_rejected(fixes: pl.DataFrame) -> pl.DataFrame:
+    """Plots as association takes them: those without a position are rejected before."""
+    placed = pl.col(LON).is_finite().fill_null(False) & pl.col(LAT).is_finite().fill_null(False)
+    return fixes.with_columns(
+        pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(REJECTED)).alias(STATE),
+        pl.when(placed).then(pl.lit(None, pl.String)).otherwise(pl.lit(NO_POSITION)).alias(REASON),
     )
 
 

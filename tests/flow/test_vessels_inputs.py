@@ -133,6 +133,15 @@ def test_in_notebooks_too() -> None:
     assert again.groupby("vessel_id")["track_id"].nunique().tolist() == [1, 1]
 
 
+def test_a_plot_without_a_place_is_rejected_in_notebooks_as_well() -> None:
+    plots = scrambled()
+    lost = plots.with_columns(pl.when(pl.int_range(pl.len()) == 7).then(None).otherwise("lon_deg").alias("lon_deg"))
+    found = api.associate(to_geodataframe(lost))
+    assert len(found) == len(plots)
+    assert found["reason"].dropna().tolist() == ["no position"]
+    assert found["track_id"].nunique() == 2
+
+
 def test_partial_tracks_begin_where_they_end() -> None:
     with pytest.raises(UsageError, match="start_time"):
         api.generate(to_geodataframe(scrambled()), start_time=datetime(2024, 6, 1, tzinfo=UTC))
