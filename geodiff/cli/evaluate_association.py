@@ -31,7 +31,10 @@ TARGET_COLUMNS = {
 
 def associate_report(
     *,
-    data: Annotated[Path, typer.Option("--data", help="Fixes with identities, or radar plots; any known format.")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="Fixes with identities, or radar plots, of one scene; any format."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of association.json and association.html.")],
     truth: Annotated[
         Path | None, typer.Option(help="Fixes of targets whose place is known: tracks are compared with them (GOSPA).")
@@ -50,8 +53,10 @@ def associate_report(
         write_association_report,
     )
 
+    if len(data) > 1:
+        raise UsageError(f"--data: one scene at a time, these are {len(data)}: score each by itself")
     chosen = _settings(sensor, settings)
-    fixes = _read(data, date, position, truth=truth is None)
+    fixes = _read(data[0], date, position, truth=truth is None)
     targets = None if truth is None else _read(truth, date, position, truth=False)
     if targets is None:
         figures, tables = score_identities(fixes, chosen)
@@ -59,7 +64,7 @@ def associate_report(
         figures, tables = score_targets(fixes, targets, chosen, TargetRules(cutoff_m=cutoff_m))
     about = {
         "command": shlex.join(["geodiff", *sys.argv[1:]]),
-        "data": data.name,
+        "data": data[0].name,
         "settings": chosen.model_dump(mode="json"),
         "cutoff_m": cutoff_m if targets is not None else None,
     }

@@ -43,6 +43,14 @@ def test_identities_are_taken_off_and_scored(fleet, tmp_path):
     assert "http" not in page.split("base64,")[0]  # needs nothing from elsewhere
 
 
+def test_several_scenes_are_refused_rather_than_the_first_ones_ignored(fleet, tmp_path):
+    fleet.write_parquet(tmp_path / "fixes.parquet")
+    twice = ("--data", tmp_path / "fixes.parquet") * 2
+    done = run(*twice, "--out", tmp_path / "out")
+    assert isinstance(done.exception, UsageError)
+    assert "one scene" in str(done.exception)
+
+
 def test_targets_of_known_place_are_compared_at_every_scan(fleet):
     # A radar that sees each of the vessels under way at every truth: no error, nothing missed, nothing false.
     moving = fleet.filter(pl.col(SOG) > 2).with_columns(pl.col(TIME).dt.truncate("1m")).unique([VESSEL_ID, TIME])
