@@ -17,6 +17,7 @@ from geodiff.outputs.track_columns import quantile_columns
 from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_track_item, publish_tracks
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
+from geodiff.tasks.vessels_inputs import Input
 from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, TrackJob, save_table
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.version import __version__
@@ -87,15 +88,15 @@ def summary_path(store: TrackStore) -> Path:
 
 def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
     """What every file of the run carries: no times, so that equal runs give equal bytes."""
+    given: dict[str, Sequence[Input | TrackInput]] = {"inputs": plan.inputs, **plan.beside}
     return {
         "geodiff:job": plan.job.kind,
         "geodiff:version": __version__,
         "geodiff:model": plan.model,
         "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
-        "geodiff:inputs": [{"href": one.href, "sha256": one.sha256} for one in plan.inputs],
         **{
             f"geodiff:{what}": [{"href": one.href, "sha256": one.sha256} for one in files]
-            for what, files in plan.beside.items()
+            for what, files in given.items()
         },
     }
 

@@ -8,11 +8,8 @@ targets are clustered first, and tracks that are not confirmed are rejected as c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from datetime import timedelta
 from typing import Annotated, Self
 
-import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -22,7 +19,7 @@ from geodiff.tracks import OBSERVED, REASON, REJECTED, STATE, TIME, TRACK_ID
 from geodiff.vessels.associate_link import DEPTH, Level
 from geodiff.vessels.associate_motion import KinematicPrior, MotionPredictor
 from geodiff.vessels.associate_plots import canonical_order
-from geodiff.vessels.associate_stream import Decided, Rules, State, Stream
+from geodiff.vessels.associate_stream import Decided, Rules, Stream
 
 CLUTTER = "clutter"
 """``REASON`` of plots of no confirmed track."""
@@ -194,36 +191,7 @@ def associate_batches(
 def open_stream(settings: AssociateSettings | None = None, predictor: MotionPredictor | None = None) -> Stream:
     """What ``associate_batches`` feeds; arguments as of ``associate``."""
     chosen = settings or AssociateSettings()
-    return _PacedStream(chosen.rules(), predictor or chosen.prior())
-
-
-class _PacedStream(Stream):
-    """A stream that gives slow antennas as many scans to confirm a track as it takes hits.
-
-    The first block tells how far scans are apart: that depends neither on the batches nor on where a run was killed.
-    """
-
-    def __init__(self, rules: Rules, predictor: MotionPredictor) -> None:
-        super().__init__(rules, predictor)
-        self._paced = rules.confirm[0] == 1  # without a confirmation there is nothing to wait for
-
-    def state(self) -> State:
-        arrays, frames = super().state()
-        return {**arrays, "confirm_s": np.array(self.rules.confirm[1]), "paced": np.array(self._paced)}, frames
-
-    def restore(self, state: State) -> None:
-        confirm_s, paced = float(state[0]["confirm_s"]), bool(state[0]["paced"])
-        super().restore(state)
-        self.rules, self._paced = replace(self.rules, confirm=(self.rules.confirm[0], confirm_s)), paced
-
-    def _block(self, end: int, *, last: bool) -> Iterator[Decided]:
-        if not self._paced and self._waiting is not None:
-            step = self._waiting[TIME][:end].unique().sort().diff().median()
-            hits, seconds = self.rules.confirm
-            if isinstance(step, timedelta):
-                self.rules = replace(self.rules, confirm=(hits, max(seconds, hits * step.total_seconds())))
-                self._paced = True
-        yield from super()._block(end, last=last)
+    return Stream(chosen.rules(), predictor or chosen.prior())
 
 
 def _rejected_before(batch: pl.DataFrame) -> pl.DataFrame:

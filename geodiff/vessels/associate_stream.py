@@ -7,7 +7,8 @@ memory depends on the traffic, not on the length of the stream.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Rules:
     """The settings of association in the units of the arrays; see ``AssociateSettings``.
 
     Attributes:
-        confirm: hits, and the seconds within which they must fall.
+        confirm: hits, and the seconds within which they must fall; of slow antennas, those of as many scans.
         patch_m: side of the cells in which the density of plots is counted.
     """
 
@@ -91,6 +92,7 @@ class Stream:
         self._numbers = np.empty(0, np.int64)  # the tracks of the two arrays above, rising
         self._next = 1
         self._decided_s = -np.inf
+        self._paced = rules.confirm[0] == 1  # without a confirmation there is nothing to wait for
 
     def state(self) -> State:
         """All that is carried from block to block; for ``restore``, once what was fed is read to its end."""
@@ -98,6 +100,7 @@ class Stream:
         arrays |= {"tail_track": self._tail_track, "numbers": self._numbers, "began": self._began}
         arrays |= {"confirmed": self._confirmed, "decided_s": np.array(self._decided_s)}
         arrays |= {"open": np.array(self._open), "next": np.array(self._next)}
+        arrays |= {"confirm_s": np.array(self.rules.confirm[1]), "paced": np.array(self._paced)}
         frames = {} if self._waiting is None else {"waiting": self._waiting}
         if self._held:
             arrays["held"] = np.concatenate([each.track for each in self._held])
@@ -112,11 +115,13 @@ class Stream:
         """
         arrays, frames = state
         numbers = int(arrays["open"]), int(arrays["next"]), float(arrays["decided_s"])
+        confirm, paced = (self.rules.confirm[0], float(arrays["confirm_s"])), bool(arrays["paced"])
         tracks = arrays["tail_track"], arrays["numbers"], arrays["began"], arrays["confirmed"]
         tail = Plots(*(arrays[f"tail_{n}"] for n in range(len(self._tail.columns))))
         held = Decided(frames["held"], arrays["held"], np.empty(0), np.empty(0, bool)) if "held" in frames else None
         # Nothing is taken over before all of it is there.
         self._open, self._next, self._decided_s = numbers
+        self.rules, self._paced = replace(self.rules, confirm=confirm), paced
         self._tail_track, self._numbers, self._began, self._confirmed = tracks
         self._tail, self._waiting, self._held = tail, frames.get("waiting"), [held] if held else []
 
@@ -150,6 +155,7 @@ class Stream:
         assert self._waiting is not None
         rows = self._waiting[:end]
         rows = rows[canonical_order(rows)]  # rows of one time may have come in two batches
+        self._pace(rows[TIME])
         found = plots_of(rows)
         plots, target = targets(found, self.rules.repeat_s, self.rules.cluster_m)
         piece = self._linked(plots)
@@ -161,6 +167,17 @@ class Stream:
         self._held.append(Decided(rows.filter(pl.Series(taken)), track[target[taken]], np.empty(0), np.empty(0, bool)))
         self._keep_tails(plots, track, cut)
         yield from self._release(self._decided_s)
+
+    def _pace(self, times: pl.Series) -> None:
+        """Give slow antennas as many scans to confirm a track as it takes hits.
+
+        The first block tells how far scans are apart: it hangs neither on the batches nor on where a run was killed.
+        """
+        step = None if self._paced else times.unique().sort().diff().median()
+        if isinstance(step, timedelta):
+            hits, seconds = self.rules.confirm
+            self.rules = replace(self.rules, confirm=(hits, max(seconds, hits * step.total_seconds())))
+            self._paced = True
 
     def _linked(self, plots: Plots) -> IntArray:
         """Pieces of the carried tails (in front) and of the plots."""

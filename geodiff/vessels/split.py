@@ -96,8 +96,7 @@ def vessel_digest(vessel_id: Ids) -> str:
     Returns:
         The sorted distinct 32-bit hashes (little-endian) in base 64: 5.3 letters a vessel.
     """
-    found = np.unique(_short(vessel_id))
-    return base64.b64encode(found.astype("<u4").tobytes()).decode("ascii")
+    return _encoded(_short(vessel_id))
 
 
 def join_digests(digests: Iterable[str]) -> str:
@@ -106,8 +105,7 @@ def join_digests(digests: Iterable[str]) -> str:
     Raises:
         GeodiffError: a text is no digest.
     """
-    found = np.unique(np.concatenate([_listed(each) for each in digests]))
-    return base64.b64encode(found.astype("<u4").tobytes()).decode("ascii")
+    return _encoded(np.concatenate([_listed(each) for each in digests]))
 
 
 def in_digest(vessel_id: Ids, digest: str) -> BoolArray:
@@ -124,6 +122,10 @@ def in_digest(vessel_id: Ids, digest: str) -> BoolArray:
         GeodiffError: the text is no digest.
     """
     return np.isin(_short(vessel_id), _listed(digest))
+
+
+def _encoded(hashes: npt.NDArray[np.uint32]) -> str:
+    return base64.b64encode(np.unique(hashes).astype("<u4").tobytes()).decode("ascii")
 
 
 def _listed(digest: str) -> npt.NDArray[np.uint32]:

@@ -114,7 +114,7 @@ def _likeness(
     Behind a gap a path counts from where the gap ends, but for the first fix there: that is by how much it missed.
     """
     ahead = COMPARED > SIDE
-    edge = np.where(COMPARED[None, :] > SIDE, raw.time_s[:, SIDE, None], raw.time_s[:, SIDE - 1, None])
+    edge = np.where(ahead, raw.time_s[:, SIDE, None], raw.time_s[:, SIDE - 1, None])
     away = path - place[:, None, COMPARED] + np.where(ahead[:, None], missed[:, :, None], 0.0)
     since = np.where(raw.shown[:, COMPARED], np.abs(raw.time_s[:, COMPARED] - edge), 0.0)
     unit = NOISE_KM + ERROR_SHARE * speed[:, None] * since
