@@ -12,7 +12,7 @@ from geodiff.cli.inputs import split_words
 from geodiff.cli.show import print_pairs, print_rows, stage_bars
 from geodiff.schema import UsageError
 
-HEADER = ("anomaly", "AUROC fix", "AUPRC fix", "found", "AUROC track", "AUPRC track", "found")
+HEADER = ("anomaly", "AUROC fix", "AUPRC", "found", "not taught", "AUROC track", "AUPRC", "found", "not taught")
 
 
 def evaluate_scoring(

@@ -147,7 +147,8 @@ def _opening(report: Mapping[str, Any]) -> str:
         "<p class='note'>Anomalies are injected into clean tracks of the test: "
         f"{escape(', '.join(settings['kinds']))}; {settings['seeds']} seeds. Clean tracks are taken as clean: what is "
         "truly odd among them counts as a false alarm. How much each kind of evidence counts was learned from the same "
-        "kinds, injected into vessels of the calibration: what nobody thought of is found less often.</p>"
+        "kinds, injected into vessels of the calibration; <b>kind not taught</b> is the score without lessons in the "
+        "kind that is looked for: how well it finds what nobody thought of.</p>"
     )
 
 
@@ -192,6 +193,7 @@ def _cell(value: Sequence[float], best: bool) -> str:
 def _ratios(report: Mapping[str, Any]) -> str:
     rows = [
         [
+            escape(row["scorer"]),
             escape(row["kind"]),
             LEVELS[row["level"]],
             f"{100 * row['ratio']:g} %",
@@ -204,5 +206,14 @@ def _ratios(report: Mapping[str, Any]) -> str:
         if row["found"] is not None
     ]
     alpha = report["settings"]["alpha"]
-    head = ["anomaly", "", "ratio", "tracks", "AUROC", "AUPRC", f"found at a false-alarm rate of {100 * alpha:g} %"]
-    return "<h2>By ratio, the combined score</h2>" + table(head, rows)
+    head = [
+        "scorer",
+        "anomaly",
+        "",
+        "ratio",
+        "tracks",
+        "AUROC",
+        "AUPRC",
+        f"found at a false-alarm rate of {100 * alpha:g} %",
+    ]
+    return "<h2>By ratio</h2>" + table(head, rows)

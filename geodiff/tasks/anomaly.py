@@ -20,7 +20,7 @@ from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.inject import ANOMALOUS, INJECTED, can_take, inject
 from geodiff.vessels.scoring import LENGTHS, Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_blocks import predict_hidden
-from geodiff.vessels.scoring_calibrate import calibrate
+from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_embed import Embedder
 from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, ROUTE, plain_scores
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 COMBINED, CAUCHY = "combined", "unweighted"
 """The score, and the same evidence combined without learned weights."""
+
+UNTAUGHT: Final = "combined, kind not taught"
+"""The score by a calibration that has seen every kind of anomaly but the one that is looked for."""
 
 ABLATIONS: Final = {"position only": POSITION, "behaviour only": BEHAVIOUR, "route only": ROUTE}
 
@@ -82,15 +85,28 @@ class Scores:
     Attributes:
         fixes: what was scored.
         judged: by the calibration.
-        fix, track: scorer -> (n,) and (t,) scores.
+        untaught: kind -> judged by the one that was not taught it.
+        fix, track: scorer -> (n,) and (t,) scores, but for those of the kind that is looked for.
         label: (n,) True for an anomalous fix.
     """
 
     fixes: Fixes
     judged: Judged
+    untaught: Mapping[str, Judged]
     fix: Mapping[str, Floats]
     track: Mapping[str, Floats]
     label: BoolArray
+
+    def of(self, scorer: str, level: str, kind: str) -> Floats:
+        """(n,) scores of fixes or (t,) of tracks, where anomalies of one kind are looked for."""
+        if scorer == UNTAUGHT:
+            judged = self.untaught[kind]
+            return judged.score if level == "fix" else judged.track_score
+        return self.fix[scorer] if level == "fix" else self.track[scorer]
+
+    def judged_by(self, scorer: str, kind: str) -> Judged | None:
+        """Who tells p-values; None for a scorer without."""
+        return self.judged if scorer == COMBINED else self.untaught[kind] if scorer == UNTAUGHT else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +174,7 @@ def run_benchmark(
         UsageError: too few vessels, or none of the test tracks can take an anomaly.
     """
     scorer = _Scorer(model, settings, embedder, traffic, routes)
-    calibration = calibrate(
+    lessons = learn(
         calibrate_tracks,
         model,
         embedder,
@@ -167,18 +183,20 @@ def run_benchmark(
         traffic=traffic,
         routes=routes,
     )
+    calibration = lessons.calibration()
+    untaught = {kind: lessons.calibration([each for each in INJECTED if each != kind]) for kind in settings.kinds}
     fixes = Fixes.from_table(test_tracks)
     pool = np.zeros(fixes.tracks, bool)
     pool[fixes.track[can_take(fixes)[:, 0]]] = True
     if not pool.any():
         raise UsageError("no test track is long and fast enough to take an anomaly: give tracks of moving vessels")
     began = time.perf_counter()
-    clean = scorer.score(fixes, calibration, np.zeros(len(fixes), bool))
+    clean = scorer.score(fixes, calibration, untaught, np.zeros(len(fixes), bool))
     seconds = time.perf_counter() - began
     progress("clean tracks", 1, 1)
     takers = test_tracks.filter(pl.col(TRACK_ID).is_in(fixes.track_id[pool].tolist()))
     altered = []
-    for each in _altered(takers, test_tracks, scorer, calibration, settings):
+    for each in _altered(takers, test_tracks, scorer, (calibration, untaught), settings):
         altered.append(each)
         progress("injections", len(altered), settings.seeds * len(settings.kinds))
     return Found(calibration, clean, pool, altered, seconds)
@@ -188,9 +206,10 @@ def _altered(
     takers: pl.DataFrame,
     all_tracks: pl.DataFrame,
     scorer: _Scorer,
-    calibration: Calibration,
+    calibrations: tuple[Calibration, Mapping[str, Calibration]],
     settings: ScoringSettings,
 ) -> Iterator[Altered]:
+    calibration, untaught = calibrations
     for seed in range(settings.seeds):
         for kind in settings.kinds:
             made = inject(takers, kind, share=max(settings.ratios), seed=seed)
@@ -198,7 +217,8 @@ def _altered(
                 log.warning("no track can take the anomaly %s (%d tried)", kind, made.refused)
             table = _with_neighbours(made.fixes, all_tracks)
             fixes = Fixes.from_table(table)
-            scores = scorer.score(fixes, calibration, table[ANOMALOUS].to_numpy()[fixes.row])
+            label = table[ANOMALOUS].to_numpy()[fixes.row]
+            scores = scorer.score(fixes, calibration, {kind: untaught[kind]}, label)
             number = {name: k for k, name in enumerate(fixes.track_id.tolist())}
             tracks = np.array([number[name] for name in made.tracks[TRACK_ID]], np.int64)
             yield Altered(kind, seed, scores, tracks, made.tracks["detail"].to_list(), made.refused)
@@ -224,7 +244,9 @@ class _Scorer:
     traffic: Traffic | None
     routes: Routes | None
 
-    def score(self, fixes: Fixes, calibration: Calibration, label: BoolArray) -> Scores:
+    def score(
+        self, fixes: Fixes, calibration: Calibration, untaught: Mapping[str, Calibration], label: BoolArray
+    ) -> Scores:
         asked = ask(
             fixes,
             self.model,
@@ -243,7 +265,8 @@ class _Scorer:
             name: np.maximum.reduceat(score, fixes.first[:-1]) if fixes.tracks else np.empty(0)
             for name, score in of_fix.items()
         }
-        return Scores(fixes, judged, of_fix, of_track | {COMBINED: judged.track_score}, label)
+        others = {kind: judge(fixes, asked, each) for kind, each in untaught.items()}
+        return Scores(fixes, judged, others, of_fix, of_track | {COMBINED: judged.track_score}, label)
 
 
 def _hermite_km(fixes: Fixes) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.metrics.anomaly import Rate, auroc, average_precision, clustered_rate
 from geodiff.schema import BoolArray
-from geodiff.tasks.anomaly import COMBINED, Altered, Found, Scores, ScoringSettings
+from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, Altered, Found, Scores, ScoringSettings
 from geodiff.vessels.scoring_fixes import Floats, Ints
 
 RATES: Final = (0.1, 0.05, 0.02, 0.01, 0.005)
@@ -73,13 +73,18 @@ def figures(found: Found, settings: ScoringSettings) -> list[Figure]:
         for ratio in settings.ratios if runs else ():
             sets = [mixture(found, run, ratio) for run in runs]
             count = float(np.mean([np.count_nonzero(each.track_label) for each in sets]))
-            for scorer in runs[0].scores.fix:
+            for scorer in scorers(runs[0]):
                 for level in ("fix", "track"):
                     rows = [each.of(scorer, level, settings.alpha) for each in sets]
                     told = [_mean([row[k] for row in rows]) for k in range(3)]
-                    flagged = told[2] if scorer == COMBINED else None
+                    flagged = told[2] if scorer in (COMBINED, UNTAUGHT) else None
                     out.append(Figure(scorer, kind, level, ratio, count, told[0], told[1], flagged))
     return out
+
+
+def scorers(run: Altered) -> list[str]:
+    """Names of all scorers, the score itself and its twin that was not taught the kind first."""
+    return list(dict.fromkeys([COMBINED, UNTAUGHT, *run.scores.fix]))
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
@@ -98,11 +103,9 @@ class Mixture:
 
     def values(self, scorer: str, level: str) -> Floats:
         """Scores of the clean, then of the altered."""
-        if level == "track":
-            clean, altered = self.clean.track[scorer][self.kept_tracks], self.run.scores.track[scorer][self.chosen]
-        else:
-            kept = self.kept_fixes
-            clean, altered = self.clean.fix[scorer][kept], self.run.scores.fix[scorer][self.chosen_fixes]
+        kind, track = self.run.kind, level == "track"
+        clean = self.clean.of(scorer, level, kind)[self.kept_tracks if track else self.kept_fixes]
+        altered = self.run.scores.of(scorer, level, kind)[self.chosen if track else self.chosen_fixes]
         return np.concatenate([clean, altered])
 
     @property
@@ -128,12 +131,18 @@ class Mixture:
         """AUROC, AUPRC, and the share of what is anomalous whose p-value is at most ``alpha``."""
         label = self.track_label if level == "track" else self.fix_label
         values = self.values(scorer, level)
-        judged = self.run.scores.judged
+        return auroc(values, label), average_precision(values, label), self._flagged(scorer, level, alpha)
+
+    def _flagged(self, scorer: str, level: str, alpha: float) -> float:
+        """Share of what is anomalous; NaN of scorers that tell no p-values."""
+        judged = self.run.scores.judged_by(scorer, self.run.kind)
+        if judged is None:
+            return float("nan")
         if level == "track":
             p_value = judged.track_p_value[self.chosen]
         else:
             p_value = judged.p_value[self.chosen_fixes & self.run.scores.label]
-        return auroc(values, label), average_precision(values, label), float(np.mean(p_value <= alpha))
+        return float(np.mean(p_value <= alpha))
 
 
 def mixture(found: Found, run: Altered, ratio: float) -> Mixture:

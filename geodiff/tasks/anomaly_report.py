@@ -16,9 +16,9 @@ from geodiff.metrics.anomaly import threshold_curve
 from geodiff.outputs.atomic import explained, write_json
 from geodiff.outputs.report_anomaly import TrackPicture, curves, rates, track_pictures, write_anomaly_html
 from geodiff.outputs.report_page import Picture
-from geodiff.tasks.anomaly import ABLATIONS, COMBINED, Altered, Found, ScoringSettings, run_benchmark
+from geodiff.tasks.anomaly import ABLATIONS, COMBINED, UNTAUGHT, Altered, Found, ScoringSettings, run_benchmark
 from geodiff.tasks.anomaly_data import Division, divide, save_calibration, save_routes
-from geodiff.tasks.anomaly_figures import false_alarms, figures, mixture
+from geodiff.tasks.anomaly_figures import false_alarms, figures, mixture, scorers
 from geodiff.tasks.evaluate_report import REPORT
 from geodiff.tasks.job import Progress
 from geodiff.tasks.versions import versions
@@ -29,7 +29,7 @@ from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tracks import check_alpha, reasons
 from geodiff.vessels.scoring_traffic import Traffic
 
-FORMAT = 1
+FORMAT = 2
 CALIBRATION = "calibration.json"
 EXAMPLES = 4
 """Tracks of each kind that are drawn."""
@@ -135,7 +135,7 @@ def _pictures(found: Found, division: Division, settings: ScoringSettings, repor
                     scorer: threshold_curve(
                         each.values(scorer, level), each.track_label if level == "track" else each.fix_label
                     ).points(kind)
-                    for scorer in each.run.scores.fix
+                    for scorer in scorers(each.run)
                     if scorer not in ABLATIONS
                 }
                 for name, each in sets.items()
@@ -172,14 +172,19 @@ def _examples(run: Altered, test: pl.DataFrame, alpha: float) -> list[TrackPictu
 
 
 def headline(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Rows for the terminal: AUROC and AUPRC of the combined score at the largest ratio, per kind of anomaly."""
-    rows = [row for row in report["benchmark"] if row["scorer"] == COMBINED]
+    """Rows for the terminal, a kind of anomaly each, at the largest ratio.
+
+    AUROC and AUPRC of the combined score, what it flags, and its AUROC where the kind was not taught.
+    """
+    rows = report["benchmark"]
     ratio = max((row["ratio"] for row in rows), default=0.0)
+    known = {(row["kind"], row["level"], row["scorer"]): row for row in rows if row["ratio"] == ratio}
     out = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
         cells = [kind]
         for level in ("fix", "track"):
-            row = next(r for r in rows if (r["kind"], r["level"], r["ratio"]) == (kind, level, ratio))
+            row, untaught = (known[kind, level, scorer] for scorer in (COMBINED, UNTAUGHT))
             cells += [f"{row['auroc'][0]:.3f}", f"{row['auprc'][0]:.3f}", f"{100 * row['found'][0]:.0f} %"]
+            cells.append(f"{untaught['auroc'][0]:.3f}")
         out.append(tuple(cells))
     return out

@@ -6,10 +6,10 @@ evidence; weights, for which anomalies are put into tracks; the final p-values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -62,6 +62,26 @@ def calibrate(
 ) -> Calibration:
     """Learn from clean tracks how large each kind of evidence is when nothing is wrong.
 
+    Arguments and errors are those of ``learn``.
+    """
+    return learn(
+        cleaned, model, embedder, lengths=lengths, members=members, seed=seed, traffic=traffic, routes=routes
+    ).calibration()
+
+
+def learn(
+    cleaned: pl.DataFrame,
+    model: MotionModel,
+    embedder: Embedder | None = None,
+    *,
+    lengths: Sequence[int] = LENGTHS,
+    members: int = 16,
+    seed: int = 0,
+    traffic: Traffic | None = None,
+    routes: Routes | None = None,
+) -> Lessons:
+    """What a calibration is made from: evidence on clean tracks, and on the same with anomalies of each kind.
+
     Args:
         cleaned: columns of ``geodiff.tracks``, of vessels that the model was not trained on, or it will be too sure.
         Others as of ``ask``.
@@ -89,37 +109,30 @@ def calibrate(
     asked, of_part = asking(fixes), [part[fixes.track] == k for k in range(len(SHARES))]
     scales, cloud = _fit_scales(fixes, asked, of_part[0], lengths, seed)
     evidence = gather_evidence(fixes, asked, scales, cloud)
-    vessel = owner[fixes.track]
     tables = {
-        kind: _fitted(each.value, vessel, fix_classes(fixes, each.band), of_part[1]) for kind, each in evidence.items()
+        kind: _fitted(each.value, owner[fixes.track], fix_classes(fixes, each.band), of_part[1])
+        for kind, each in evidence.items()
     }
 
     def tails_of(table: Fixes) -> Floats:
         return evidence_tails(table, gather_evidence(table, asking(table), scales, cloud), tables)
 
     seen, plain = fix_views(fixes, evidence_tails(fixes, evidence, tables))
-    learning = _Learning(fixes, seen, plain, of_part[2])
-    heads = learning.heads(cleaned[fixes.row[of_part[2]].tolist()], tails_of, seed)
-    weighted = heads[0].score(seen, plain)
-    whole = heads[1].score(*track_views(fixes, seen, weighted))
-    last = of_part[-1]
-    return Calibration(
-        model=model.name,
-        embedder=embedder.name,
-        lengths=tuple(lengths),
-        members=members,
-        seed=seed,
-        routes=routes.digest if routes is not None else "",
-        scales=scales,
-        cloud=cloud,
-        evidence=tables,
-        fix_heads=heads[0],
-        track_heads=heads[1],
-        fixes=_fitted(weighted, vessel, fix_classes(fixes), last, FEWEST_FINAL["fixes"]),
-        tracks=_fitted(whole, owner, track_classes(fixes), last[fixes.first[:-1]], FEWEST_FINAL["tracks"]),
-        vessels=counts,
-        fixes_seen=tuple(int(rows.sum()) for rows in of_part),
-    )
+    common = {
+        "model": model.name,
+        "embedder": embedder.name,
+        "lengths": tuple(lengths),
+        "members": members,
+        "seed": seed,
+        "routes": routes.digest if routes is not None else "",
+        "scales": scales,
+        "cloud": cloud,
+        "evidence": tables,
+        "vessels": counts,
+        "fixes_seen": tuple(int(rows.sum()) for rows in of_part),
+    }
+    strange = _strange(cleaned[fixes.row[of_part[2]].tolist()], tails_of, seed)
+    return Lessons(fixes, seen, plain, of_part[2], of_part[-1], strange, common)
 
 
 def _fit_scales(
@@ -134,32 +147,83 @@ def _fit_scales(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Learning:
-    """Clean fixes that weights are learned on: what is seen of them, and which are of the part for it."""
+class Strange:
+    """Tracks with anomalies of one kind.
+
+    Attributes:
+        fixes: n of them.
+        seen, plain: of them, from ``fix_views``.
+        label: (n,) True for an anomalous fix.
+    """
 
     fixes: Fixes
     seen: Floats
     plain: Floats
-    rows: BoolArray
+    label: BoolArray
 
-    def heads(self, table: pl.DataFrame, tails_of: Callable[[Fixes], Floats], seed: int) -> tuple[Heads, Heads]:
-        """Heads of fixes under way, and of tracks that can take an anomaly, from injections into ``table``."""
-        mine = Fixes.from_table(table)
-        share = min(1.0, MOST_INJECTED / max(mine.tracks, 1))
-        made = {kind: inject(table, kind, share=share, seed=seed).fixes for kind in INJECTED}
-        altered = {kind: Fixes.from_table(each) for kind, each in made.items() if each.height}
-        views = {kind: fix_views(each, tails_of(each)) for kind, each in altered.items()}
-        label = {kind: made[kind][ANOMALOUS].to_numpy()[each.row] for kind, each in altered.items()}
-        clean = self.rows & ~self.fixes.moored
-        of_fixes = fit_heads(self.seen[clean], {kind: views[kind][0][label[kind]] for kind in altered})
-        able = np.zeros(self.fixes.tracks, bool)
-        able[self.fixes.track[can_take(self.fixes)[:, 0]]] = True
-        able &= self.rows[self.fixes.first[:-1]]
-        whole = track_views(self.fixes, self.seen, of_fixes.score(self.seen, self.plain))[0]
-        strange = {
-            kind: track_views(each, views[kind][0], of_fixes.score(*views[kind]))[0] for kind, each in altered.items()
+
+def _strange(table: pl.DataFrame, tails_of: Callable[[Fixes], Floats], seed: int) -> dict[str, Strange]:
+    """Clean tracks with each kind of anomaly that they can take."""
+    share = min(1.0, MOST_INJECTED / max(Fixes.from_table(table).tracks, 1))
+    out = {}
+    for kind in INJECTED:
+        made = inject(table, kind, share=share, seed=seed).fixes
+        if made.height:
+            fixes = Fixes.from_table(made)
+            out[kind] = Strange(fixes, *fix_views(fixes, tails_of(fixes)), made[ANOMALOUS].to_numpy()[fixes.row])
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """What is known before it is decided which kinds of anomalies are taught.
+
+    Attributes:
+        fixes: n clean ones.
+        seen, plain: of them, from ``fix_views``.
+        weigh, judge: (n,) bool, which of them weights are learned on, and which final p-values.
+        strange: tracks with anomalies, by kind.
+        common: the entries of a calibration that do not depend on the kinds.
+    """
+
+    fixes: Fixes
+    seen: Floats
+    plain: Floats
+    weigh: BoolArray
+    judge: BoolArray
+    strange: Mapping[str, Strange]
+    common: Mapping[str, Any]
+
+    def calibration(self, kinds: Sequence[str] = INJECTED) -> Calibration:
+        """The calibration that has seen anomalies of these kinds alone."""
+        fixes, owner = self.fixes, _owner(self.fixes)
+        of_fixes, of_tracks = self._heads({kind: each for kind, each in self.strange.items() if kind in kinds})
+        weighted = of_fixes.score(self.seen, self.plain)
+        whole = of_tracks.score(*track_views(fixes, self.seen, weighted))
+        last, vessel = self.judge, owner[fixes.track]
+        return Calibration(
+            **self.common,
+            fix_heads=of_fixes,
+            track_heads=of_tracks,
+            fixes=_fitted(weighted, vessel, fix_classes(fixes), last, FEWEST_FINAL["fixes"]),
+            tracks=_fitted(whole, owner, track_classes(fixes), last[fixes.first[:-1]], FEWEST_FINAL["tracks"]),
+        )
+
+    def _heads(self, strange: Mapping[str, Strange]) -> tuple[Heads, Heads]:
+        """Heads of fixes under way, and of tracks that can take an anomaly."""
+        fixes = self.fixes
+        of_fixes = fit_heads(
+            self.seen[self.weigh & ~fixes.moored], {kind: each.seen[each.label] for kind, each in strange.items()}
+        )
+        able = np.zeros(fixes.tracks, bool)
+        able[fixes.track[can_take(fixes)[:, 0]]] = True
+        able &= self.weigh[fixes.first[:-1]]
+        whole = track_views(fixes, self.seen, of_fixes.score(self.seen, self.plain))[0]
+        views = {
+            kind: track_views(each.fixes, each.seen, of_fixes.score(each.seen, each.plain))[0]
+            for kind, each in strange.items()
         }
-        return of_fixes, fit_heads(whole[able], strange)
+        return of_fixes, fit_heads(whole[able], views)
 
 
 def _fitted(

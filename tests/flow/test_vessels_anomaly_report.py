@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 
 from geodiff.schema import UsageError
-from geodiff.tasks.anomaly import ScoringSettings
+from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, ScoringSettings
 from geodiff.tasks.anomaly_data import divide, load_calibration, load_routes
 from geodiff.tasks.anomaly_report import evaluate_scoring, headline
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.scoring_calibrate import calibrate, learn
 from geodiff.vessels.scoring_tracks import score_tracks
 from geodiff.vessels.split import is_held_out
 
@@ -61,6 +62,24 @@ def test_the_report_holds_false_alarms_and_every_kind_level_and_ratio(done: Path
         # Some thirty vessels test: what is certain of so few is that they are not flagged by far too often.
         assert row["realised"] <= 2.5 * row["nominal"] + 0.03
     assert len(headline(report)) == 2
+
+
+def test_what_is_found_of_a_kind_that_was_not_taught_is_told(done: Path, settings: ScoringSettings) -> None:
+    rows = json.loads((done / "report.json").read_text())["benchmark"]
+    untaught = {(r["kind"], r["level"], r["ratio"]): r for r in rows if r["scorer"] == UNTAUGHT}
+    taught = {(r["kind"], r["level"], r["ratio"]): r for r in rows if r["scorer"] == COMBINED}
+    assert untaught.keys() == taught.keys()
+    # Silences are found by whoever was told of them: without the lesson other kinds' weights must do.
+    assert untaught["gap", "fix", 0.3]["auroc"][0] < taught["gap", "fix", 0.3]["auroc"][0]
+    assert all(0 <= row["found"][0] <= 1 for row in untaught.values())
+
+
+def test_lessons_in_some_kinds_alone_weigh_those_alone(tracks: pl.DataFrame) -> None:
+    lessons = learn(tracks, Hermite(), lengths=(1, 6))
+    assert lessons.calibration() == calibrate(tracks, Hermite(), lengths=(1, 6))
+    some = lessons.calibration(["gap", "speed"])
+    assert set(some.fix_heads.weights) == set(some.track_heads.weights) == {"gap", "speed"}
+    assert some.evidence == lessons.calibration().evidence
 
 
 def test_the_page_needs_nothing_else(done: Path) -> None:
