@@ -72,8 +72,7 @@ def figures(asked: Asked, made: Sequence[Made], settings: GenerationSettings) ->
 
 def _behaviours(pieces: Pieces) -> npt.NDArray[np.int64]:
     time_s = np.asarray(pieces.step_s * np.arange(pieces.lon_deg.shape[1]), np.float64)
-    found = [behaviour_of(time_s, *each) for each in zip(pieces.lon_deg, pieces.lat_deg, strict=True)]
-    return np.array(found, np.int64)
+    return behaviour_of(time_s, pieces.lon_deg, pieces.lat_deg)
 
 
 def _parts(pieces: Pieces) -> dict[str, Bools]:

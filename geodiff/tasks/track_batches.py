@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,7 @@ from geodiff.model.tracks import Fleet
 from geodiff.rng import generator
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import fleet_of, pad_scenes
-from geodiff.tasks.track_velocities import generation_batch
+from geodiff.tasks.track_generation_lessons import GenerationLessons
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import KINDS
@@ -22,6 +23,9 @@ from geodiff.vessels.windows_draw import TrackPool
 
 Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
+
+VERSIONS = 4
+"""Times that a window is prepared at most, each time with another part of it known."""
 
 SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14), "paths": (1,)}
 """Features that change sign in a mirror: the second components of vectors."""
@@ -61,26 +65,50 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
 
 
-def any_batch(data: TrackData, config: TrackTrainConfig, *key: str | int) -> Batch:
+def prepare_lessons(data: TrackData, config: TrackTrainConfig) -> GenerationLessons | None:
+    """Windows to learn generation from, no more than the training draws; None where it learns none."""
+    if data.pieces is None or config.generation_share == 0:
+        return None
+    drawn = math.ceil(config.steps * config.batch * config.generation_share)
+    return GenerationLessons.prepare(
+        data.pieces,
+        data.history,
+        count=min(config.generation_windows, VERSIONS * len(data.pieces), drawn),
+        history_share=config.history_share,
+        rng=generator(config.seed, "lessons"),
+    )
+
+
+def any_batch(data: TrackData, lessons: GenerationLessons | None, config: TrackTrainConfig, *key: str | int) -> Batch:
     """A batch of questions about tracks, or of whole tracks to generate, as the key decides."""
     chance = generator(config.seed, "kind of batch", *key)
-    if data.pieces is not None and chance.random() < config.generation_share:
-        return generation_batch(data.pieces, data.history, config, chance)
+    if lessons is not None and chance.random() < config.generation_share:
+        return lessons.batch(config.batch, chance)
     return make_batch(data.pool, data.history, config, *key)
 
 
 class Batches(IterableDataset[Batch]):
     """Endless batches from the step at which a training goes on; other ranks and workers draw others."""
 
-    def __init__(self, data: TrackData, config: TrackTrainConfig, *, start: int, rank: int, world: int) -> None:
-        self.data, self.config, self.start, self.rank, self.world = data, config, start, rank, world
+    def __init__(
+        self,
+        data: TrackData,
+        lessons: GenerationLessons | None,
+        config: TrackTrainConfig,
+        *,
+        start: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self.data, self.lessons, self.config = data, lessons, config
+        self.start, self.rank, self.world = start, rank, world
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         number = self.start + first
         while True:
-            yield any_batch(self.data, self.config, number * self.world + self.rank)
+            yield any_batch(self.data, self.lessons, self.config, number * self.world + self.rank)
             number += step
 
 

@@ -16,6 +16,9 @@ from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_for_calibration, is_held_out, period_cut, vessel_digest
 from geodiff.vessels.windows_draw import TrackPool
 
+PHASES = 4
+"""Cuts of each track into windows to learn generation from: what moves for three hours is rare enough."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackData:
@@ -84,7 +87,7 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
 def _pieces(trained: pl.DataFrame) -> Pieces | None:
     """Windows of whole tracks at even steps; None where no track is long enough for one."""
     try:
-        return cut_pieces(trained, usual_grid(trained))
+        return cut_pieces(trained, usual_grid(trained), phases=PHASES)
     except GeodiffError:
         return None
 

@@ -122,12 +122,13 @@ def usual_grid(table: pl.DataFrame) -> Grid:
     return Grid(3.0, 300.0) if isinstance(usual, float) and usual <= DENSE_S else Grid(12.0, 3600.0)
 
 
-def cut_pieces(table: pl.DataFrame, grid: Grid) -> Pieces:
+def cut_pieces(table: pl.DataFrame, grid: Grid, *, phases: int = 1) -> Pieces:
     """Cut tracks into windows that do not overlap.
 
     Args:
         table: observed fixes of tracks.
         grid: of the windows.
+        phases: times that each track is cut, each begun a part of a window later; windows of two cuts do overlap.
 
     Returns:
         Every window in which no silence is longer than ``SILENCE_STEPS`` steps.
@@ -139,10 +140,8 @@ def cut_pieces(table: pl.DataFrame, grid: Grid) -> Pieces:
     count = grid.positions
     track = even[TRACK_ID].rle_id().cast(pl.Int64).to_numpy()
     first = np.flatnonzero(np.diff(track, prepend=-1))
-    length = np.diff(np.append(first, len(track)))
-    whole = length // count
-    within = np.arange(whole.sum()) - np.repeat(np.cumsum(whole) - whole, whole)
-    begin = np.repeat(first, whole) + count * within
+    end = np.append(first[1:], len(track))
+    begin = np.concatenate([_beginnings(first + phase * count // phases, end, count) for phase in range(phases)])
     if not len(begin):
         raise GeodiffError(
             f"no track goes on for {grid.hours:g} h without a silence of {SILENCE_STEPS * grid.step_s / 60:g} min: "
@@ -151,16 +150,23 @@ def cut_pieces(table: pl.DataFrame, grid: Grid) -> Pieces:
     rows = begin[:, None] + np.arange(count)
     lon, lat = even[LON].to_numpy()[rows], even[LAT].to_numpy()[rows]
     seconds = even[TIME].dt.epoch("us").to_numpy()[rows] / 1e6
-    moves = [behaviour_of(*each) for each in zip(seconds, lon, lat, strict=True)]
     return Pieces(
         lon_deg=lon,
         lat_deg=lat,
         start_s=seconds[:, 0],
         ship_type=even[SHIP_TYPE].fill_null(0).cast(pl.Int64).to_numpy()[begin],
-        behaviour=np.array(moves, np.int64),
+        behaviour=behaviour_of(seconds, lon, lat),
         vessel_id=even[VESSEL_ID].to_numpy()[begin],
         step_s=grid.step_s,
     )
+
+
+def _beginnings(first: Ints, end: Ints, count: int) -> Ints:
+    """Rows at which windows of ``count`` rows begin that follow each other from ``first`` on, before ``end``."""
+    whole = np.maximum(end - first, 0) // count
+    within = np.arange(whole.sum()) - np.repeat(np.cumsum(whole) - whole, whole)
+    begin: Ints = np.repeat(first, whole) + count * within
+    return begin
 
 
 def _unbroken(table: pl.DataFrame, step_s: float) -> pl.DataFrame:

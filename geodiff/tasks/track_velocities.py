@@ -1,4 +1,4 @@
-"""Generation as diffusion: batches of whole stretches to learn from, and stretches drawn from noise.
+"""Generation as diffusion: whole stretches of velocities, drawn from noise.
 
 A student of few passes gets the margins of where a vessel may be right; how it moves on the way, and what tells a ferry
 from a tanker, is of the whole stretch. So these windows are learned with the denoising loss alone, and drawn in many
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,56 +17,27 @@ import torch
 from torch import Tensor
 
 from geodiff.model.sampler import euler
-from geodiff.model.tracks import Fleet, TrackDenoiser
+from geodiff.model.tracks import TrackDenoiser
 from geodiff.rng import generator
-from geodiff.schema import BoolArray, GeodiffError
-from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
+from geodiff.schema import GeodiffError
 from geodiff.tasks.track_fleets import fleet_of
 from geodiff.tasks.track_pieces import Grid, Pieces
 from geodiff.tracks import TrackQuery
-from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.velocities import UNIT_KN, generation_windows, to_velocities
+from geodiff.vessels.velocities import UNIT_KN
 from geodiff.vessels.windows import Windows
-from geodiff.vessels.windows_draw import BEHAVIOURS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-LONE = 0.6
-"""Share of the windows that begin with a lone fix; the others go on from a part of the track."""
-
 MOST_KNOWN = 2 / 3
-"""How much of a window such a part has at most."""
-
-THINNED = (1.0, 0.5, 0.25)
-"""Shares of its fixes that are shown."""
-
-TOLD = 0.3
-"""Share of those windows whose last fix tells speed and course."""
-
-UNTOLD = (0.1, 0.08, 0.08)
-"""Shares of the windows without either label, without a ship group, without a behaviour, for guidance to pull from."""
-
-STILL_WEIGHT = 0.2
-"""Of windows that lie still, which have little to learn from."""
+"""How much of a window is known at most, where a track goes on."""
 
 PASSES = 13
 LAST_LEVEL = 0.2
 """Below it an imperfect network adds more jitter than it takes away."""
 
-
 CARD: Final = "generation"
 """Entry of the card: the grid of the windows that weights have learned generation from."""
-
-
-class BatchSettings(Protocol):
-    """What a training says of its batches."""
-
-    @property
-    def batch(self) -> int: ...
-
-    @property
-    def history_share(self) -> float: ...
 
 
 def card_entry(pieces: Pieces) -> dict[str, Any]:
@@ -89,79 +60,6 @@ def grid_of(card: Mapping[str, Any]) -> Grid | None:
     if not (1 <= step_s <= 86_400 and 1 <= steps <= 1000 and steps == int(steps) and unit == UNIT_KN):
         raise GeodiffError(f"the card's {CARD} is no grid in units of {UNIT_KN:g} kn: train again")
     return Grid(int(steps) * step_s / 3600, step_s)
-
-
-def generation_batch(
-    pieces: Pieces, history: TrackHistory | None, settings: BatchSettings, rng: np.random.Generator
-) -> tuple[Fleet, Tensor]:
-    """Windows to learn generation from.
-
-    Args:
-        pieces: real windows; of rare groups and behaviours more are drawn than their share.
-        history: past tracks.
-        settings: how many windows, and what share of them is shown the past tracks.
-        rng: of the draw.
-
-    Returns:
-        What is seen, and the payload (batch, 1, steps, 2) that is true; where nothing is asked it is any number.
-    """
-    count, steps = settings.batch, pieces.lon_deg.shape[1] - 1
-    told = rng.random(count) < settings.history_share
-    some = _turned_over(pieces.take(_chosen(pieces, count, rng)), ~told & (rng.random(count) < 0.5))
-    known = np.where(rng.random(count) < LONE, 0, rng.integers(0, int(MOST_KNOWN * steps) + 1, count))
-    windows = generation_windows(
-        [_query(some, row, int(known[row]), rng) for row in range(count)], steps, history if told.any() else None
-    )
-    ahead = np.minimum(known[:, None] + np.arange(1, steps + 1), steps)
-    rows = np.arange(count)[:, None]
-    payload = to_velocities(windows, some.lon_deg[rows, ahead], some.lat_deg[rows, ahead], some.step_s)
-    fleet = fleet_of(windows, behaviour=some.behaviour)
-    # Of the windows some are told neither label, some the one, some the other.
-    part = np.searchsorted(np.cumsum(UNTOLD), rng.random(count), side="right")
-    fleet = fleet.replaced(
-        group=fleet.group * torch.from_numpy((part != 0) & (part != 1))[:, None],
-        behaviour=fleet.behaviour * torch.from_numpy((part != 0) & (part != 2))[:, None],
-    ).told_history(torch.from_numpy(told))
-    return fleet, torch.from_numpy(payload.astype(np.float32))[:, None]
-
-
-def _chosen(pieces: Pieces, count: int, rng: np.random.Generator) -> Ints:
-    """Rows of windows, with replacement.
-
-    The root of the number of windows of a group and behaviour, and of a vessel in it, says how often they are drawn: a
-    ferry on its beat all day is not what ferries are.
-    """
-    cell = pieces.group * len(BEHAVIOURS) + pieces.behaviour
-    _, own, windows = np.unique(np.stack([cell, pieces.vessel_id]), axis=1, return_inverse=True, return_counts=True)
-    weight = 1.0 / np.sqrt(windows[own.ravel()])
-    weight /= np.sqrt(np.bincount(cell, weight))[cell]
-    total = np.cumsum(np.where(pieces.behaviour == BEHAVIOURS.index("still"), STILL_WEIGHT, 1.0) * weight)
-    rows: Ints = np.searchsorted(total, rng.random(count) * total[-1], side="right")
-    return np.minimum(rows, len(pieces) - 1)
-
-
-def _turned_over(pieces: Pieces, which: BoolArray) -> Pieces:
-    """Port for starboard in some windows: about the meridian of their start."""
-    lon = pieces.lon_deg
-    return pieces.moved(np.where(which[:, None], 2 * lon[:, :1] - lon, lon), pieces.lat_deg)
-
-
-def _query(pieces: Pieces, row: int, known: int, rng: np.random.Generator) -> TrackQuery:
-    """A window as a question: its first ``known`` steps are seen, or a lone fix with the velocity of the first one."""
-    at = np.arange(known + 1)
-    at = at[(rng.random(known + 1) < rng.choice(THINNED)) | (at == known)]
-    lon, lat = pieces.lon_deg[row], pieces.lat_deg[row]
-    sog, cog = np.full((2, len(at)), np.nan)
-    if len(at) == 1 or rng.random() < TOLD:
-        before = max(known - 1, 0)
-        ends = lon[before], lat[before], lon[known + 1], lat[known + 1]
-        hours = (known + 1 - before) * pieces.step_s / 3600
-        sog[-1] = distance_km(*ends) / KM_PER_NMI / hours
-        cog[-1] = course_deg(*ends)
-    time = pieces.start_s[row] + pieces.step_s * np.arange(len(lon))
-    return TrackQuery(
-        time[at], lon[at], lat[at], sog, cog, time[known + 1 :], int(pieces.ship_type[row]), int(pieces.vessel_id[row])
-    )
 
 
 def draw_velocities(

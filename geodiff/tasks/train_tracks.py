@@ -16,7 +16,7 @@ from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_che
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation
+from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation, prepare_lessons
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_velocities import card_entry
@@ -43,7 +43,8 @@ class TrackTraining(AveragedTraining):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        stream = Batches(self.data, self.config, start=self.first_step, rank=rank, world=world)
+        lessons = prepare_lessons(self.data, self.config)
+        stream = Batches(self.data, lessons, self.config, start=self.first_step, rank=rank, world=world)
         return DataLoader(stream, batch_size=None, num_workers=self.config.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -23,6 +23,7 @@ class TrackTrainConfig(Settings):
             last 70 minutes of tuning what ships, with 0.7, took 0 to 3 % off its errors, most off forecasts.
         history_share: share of the windows that are shown what historic tracks say.
         generation_share: share of the batches that teach whole tracks of a ship group and behaviour.
+        generation_windows: windows prepared for that at most; 30,000 take a core two minutes and 300 MB.
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
         shortest_s, longest_s: range of the durations that are hidden.
@@ -47,6 +48,7 @@ class TrackTrainConfig(Settings):
     lowest_level: float = Field(0.1, ge=0, lt=1)
     history_share: float = Field(0.6, ge=0, le=1)
     generation_share: float = Field(0.3, ge=0, le=1)
+    generation_windows: int = Field(30_000, ge=1)
     scene_share: float = Field(0.1, ge=0, le=1)
     scene_vessels: int = Field(4, ge=2, le=64)
     group_share: float = Field(0.85, ge=0, le=1)

@@ -220,22 +220,22 @@ def _plan(rng: np.random.Generator, settings: DrawSettings) -> _Plan:
     return _Plan(kind, float(np.exp(rng.uniform(np.log(settings.shortest_s), np.log(settings.longest_s)))))
 
 
-def behaviour_of(time_s: Floats, lon_deg: Floats, lat_deg: Floats) -> int:
-    """How a piece of track moves, an index into ``BEHAVIOURS``, from its mean speed and its straightness.
+def behaviour_of(time_s: Floats, lon_deg: Floats, lat_deg: Floats) -> Ints:
+    """How pieces of track move, as indices into ``BEHAVIOURS``, from their mean speed and their straightness.
 
     Straightness is the distance between the ends over the length of the way: above 0.9 a transit, below 0.5 loitering.
 
     Args:
-        time_s, lon_deg, lat_deg: (n,), two fixes at least, else "any".
+        time_s, lon_deg, lat_deg: (..., n), two fixes at least, else "any".
+
+    Returns:
+        (...), for a lone track of no dimension.
     """
-    if len(time_s) < 2:
-        return 0
-    way = float(distance_km(lon_deg[:-1], lat_deg[:-1], lon_deg[1:], lat_deg[1:]).sum())
-    apart = float(distance_km(lon_deg[0], lat_deg[0], lon_deg[-1], lat_deg[-1]))
-    speed = way / KM_PER_NMI / max((time_s[-1] - time_s[0]) / 3600, 1e-6)
-    if speed < 0.5:
-        return 5
-    if speed < 3.0:
-        return 4
-    straight = apart / max(way, 1e-9)
-    return 1 if straight > 0.9 else 2 if straight > 0.5 else 3
+    if time_s.shape[-1] < 2:
+        return np.zeros(lon_deg.shape[:-1], np.int64)
+    way = distance_km(lon_deg[..., :-1], lat_deg[..., :-1], lon_deg[..., 1:], lat_deg[..., 1:]).sum(-1)
+    apart = distance_km(lon_deg[..., 0], lat_deg[..., 0], lon_deg[..., -1], lat_deg[..., -1])
+    speed = way / KM_PER_NMI / np.maximum((time_s[..., -1] - time_s[..., 0]) / 3600, 1e-6)
+    straight = apart / np.maximum(way, 1e-9)
+    found: Ints = np.select([speed < 0.5, speed < 3.0, straight > 0.9, straight > 0.5], [5, 4, 1, 2], 3)
+    return found

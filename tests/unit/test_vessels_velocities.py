@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,17 +17,9 @@ from geodiff.tasks import track_generate_velocities
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
+from geodiff.tasks.track_generation_lessons import LONE, UNTOLD, GenerationLessons, _chosen
 from geodiff.tasks.track_pieces import Pieces
-from geodiff.tasks.track_velocities import (
-    LONE,
-    UNTOLD,
-    _chosen,
-    card_entry,
-    draw_velocities,
-    generation_batch,
-    grid_of,
-    keyed_noise,
-)
+from geodiff.tasks.track_velocities import card_entry, draw_velocities, grid_of, keyed_noise
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import generation_windows, to_positions, to_velocities
@@ -36,7 +27,6 @@ from geodiff.vessels.window_features import ASKED_WIDTH
 from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 STEPS, STEP_S = 24, 300.0
-BATCH = SimpleNamespace(batch=400, history_share=0.5)
 
 
 def wander(count, rng, *, knots=(2.0, 20.0), turn=20.0, lon=10.0, lat=50.0):
@@ -128,9 +118,14 @@ def test_a_window_shows_no_kind_and_nothing_of_the_vessels_own_past():
     assert windows.asked_valid.sum() == STEPS - 6
 
 
+def lessons(some, seed, history=None, share=0.5):
+    rng = np.random.default_rng(seed)
+    return GenerationLessons.prepare(some, history, count=400, history_share=share, rng=rng)
+
+
 @pytest.fixture(scope="module")
 def batch():
-    return generation_batch(pieces(3000), None, BATCH, np.random.default_rng(3))
+    return lessons(pieces(3000), 3).batch(400, np.random.default_rng(3))
 
 
 def test_nothing_that_is_asked_is_shown(batch):
@@ -172,9 +167,29 @@ def test_a_vessel_with_many_windows_is_not_what_its_kind_is():
 
 def test_batches_depend_on_the_draw_alone():
     some = pieces(300)
-    first, again, other = (generation_batch(some, None, BATCH, np.random.default_rng(seed))[1] for seed in (1, 1, 2))
+    first, again, other = (lessons(some, seed).batch(50, np.random.default_rng(7))[1] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    one = lessons(some, 1)
+    first, again, other = (one.batch(50, np.random.default_rng(seed))[1] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_share_of_the_lessons_is_told_the_past_and_none_of_those_is_turned_over():
+    some = pieces(60)
+    past = TrackHistory(
+        track=np.repeat(np.arange(60), STEPS + 1),
+        vessel_id=np.repeat(np.arange(60) + 500, STEPS + 1),
+        time_s=np.tile(1.6e9 - 86_400 + STEP_S * np.arange(STEPS + 1), 60),
+        lon_deg=some.lon_deg.ravel(),
+        lat_deg=some.lat_deg.ravel(),
+        east_km_s=np.full(60 * (STEPS + 1), 0.003),
+        north_km_s=np.full(60 * (STEPS + 1), 0.003),
+    )
+    none, all_told = (lessons(some, 1, past, share).fleet.history for share in (0.0, 1.0))
+    assert not none.any()
+    assert (all_told.flatten(1) != 0).any(1).float().mean() > 0.9
 
 
 def test_the_card_tells_the_grid_and_a_damaged_one_is_refused():
