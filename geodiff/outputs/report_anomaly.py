@@ -147,8 +147,8 @@ def _opening(report: Mapping[str, Any]) -> str:
         "<p class='note'>Anomalies are injected into clean tracks of the test: "
         f"{escape(', '.join(settings['kinds']))}; {settings['seeds']} seeds. Clean tracks are taken as clean: what is "
         "truly odd among them counts as a false alarm. How much each kind of evidence counts was learned from the same "
-        "kinds, injected into vessels of the calibration; <b>kind not taught</b> is the score without lessons in the "
-        "kind that is looked for: how well it finds what nobody thought of.</p>"
+        "kinds, injected into vessels of the calibration; <b>kind not taught</b> is the score with weights "
+        "that had no lessons in the kind that is looked for.</p>"
     )
 
 

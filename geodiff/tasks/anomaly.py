@@ -88,6 +88,7 @@ class Scores:
         untaught: kind -> judged by the one that was not taught it.
         fix, track: scorer -> (n,) and (t,) scores, but for those of the kind that is looked for.
         label: (n,) True for an anomalous fix.
+        seconds: time that asking and judging took.
     """
 
     fixes: Fixes
@@ -96,6 +97,7 @@ class Scores:
     fix: Mapping[str, Floats]
     track: Mapping[str, Floats]
     label: BoolArray
+    seconds: float
 
     def of(self, scorer: str, level: str, kind: str) -> Floats:
         """(n,) scores of fixes or (t,) of tracks, where anomalies of one kind are looked for."""
@@ -138,14 +140,12 @@ class Found:
         clean: scores of the clean test tracks.
         pool: (t,) bool, clean tracks that can take an anomaly: among these the benchmark is run.
         altered: every injection.
-        seconds: time that scoring the clean test tracks took.
     """
 
     calibration: Calibration
     clean: Scores
     pool: BoolArray
     altered: Sequence[Altered]
-    seconds: float
 
 
 def run_benchmark(
@@ -190,16 +190,14 @@ def run_benchmark(
     pool[fixes.track[can_take(fixes)[:, 0]]] = True
     if not pool.any():
         raise UsageError("no test track is long and fast enough to take an anomaly: give tracks of moving vessels")
-    began = time.perf_counter()
     clean = scorer.score(fixes, calibration, untaught, np.zeros(len(fixes), bool))
-    seconds = time.perf_counter() - began
     progress("clean tracks", 1, 1)
     takers = test_tracks.filter(pl.col(TRACK_ID).is_in(fixes.track_id[pool].tolist()))
     altered = []
     for each in _altered(takers, test_tracks, scorer, (calibration, untaught), settings):
         altered.append(each)
         progress("injections", len(altered), settings.seeds * len(settings.kinds))
-    return Found(calibration, clean, pool, altered, seconds)
+    return Found(calibration, clean, pool, altered)
 
 
 def _altered(
@@ -247,6 +245,7 @@ class _Scorer:
     def score(
         self, fixes: Fixes, calibration: Calibration, untaught: Mapping[str, Calibration], label: BoolArray
     ) -> Scores:
+        began = time.perf_counter()
         asked = ask(
             fixes,
             self.model,
@@ -257,6 +256,7 @@ class _Scorer:
             routes=self.routes,
         )
         judged = judge(fixes, asked, calibration)
+        seconds = time.perf_counter() - began
         of_fix = {COMBINED: judged.score, CAUCHY: cauchy_combination(judged.tails)}
         for name, kind in ABLATIONS.items():
             of_fix[name] = np.nan_to_num(judged.tails[:, KINDS.index(kind)])
@@ -266,7 +266,7 @@ class _Scorer:
             for name, score in of_fix.items()
         }
         others = {kind: judge(fixes, asked, each) for kind, each in untaught.items()}
-        return Scores(fixes, judged, others, of_fix, of_track | {COMBINED: judged.track_score}, label)
+        return Scores(fixes, judged, others, of_fix, of_track | {COMBINED: judged.track_score}, label, seconds)
 
 
 def _hermite_km(fixes: Fixes) -> Floats:

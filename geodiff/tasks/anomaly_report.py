@@ -111,7 +111,7 @@ def summarise(found: Found, division: Division, settings: ScoringSettings, *, co
             "test_tracks": fixes.tracks,
             "pool_tracks": int(found.pool.sum()),
             "trained_vessels": division.trained,
-            "seconds_per_fix": found.seconds / max(len(fixes), 1),
+            "seconds_per_fix": found.clean.seconds / max(len(fixes), 1),
         },
         "injections": [
             {"kind": each.kind, "seed": each.seed, "tracks": len(each.tracks), "refused": each.refused}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -25,7 +24,9 @@ Batch = tuple[Fleet, Tensor]
 """What is seen, and the departures (batch, cells, asked, 2) that are true."""
 
 VERSIONS = 4
-"""Times that a window is prepared at most, each time with another part of it known."""
+"""Lessons for each window there is, at most; in each another part of it is known."""
+
+Tell = Callable[[str], None]
 
 SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14), "paths": (1,)}
 """Features that change sign in a mirror: the second components of vectors."""
@@ -65,15 +66,17 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
 
 
-def prepare_lessons(data: TrackData, config: TrackTrainConfig) -> GenerationLessons | None:
-    """Windows to learn generation from, no more than the training draws; None where it learns none."""
+def prepare_lessons(data: TrackData, config: TrackTrainConfig, *, tell: Tell | None = None) -> GenerationLessons | None:
+    """Windows to learn generation from; None where none are learned from."""
     if data.pieces is None or config.generation_share == 0:
         return None
-    drawn = math.ceil(config.steps * config.batch * config.generation_share)
+    count = min(config.generation_windows, VERSIONS * len(data.pieces))
+    if tell:
+        tell(f"{count} windows are prepared to learn generation from, some 300 a second")
     return GenerationLessons.prepare(
         data.pieces,
         data.history,
-        count=min(config.generation_windows, VERSIONS * len(data.pieces), drawn),
+        count=count,
         history_share=config.history_share,
         rng=generator(config.seed, "lessons"),
     )

@@ -1,8 +1,9 @@
 """Calibration of ensembles of tracks: how far members spread, and how far an ellipse must reach.
 
 Members are moved away from their median by a factor, so that their spread is the error's; an ellipse has the shape of
-their covariance and the size that split conformal prediction gives it on vessels that were neither trained on nor are
-tested on (scores: Mahalanobis distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization").
+their covariance and the size that holds the level of known answers (scores of split conformal prediction: Mahalanobis
+distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization"). Whose answers, is said in
+``train_tracks_calibrate``.
 Both depend on the kind of stretch, on its length in time, and on whether the vessel is under way beside it.
 """
 
@@ -27,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 LEVELS = (0.5, 0.9)
 
-LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
-"""Edges of the classes of time, about an octave each: 4 minutes to 8 hours."""
+LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 2700.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
+"""Edges of the classes of time, about an octave each, half hours and hours apart: 4 minutes to 8 hours."""
 
 KINDS, STATES = 3, 2
 LARGEST = 1e4
@@ -66,7 +67,12 @@ class TrackCalibration:
             edges = list(raw["lead_edges_s"])  # type: ignore[index]
         except (KeyError, TypeError, ValueError) as error:
             raise GeodiffError(f"{where}: its track_calibration is not one ({error}): calibrate again") from None
-        good = edges == list(LEAD_EDGES_S) and factor.shape == shape and reach.shape == (len(levels), *shape)
+        if edges != list(LEAD_EDGES_S):
+            raise GeodiffError(
+                f"{where}: its track_calibration is of other classes of lead ({edges} s): calibrate the weights again "
+                "(geodiff train tracks --minutes 0 --start-from)"
+            )
+        good = factor.shape == shape and reach.shape == (len(levels), *shape)
         values = np.concatenate([factor.ravel(), reach.ravel()])
         good = good and bool(((values > 0) & (values < LARGEST)).all()) and all(0 < level < 1 for level in levels)
         if not good:
@@ -88,6 +94,27 @@ class TrackCalibration:
         middle = np.median(members, 0)
         factor: Floats = self.spread_factor[classes_of(windows)][..., None]
         return middle + factor * (members - middle)
+
+    def distances(self, members: Floats, truth: Floats, windows: Windows) -> Floats:
+        """Mahalanobis distances (n, ASKED) of the truth from the point estimate, by members with their due spread.
+
+        Arguments are those of ``fit_calibration``.
+        """
+        place = windows.to_km(self.spread(members, windows))
+        middle_km = spatial_median(place)
+        return mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
+
+    def coverage(self, members: Floats, truth: Floats, windows: Windows) -> Floats:
+        """(levels, KINDS) share of the truths that the ellipses hold; NaN for a kind of stretch that was not asked for.
+
+        Arguments are those of ``fit_calibration``.
+        """
+        shown = windows.asked_valid
+        kind, state, lead = (np.broadcast_to(each, shown.shape)[shown] for each in classes_of(windows))
+        inside = self.distances(members, truth, windows)[shown] <= self.reach[:, kind, state, lead]
+        asked = [kind == each for each in range(KINDS)]
+        held: Floats = np.stack([inside[:, k].mean(1) if k.any() else np.full(len(inside), np.nan) for k in asked], 1)
+        return held
 
     def ellipses(self, place_km: Floats, middle_km: Floats, windows: Windows) -> Floats:
         """Ellipses about the point estimate.
@@ -164,7 +191,7 @@ def fit_calibration(
     Args:
         members: (member, n, ASKED, 2) departures in asinh units.
         truth: (n, ASKED, 2) likewise.
-        windows: the n windows, of vessels that were not trained on.
+        windows: the n windows.
         levels: probabilities.
         least: times in a class; of few times altogether a twentieth of them will do.
 
@@ -178,9 +205,7 @@ def fit_calibration(
         lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), classes, shown, least
     )
     first = TrackCalibration(levels, factor, np.ones((len(levels), *factor.shape)), len(members))
-    place = windows.to_km(first.spread(members, windows))
-    middle_km = spatial_median(place)
-    distance = mahalanobis(windows.to_km(truth), middle_km, scatter(place, middle_km))
+    distance = first.distances(members, truth, windows)
 
     def radius(level: float) -> Floats:
         return _each_class(lambda rows: _quantile(distance[rows], level), classes, shown, least)

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from geodiff.rng import generator
 from geodiff.schema import GeodiffError
 from geodiff.tasks.track_pieces import Pieces, cut_pieces, usual_grid
 from geodiff.tasks.track_starts import CARD, StartSpeeds
@@ -15,6 +18,9 @@ from geodiff.tracks import LAT, LON, OBSERVED, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_for_calibration, is_held_out, period_cut, vessel_digest
 from geodiff.vessels.windows_draw import TrackPool
+
+LEARNED = 4
+"""Vessels learned from that calibrate beside each one set aside."""
 
 PHASES = 4
 """Cuts of each track into windows to learn generation from: what moves for three hours is rare enough."""
@@ -26,8 +32,9 @@ class TrackData:
 
     Attributes:
         pool: tracks to learn from.
-        held: tracks of vessels set aside to watch and calibrate.
-        aside: the cleaned fixes of those vessels.
+        held: tracks of vessels set aside, to watch.
+        aside: the cleaned fixes of those vessels, to calibrate.
+        learned: the cleaned fixes of some of the vessels learned from, ``LEARNED`` times as many as are set aside.
         history: past tracks of the vessels learned from; those set aside answer themselves alone.
         pieces: whole tracks to learn generation from; None where no track is long enough.
         notes: what the card says of the data.
@@ -36,6 +43,7 @@ class TrackData:
     pool: TrackPool
     held: TrackPool
     aside: pl.DataFrame
+    learned: pl.DataFrame
     history: TrackHistory
     pieces: Pieces | None
     notes: dict[str, Any]
@@ -70,18 +78,25 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
             f"{trained[VESSEL_ID].n_unique()} vessels to learn from and {set_aside[VESSEL_ID].n_unique()} to calibrate "
             "on: give more vessels"
         )
-    vessels, pieces = trained[VESSEL_ID].unique().to_numpy(), _pieces(trained)
+    vessels, pieces = trained[VESSEL_ID].unique().sort().to_numpy(), _pieces(trained)
     starts = {} if pieces is None else {CARD: StartSpeeds.of(pieces).to_json()}
     return TrackData(
         pool=TrackPool(trained),
         held=TrackPool(set_aside),
         aside=set_aside,
+        learned=trained.filter(pl.col(VESSEL_ID).is_in(_some(vessels, LEARNED * set_aside[VESSEL_ID].n_unique()))),
         history=TrackHistory.from_table(
             pl.concat([trained, set_aside], how="diagonal"), private=set_aside[VESSEL_ID].unique()
         ),
         pieces=pieces,
         notes={"vessels": vessel_digest(vessels), "vessel_count": len(vessels), "data": notes, **starts},
     )
+
+
+def _some(vessels: npt.NDArray[np.int64], count: int) -> list[int]:
+    """So many of the vessels, whichever the seed says."""
+    found: list[int] = generator(0, "learned from").permutation(vessels)[:count].tolist()
+    return found
 
 
 def _pieces(trained: pl.DataFrame) -> Pieces | None:

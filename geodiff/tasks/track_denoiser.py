@@ -89,7 +89,7 @@ class DenoiserMotion:
         return dataclasses.replace(self, history=history)
 
     def trained_on(self, vessel_id: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Which vessels its training saw, by the digest of its card."""
+        """Which vessels its training saw, or its calibration on other data, by the digest of its card."""
         return in_digest(vessel_id, str(self.card.get("vessels", "")))
 
     def predict(self, queries: Sequence[TrackQuery], *, members: int = 16, seed: int = 0) -> list[TrackAnswer]:

@@ -26,8 +26,8 @@ CARD = "start_speeds_kn"
 """Entry of the card."""
 
 PARTS = np.linspace(0.0, 1.0, 11)
-FEWEST = 20
-"""Windows below which a ship group takes the speeds of all groups."""
+FEWEST = 80
+"""Windows (four cuts of each track: ``track_data.PHASES``) below which a ship group takes the speeds of all."""
 
 MOST_KN = 120.0
 

@@ -16,9 +16,10 @@ from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_che
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation, prepare_lessons
+from geodiff.tasks.track_batches import Batch, Batches, Held, Tell, is_generation, prepare_lessons
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import track_config
+from geodiff.tasks.track_generation_lessons import GenerationLessons
 from geodiff.tasks.track_velocities import card_entry
 from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
@@ -27,24 +28,27 @@ from geodiff.vessels.split import join_digests
 OF_WEIGHTS = ("format", "kind", "config", "sha256", "parameters")
 """What a card says of the file of weights, written with it."""
 
+OF_CALIBRATION = ("track_calibration", "calibrated_with", "held_aside_by_learned")
+
 
 class TrackTraining(AveragedTraining):
     """The losses, and the validation on vessels that training never saw."""
 
     weight_decay = 1e-3
 
-    def __init__(self, model: TrackDenoiser, config: TrackTrainConfig, data: TrackData) -> None:
+    def __init__(
+        self, model: TrackDenoiser, config: TrackTrainConfig, data: TrackData, lessons: GenerationLessons | None
+    ) -> None:
         agreed = {
             "data": {"vessels": data.notes.get("vessels")},
             "training": config.model_dump(mode="json", exclude=UNBOUND | {"calibration_windows"}),
         }
         super().__init__(model, config, agreed)
-        self.config, self.data = config, data
+        self.config, self.data, self.lessons = config, data, lessons
 
     def train_dataloader(self) -> DataLoader[Batch]:
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        lessons = prepare_lessons(self.data, self.config)
-        stream = Batches(self.data, lessons, self.config, start=self.first_step, rank=rank, world=world)
+        stream = Batches(self.data, self.lessons, self.config, start=self.first_step, rank=rank, world=world)
         return DataLoader(stream, batch_size=None, num_workers=self.config.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -95,7 +99,13 @@ class TrackTraining(AveragedTraining):
 
 
 def train_tracks(
-    data: TrackData, out: Path, config: TrackTrainConfig, *, start_from: Path | None = None, resume: bool = True
+    data: TrackData,
+    out: Path,
+    config: TrackTrainConfig,
+    *,
+    start_from: Path | None = None,
+    resume: bool = True,
+    tell: Tell | None = None,
 ) -> Path:
     """Train on tracks; returns the path of the weights.
 
@@ -105,6 +115,7 @@ def train_tracks(
         out: folder for weights, card and Lightning's own state (``last.ckpt``, from which a killed training resumes).
         start_from: weights to begin with, with their card; a new model when None.
         resume: go on from ``last.ckpt`` where there is one.
+        tell: is given lines on what is prepared.
 
     Raises:
         GeodiffError: a resumed training whose settings or data differ, or weights of other sizes.
@@ -117,12 +128,13 @@ def train_tracks(
     model, before = first_model(config, start_from)
     weights = out / "tracks.safetensors"
     if config.minutes == 0:
-        kept = {name: value for name, value in before.items() if name not in OF_WEIGHTS}
+        kept = {name: value for name, value in before.items() if name not in OF_WEIGHTS + OF_CALIBRATION}
         save_track_checkpoint(model, weights, {**kept, "calibrated_on": data.notes["data"]})
         return weights
     generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
     card = {"training": config.model_dump(mode="json"), **data.notes, **generates, **_started_from(before, data.notes)}
-    module = TrackTraining(model, config, data)
+    # Before the clock of the training starts.
+    module = TrackTraining(model, config, data, prepare_lessons(data, config, tell=tell))
     last = out / "last.ckpt"
     if resume and last.exists():
         module.first_step = first_step(last, module.agreed)

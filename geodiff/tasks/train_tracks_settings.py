@@ -27,7 +27,7 @@ class TrackTrainConfig(Settings):
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
         shortest_s, longest_s: range of the durations that are hidden.
-        calibration_windows: questions to vessels set aside, from which spread and regions are calibrated.
+        calibration_windows: questions from which spread and regions are calibrated (``train_tracks_calibrate``).
     """
 
     steps: int = Field(20_000, ge=1)

@@ -15,7 +15,7 @@ from geodiff.tasks.anomaly_report import evaluate_scoring, headline
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.clean import clean_fixes
-from geodiff.vessels.scoring_calibrate import calibrate, learn
+from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_tracks import score_tracks
 from geodiff.vessels.split import is_held_out
 
@@ -76,10 +76,12 @@ def test_what_is_found_of_a_kind_that_was_not_taught_is_told(done: Path, setting
 
 def test_lessons_in_some_kinds_alone_weigh_those_alone(tracks: pl.DataFrame) -> None:
     lessons = learn(tracks, Hermite(), lengths=(1, 6))
-    assert lessons.calibration() == calibrate(tracks, Hermite(), lengths=(1, 6))
-    some = lessons.calibration(["gap", "speed"])
+    some, every = lessons.calibration(["gap", "speed"]), lessons.calibration()
     assert set(some.fix_heads.weights) == set(some.track_heads.weights) == {"gap", "speed"}
-    assert some.evidence == lessons.calibration().evidence
+    assert set(every.fix_heads.weights) == set(lessons.strange) > {"gap", "speed"}
+    assert some.fix_heads.weights["gap"] == every.fix_heads.weights["gap"]
+    assert some.evidence == every.evidence
+    assert some.fixes != every.fixes
 
 
 def test_the_page_needs_nothing_else(done: Path) -> None:

@@ -21,8 +21,9 @@ from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.train_tracks import TrackTraining, train_tracks
+from geodiff.tasks.train_tracks_calibrate import calibrate_tracks
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
-from geodiff.tasks.train_tracks_start import calibrate_tracks, start_track_training
+from geodiff.tasks.train_tracks_start import start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.split import is_for_calibration, is_held_out, vessel_digest
@@ -41,6 +42,7 @@ SMALL = {
     "checkpoint_every": 2,
     "longest_s": 3600.0,
     "scene_share": 0.5,
+    "generation_windows": 60,
     "calibration_windows": 400,
     "threads": 1,
 }
@@ -121,6 +123,26 @@ def test_no_minutes_calibrate_weights_on_other_data_as_they_are(data, tmp_path):
     assert DenoiserMotion.load(again).levels == (0.5, 0.9)
     for name in ("vessels", "training", "data", "sha256"):
         assert after[name] == before[name]
+    # Weights that were calibrated with other classes of lead can be made to fit; none of the vessels is strange to it.
+    after["track_calibration"]["lead_edges_s"] = after["track_calibration"]["lead_edges_s"][1:]
+    again.with_suffix(".json").write_text(json.dumps(after))
+    with pytest.raises(GeodiffError, match="calibrate the weights again"):
+        DenoiserMotion.load(again)
+    third = train_tracks(data, tmp_path / "c", config(minutes=0), start_from=again)
+    calibrate_tracks(third, data, drawn=DrawSettings(longest_s=3600.0), windows=300)
+    assert DenoiserMotion.load(third).levels == (0.5, 0.9)
+
+
+def test_vessels_that_calibrated_are_asked_about_no_more(data, tmp_path):
+    weights = train_tracks(data, tmp_path, config())
+    moved = {name: getattr(data, name).with_columns(pl.col("vessel_id") + 100_000_000) for name in ("aside", "learned")}
+    shown = moved["learned"]["vessel_id"].unique().to_numpy()
+    assert not DenoiserMotion.load(weights).trained_on(shown).any()
+    calibrate_tracks(weights, replace(data, **moved), drawn=DrawSettings(longest_s=3600.0), windows=300)
+    model = DenoiserMotion.load(weights)
+    assert model.trained_on(shown).all()
+    assert model.trained_on(moved["aside"]["vessel_id"].unique().to_numpy()).all()
+    assert model.trained_on(data.learned["vessel_id"].unique().to_numpy()).all()
 
 
 def test_tuned_weights_have_seen_the_vessels_of_both_trainings(data, tmp_path):
@@ -148,6 +170,32 @@ def test_regions_hold_what_they_promise_on_other_draws_of_the_same_vessels(data,
     shown = found.windows.asked_valid
     for level, each in zip(model.levels, reach, strict=True):
         assert abs((distance <= each)[shown].mean() - level) < 0.08
+
+
+def test_vessels_learned_from_calibrate_too_unless_others_contradict_them(data, tmp_path):
+    weights = train_tracks(data, tmp_path, config())
+    drawn = DrawSettings(longest_s=3600.0)
+
+    def told(learned):
+        calibrate_tracks(weights, replace(data, learned=learned), drawn=drawn, windows=1200)
+        return json.loads(weights.with_suffix(".json").read_text())
+
+    both = told(data.learned)
+    assert both["calibrated_with"] == {
+        "aside": data.aside["vessel_id"].n_unique(),
+        "others": data.learned["vessel_id"].n_unique(),
+    }
+    alone = told(data.aside)["track_calibration"]
+    # Vessels that do as they are foretold, as if known by heart: their regions hold next to nobody else.
+    steady = clean_fixes(make_fleet(9, vessels=40, hours=4, behaviours=("moored",), defects={}).fixes)
+    learned = data.learned["vessel_id"].unique().sort()
+    steady = steady.with_columns(pl.col("vessel_id").rank("dense").cast(pl.Int64).alias("vessel_id") % len(learned))
+    steady = steady.with_columns(pl.Series("vessel_id", learned.to_numpy()[steady["vessel_id"].to_numpy()]))
+    apart = told(steady)
+    assert apart["calibrated_with"]["others"] == 0
+    assert np.min(apart["held_aside_by_learned"]) < 0.4
+    reach, other = (np.array(each["reach"]) for each in (apart["track_calibration"], alone))
+    assert np.median(reach / other) == pytest.approx(1.0, abs=0.15)
 
 
 def test_a_card_with_impossible_calibration_is_refused(data, tmp_path):

@@ -63,6 +63,22 @@ def test_windows_do_not_overlap_are_even_and_pass_through_the_fixes(fleet):
         cut_pieces(table, Grid(48.0, 300.0))
 
 
+def test_cuts_at_other_phases_add_windows_and_change_none(fleet):
+    table = fleet.filter((fleet["state"] == "observed") & fleet["track_id"].is_not_null())
+    once, thrice = (cut_pieces(table, Grid(1.0, 300.0), phases=n) for n in (1, 3))
+
+    def named(pieces):
+        return {*zip(pieces.vessel_id.tolist(), pieces.start_s.tolist(), strict=True)}
+
+    assert named(once) < named(thrice)
+    assert len(named(thrice)) == len(thrice)
+    assert 2.2 * len(once) < len(thrice) <= 3 * len(once)
+    some = {key: row for row, key in enumerate(zip(thrice.vessel_id.tolist(), thrice.start_s.tolist(), strict=True))}
+    rows = [some[key] for key in zip(once.vessel_id.tolist(), once.start_s.tolist(), strict=True)]
+    np.testing.assert_array_equal(thrice.lon_deg[rows], once.lon_deg)
+    assert (np.ptp(thrice.start_s[thrice.vessel_id == thrice.vessel_id[0]]) % 300) == 0
+
+
 def test_a_choice_is_spread_over_labels_and_vessels(fleet):
     table = fleet.filter((fleet["state"] == "observed") & fleet["track_id"].is_not_null())
     whole = cut_pieces(table, Grid(1.0, 300.0))
@@ -139,7 +155,7 @@ def test_rules_keep_start_and_labels_and_move_as_the_learned_windows_do():
 
 
 def test_start_speeds_are_those_of_the_label_and_survive_the_card():
-    both = [pieces(50, speed_kn=4.0, behaviour=4, ship_type=30), pieces(50, speed_kn=14.0, behaviour=1, seed=1)]
+    both = [pieces(120, speed_kn=4.0, behaviour=4, ship_type=30), pieces(120, speed_kn=14.0, behaviour=1, seed=1)]
     joined = Pieces(
         *(
             np.concatenate([getattr(each, name) for each in both])

@@ -39,6 +39,15 @@ def wander(count, rng, *, knots=(2.0, 20.0), turn=20.0, lon=10.0, lat=50.0):
     return tuple(np.stack([each[axis] for each in place], 1) for axis in (0, 1))
 
 
+def spirals(count):
+    """Tracks (count, STEPS + 1) that bear to starboard all the way."""
+    course = 360 * np.arange(count)[:, None] / count + 3.0 * np.arange(STEPS)
+    place = [(np.full(count, 10.0), np.full(count, 50.0))]
+    for k in range(STEPS):
+        place.append(move(*place[-1], course[:, k] % 360, 10 * KM_PER_NMI * STEP_S / 3600))
+    return tuple(np.stack([each[axis] for each in place], 1) for axis in (0, 1))
+
+
 def query(lon, lat, known, *, sog=np.nan, cog=np.nan):
     time = 1.6e9 + STEP_S * np.arange(STEPS + 1)
     told = np.full((2, known + 1), np.nan)
@@ -187,9 +196,18 @@ def test_a_share_of_the_lessons_is_told_the_past_and_none_of_those_is_turned_ove
         east_km_s=np.full(60 * (STEPS + 1), 0.003),
         north_km_s=np.full(60 * (STEPS + 1), 0.003),
     )
-    none, all_told = (lessons(some, 1, past, share).fleet.history for share in (0.0, 1.0))
-    assert not none.any()
-    assert (all_told.flatten(1) != 0).any(1).float().mean() > 0.9
+    none, told = (lessons(some, 1, past, share) for share in (0.0, 1.0))
+    assert not none.fleet.history.any()
+    assert (told.fleet.history.flatten(1) != 0).any(1).float().mean() > 0.9
+    # All turn to starboard: what is told the past does so in every lesson, what is told nothing in half of them.
+    right = dataclasses.replace(some, **dict(zip(("lon_deg", "lat_deg"), spirals(60), strict=True)))
+    shares = []
+    for share in (0.0, 1.0):
+        found = lessons(right, 1, past, share)
+        whole = (found.fleet.asked_valid.sum(-1) == STEPS)[:, 0]
+        shares.append((found.payload[whole, 0, 3, 1] < 0).float().mean().item())
+    assert abs(shares[0] - 0.5) < 0.1
+    assert shares[1] == 1.0
 
 
 def test_the_card_tells_the_grid_and_a_damaged_one_is_refused():

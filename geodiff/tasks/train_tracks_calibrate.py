@@ -1,0 +1,181 @@
+"""Calibration of trained weights: spread of the members and reach of the regions, asked of vessels with known answers.
+
+Vessels set aside are some hundreds, and much of what they tell is which vessels they happen to be: two halves of them
+differ by three points in what a region of 50 % holds. Vessels that were learned from are many more, and a network of
+few parameters does no better on them than on others. So both are taken together, unless regions found on those learned
+from hold too little of those set aside, as they would had the network learned its vessels by heart. Split conformal
+prediction promises its levels for vessels set aside alone: with both together they are what was measured, no theorem.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from geodiff.rng import generator
+from geodiff.schema import GeodiffError
+from geodiff.tasks.track_calibration import LEVELS, fit_calibration
+from geodiff.tasks.track_data import TrackData
+from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
+from geodiff.tracks import VESSEL_ID, TrackQuery
+from geodiff.vessels.cases import Tracks, forecast_cases, impute_cases
+from geodiff.vessels.spans import usual_spans
+from geodiff.vessels.split import join_digests, vessel_digest
+from geodiff.vessels.window_fixes import ASKED, INSIDE
+from geodiff.vessels.windows import Windows
+from geodiff.vessels.windows_draw import DrawSettings, TrackPool
+
+Floats = npt.NDArray[np.float64]
+
+CALIBRATION_MEMBERS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Questions with their answers: windows, members (member, n, ASKED, 2) and truth (n, ASKED, 2) in model units."""
+
+    windows: Windows
+    members: Floats
+    truth: Floats
+
+    @property
+    def all(self) -> tuple[Floats, Floats, Windows]:
+        """As ``fit_calibration`` takes them."""
+        return self.members, self.truth, self.windows
+
+    @classmethod
+    def joined(cls, parts: list[Answered]) -> Answered:
+        """All of them together.
+
+        Raises:
+            GeodiffError: there are none.
+        """
+        if not parts:
+            raise GeodiffError("no track is long enough to be asked about: give more tracks to calibrate on")
+        return cls(
+            Windows.joined([part.windows for part in parts]),
+            np.concatenate([part.members for part in parts], 1),
+            np.concatenate([part.truth for part in parts]),
+        )
+
+
+def calibrate_tracks(
+    weights: Path, data: TrackData, *, drawn: DrawSettings, windows: int, seed: int = 0
+) -> dict[str, Any]:
+    """Find the spread of members and the reach of ellipses, and write them into the card.
+
+    Args:
+        weights: of a training, with their card, which is rewritten.
+        data: of the training: vessels set aside, and some of those learned from.
+        drawn: what is asked of them.
+        windows: questions asked, a third of them drawn as in training, the others as they are mostly asked.
+        seed: of the draw and of the noise.
+
+    Returns:
+        The calibration as it stands in the card.
+
+    Raises:
+        GeodiffError: too few tracks to calibrate on.
+    """
+    model = DenoiserMotion.load(weights).with_history(data.history)
+    ids = [table[VESSEL_ID].unique().to_numpy() for table in (data.aside, data.learned)]
+
+    def answered(table: pl.DataFrame, count: int) -> Answered:
+        return Answered.joined(list(_answered(model, table, drawn, count, seed)))
+
+    # A vessel counts alike, whichever it is.
+    few = max(windows * len(ids[0]) // (len(ids[0]) + len(ids[1])), 1)
+    aside, learned = answered(data.aside, few), answered(data.learned, windows - few)
+    changes: dict[str, Any] = {}
+    if model.trained_on(ids[1]).any():
+        held = _held(learned, aside)
+        both = not _short(held, len(ids[0]))
+        changes["held_aside_by_learned"] = np.nan_to_num(held).round(4).tolist()
+    else:
+        # Weights from elsewhere know none of these vessels by heart; from now on they have been shown them.
+        both = True
+        changes["vessels"] = join_digests([str(model.card.get("vessels", "")), vessel_digest(np.concatenate(ids))])
+    found = fit_calibration(*(Answered.joined([aside, learned]) if both else answered(data.aside, windows)).all)
+    changes["calibrated_with"] = {"aside": len(ids[0]), "others": len(ids[1]) if both else 0}
+    changes["track_calibration"] = found.to_json()
+    _amend(weights, changes)
+    return found.to_json()
+
+
+def _held(learned: Answered, aside: Answered) -> Floats:
+    """(levels, 2) of gaps and of forecasts of vessels set aside, what regions of those learned from hold.
+
+    Nothing where these are too few to find regions for.
+    """
+    try:
+        return fit_calibration(*learned.all).coverage(*aside.all)[:, INSIDE:]
+    except GeodiffError:
+        return np.zeros((len(LEVELS), 2))
+
+
+def _short(held: Floats, vessels: int) -> bool:
+    """Whether regions hold less than they promise by more than chance: of a network that knew its vessels by heart.
+
+    Chance is the standard error of a share of so many vessels, each of which counts as one draw.
+    """
+    level = np.array(LEVELS)[:, None]
+    return bool((held < level - np.sqrt(level * (1 - level) / vessels)).any())
+
+
+def _answered(
+    model: DenoiserMotion, table: pl.DataFrame, drawn: DrawSettings, count: int, seed: int
+) -> Iterator[Answered]:
+    for questions in (*_drawn(TrackPool(table), drawn, count // 3, seed), *_usual(table, count - count // 3, seed)):
+        yield _ask(model, *questions, seed)
+
+
+Questions = tuple[list[TrackQuery], Floats, Floats]
+"""Questions of one stretch each, with the longitudes and latitudes (n, ASKED) that are true."""
+
+
+def _ask(model: DenoiserMotion, queries: list[TrackQuery], lon: Floats, lat: Floats, seed: int) -> Answered:
+    found = model.sample(queries, members=CALIBRATION_MEMBERS, seed=seed)
+    return Answered(found.windows, found.members, found.windows.to_payload(lon, lat))
+
+
+def _drawn(pool: TrackPool, drawn: DrawSettings, count: int, seed: int) -> Iterator[Questions]:
+    """Questions of all lengths and any density of fixes, as in training."""
+    rng = generator(seed, "track calibration")
+    for begin in range(0, count, BATCH):
+        draws = pool.draw(min(BATCH, count - begin), rng, drawn)
+        yield draws.queries, draws.lon_deg, draws.lat_deg
+
+
+def _usual(table: pl.DataFrame, count: int, seed: int) -> Iterator[Questions]:
+    """Questions as they are mostly asked: gaps and forecasts, most of vessels under way, with all fixes around them."""
+    tracks = Tracks.of(table)
+    gaps, horizons = (usual_spans(tracks.interval_s, task=task) for task in ("impute", "forecast"))
+    each = max(count // (2 * len(gaps)), 1)
+    cases = [case for gap in gaps for case in impute_cases(tracks, gap, most=each, seed=seed)]
+    cases += forecast_cases(tracks, horizons, most=each * len(gaps), seed=seed)
+    for begin in range(0, len(cases), BATCH):
+        some = cases[begin : begin + BATCH]
+        lon, lat = (
+            np.stack([np.append(truth, np.full(ASKED - len(truth), truth[-1])) for truth in truths])
+            for truths in zip(*((case.truth_lon_deg, case.truth_lat_deg) for case in some), strict=True)
+        )
+        yield [case.query for case in some], lon, lat
+
+
+def _amend(weights: Path, changes: Mapping[str, Any]) -> None:
+    """Add to the card beside the weights."""
+    path = weights.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise GeodiffError(f"model card {path} cannot be read: {error}") from None
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({**card, **changes}, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
