@@ -28,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 LEVELS = (0.5, 0.9)
 
-LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 2700.0, 4000.0, 8000.0, 16_000.0, 32_000.0)
-"""Edges of the classes of time, about an octave each, half hours and hours apart: 4 minutes to 8 hours."""
+LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 2700.0, 5500.0, 8000.0, 16_000.0, 32_000.0)
+"""Edges of the classes of time, about an octave each; half an hour, one and two stand apart: 4 minutes to 8 hours."""
 
 KINDS, STATES = 3, 2
 LARGEST = 1e4
