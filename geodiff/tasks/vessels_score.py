@@ -20,7 +20,7 @@ from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import REASON, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
-from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, calibrate
+from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, learn
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_fixes import ELSEWHERE, NEEDED, PIECE, Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, Routes
@@ -257,9 +257,9 @@ def calibrate_folds(
         # The order within a fold begins at the fold: the first ones are any.
         chosen = ids[others[np.argsort(order[others], kind="stable")[: settings.calibrate_most]]].sort()
         some = pl.concat([part.filter(pl.col(VESSEL_ID).is_in(chosen.implode())) for part in parts]).collect()
-        calibration = calibrate(
+        calibration = learn(
             some, model, embedder, members=settings.ensemble, seed=settings.seed, traffic=around[0], routes=around[1]
-        )
+        ).calibration()
         check_alpha(settings.alpha, calibration)
         made.append(calibration)
     return tuple(made)

@@ -49,26 +49,6 @@ MOST_INJECTED: Final = 400
 """Tracks that each kind of anomaly is put into to learn what the evidence counts."""
 
 
-def calibrate(
-    cleaned: pl.DataFrame,
-    model: MotionModel,
-    embedder: Embedder | None = None,
-    *,
-    lengths: Sequence[int] = LENGTHS,
-    members: int = 16,
-    seed: int = 0,
-    traffic: Traffic | None = None,
-    routes: Routes | None = None,
-) -> Calibration:
-    """Learn from clean tracks how large each kind of evidence is when nothing is wrong.
-
-    Arguments and errors are those of ``learn``.
-    """
-    return learn(
-        cleaned, model, embedder, lengths=lengths, members=members, seed=seed, traffic=traffic, routes=routes
-    ).calibration()
-
-
 def learn(
     cleaned: pl.DataFrame,
     model: MotionModel,

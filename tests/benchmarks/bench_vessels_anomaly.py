@@ -9,7 +9,7 @@ import pytest
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.clean import clean_fixes
-from geodiff.vessels.scoring_calibrate import calibrate
+from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_tracks import score_tracks
 
 pytestmark = pytest.mark.bench
@@ -19,7 +19,7 @@ def test_fixes_scored_in_a_second() -> None:
     behaviours = ("transit", "ferry", "fishing", "moored", "tug")
     cleaned = clean_fixes(make_fleet(1, 400, 8.0, behaviours=behaviours, defects={}).fixes)
     began = time.process_time()
-    calibration = calibrate(cleaned, Hermite())
+    calibration = learn(cleaned, Hermite()).calibration()
     middle = time.process_time()
     scored = score_tracks(cleaned, Hermite(), calibration)
     ended = time.process_time()

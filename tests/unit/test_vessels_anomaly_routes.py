@@ -16,7 +16,7 @@ from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import OBSERVED
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.scoring import Calibration
-from geodiff.vessels.scoring_calibrate import calibrate
+from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, MOST_POINTS, TURN_KM, Routes
 from geodiff.vessels.scoring_tracks import score_tracks
@@ -168,7 +168,7 @@ def past() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def calibration(past: pl.DataFrame) -> Calibration:
-    return calibrate(past, Hermite(), lengths=(6,), routes=routes(past))
+    return learn(past, Hermite(), lengths=(6,), routes=routes(past)).calibration()
 
 
 def test_clean_vessels_are_flagged_at_the_stated_rate_and_a_detour_for_its_route(

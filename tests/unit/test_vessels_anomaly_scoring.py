@@ -14,7 +14,7 @@ from geodiff.tracks import OBSERVED, REJECTED, TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.scoring import Calibration, ask, judge
 from geodiff.vessels.scoring_blocks import predict_hidden
-from geodiff.vessels.scoring_calibrate import calibrate
+from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_embed import KinematicEmbedder, embed_stretches, fit_cloud, stretches
 from geodiff.vessels.scoring_evidence import KINDS, report_evidence, shared_km
 from geodiff.vessels.scoring_fixes import Fixes
@@ -89,7 +89,7 @@ def fleet(count: int, first: int = 1000, *, spread: float = 4.0) -> pl.DataFrame
 
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
-    return calibrate(fleet(330), Hermite(), lengths=(1, 6))
+    return learn(fleet(330), Hermite(), lengths=(1, 6)).calibration()
 
 
 class Remembering:
@@ -206,7 +206,7 @@ def test_a_rate_that_so_few_vessels_cannot_tell_is_refused(calibration: Calibrat
     with pytest.raises(UsageError, match="calibrate with more vessels"):
         score_tracks(sail(1), Hermite(), calibration, alpha=1e-4)
     with pytest.raises(UsageError, match="needs 30 vessels or more, these are 12"):
-        calibrate(fleet(12), Hermite())
+        learn(fleet(12), Hermite())
 
 
 def test_reported_speed_and_course_are_held_against_the_displacement() -> None:
