@@ -19,8 +19,8 @@ class TrackTrainConfig(Settings):
     Attributes (those that do not speak for themselves):
         regression_share: first part of the training, which learns the mean alone: most of the way at half the cost.
         ensemble_share: part of the training that scores ensembles.
-        km_share: of their score, what is told in kilometres, where fast vessels and large errors weigh more. The
-            last 70 minutes of tuning what ships, with 0.7, took 0 to 3 % off its errors, most off forecasts.
+        km_share: of their score, what is told in kilometres, where fast vessels and large errors weigh more. 70
+            minutes of tuning with 0.7 took 0 to 3 % off the errors of what ships, most off forecasts.
         history_share: share of the windows that are shown what historic tracks say.
         generation_share: share of the batches that teach whole tracks of a ship group and behaviour.
         generation_windows: windows prepared for that at most; 30,000 take a core two minutes and 300 MB.
