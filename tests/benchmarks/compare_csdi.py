@@ -12,8 +12,8 @@ files. Three steps, with the same options, from the root of the repository:
 fixes before and after it, east and north kilometres from the first fix shown, velocity, and elapsed time, the last of
 which is known within the gap too. It is trained on ``--train`` windows of vessels that are not held out.
 
-It is slow: one core trains 1,000 windows in about a minute an epoch, and fills a gap with 16 members in ten seconds or
-more.
+It is slow: one core trains 1,000 windows in a third of a minute to one minute an epoch, and fills a gap with 16 members
+in four to ten seconds.
 """
 
 from __future__ import annotations
