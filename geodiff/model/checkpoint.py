@@ -68,9 +68,13 @@ def write_checkpoint(
         "parameters": sum(p.numel() for p in model.parameters()),
         **card,
     }
-    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    write_card(path, record)
+
+
+def write_card(path: Path, card: Mapping[str, Any]) -> None:
+    """Write the JSON beside the weights ``path``, atomically."""
     partial = path.with_suffix(".json.partial")
-    partial.write_text(text)
+    partial.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
     os.replace(partial, path.with_suffix(".json"))
 
 

@@ -173,7 +173,6 @@ def run_benchmark(
     Raises:
         UsageError: too few vessels, or none of the test tracks can take an anomaly.
     """
-    scorer = _Scorer(model, settings, embedder, traffic, routes)
     lessons = learn(
         calibrate_tracks,
         model,
@@ -185,16 +184,17 @@ def run_benchmark(
     )
     calibration = lessons.calibration()
     untaught = {kind: lessons.calibration([each for each in INJECTED if each != kind]) for kind in settings.kinds}
+    scorer = _Scorer(model, settings, embedder, traffic, routes, calibration, untaught)
     fixes = Fixes.from_table(test_tracks)
     pool = np.zeros(fixes.tracks, bool)
     pool[fixes.track[can_take(fixes)[:, 0]]] = True
     if not pool.any():
         raise UsageError("no test track is long and fast enough to take an anomaly: give tracks of moving vessels")
-    clean = scorer.score(fixes, calibration, untaught, np.zeros(len(fixes), bool))
+    clean = scorer.score(fixes, settings.kinds, np.zeros(len(fixes), bool))
     progress("clean tracks", 1, 1)
     takers = test_tracks.filter(pl.col(TRACK_ID).is_in(fixes.track_id[pool].tolist()))
     altered = []
-    for each in _altered(takers, test_tracks, scorer, (calibration, untaught), settings):
+    for each in _altered(takers, test_tracks, scorer, settings):
         altered.append(each)
         progress("injections", len(altered), settings.seeds * len(settings.kinds))
     return Found(calibration, clean, pool, altered)
@@ -204,10 +204,8 @@ def _altered(
     takers: pl.DataFrame,
     all_tracks: pl.DataFrame,
     scorer: _Scorer,
-    calibrations: tuple[Calibration, Mapping[str, Calibration]],
     settings: ScoringSettings,
 ) -> Iterator[Altered]:
-    calibration, untaught = calibrations
     for seed in range(settings.seeds):
         for kind in settings.kinds:
             made = inject(takers, kind, share=max(settings.ratios), seed=seed)
@@ -216,7 +214,7 @@ def _altered(
             table = _with_neighbours(made.fixes, all_tracks)
             fixes = Fixes.from_table(table)
             label = table[ANOMALOUS].to_numpy()[fixes.row]
-            scores = scorer.score(fixes, calibration, {kind: untaught[kind]}, label)
+            scores = scorer.score(fixes, (kind,), label)
             number = {name: k for k, name in enumerate(fixes.track_id.tolist())}
             tracks = np.array([number[name] for name in made.tracks[TRACK_ID]], np.int64)
             yield Altered(kind, seed, scores, tracks, made.tracks["detail"].to_list(), made.refused)
@@ -241,10 +239,11 @@ class _Scorer:
     embedder: Embedder | None
     traffic: Traffic | None
     routes: Routes | None
+    calibration: Calibration
+    untaught: Mapping[str, Calibration]
 
-    def score(
-        self, fixes: Fixes, calibration: Calibration, untaught: Mapping[str, Calibration], label: BoolArray
-    ) -> Scores:
+    def score(self, fixes: Fixes, kinds: Sequence[str], label: BoolArray) -> Scores:
+        """Scores, also by the calibrations that were not taught each of ``kinds``."""
         began = time.perf_counter()
         asked = ask(
             fixes,
@@ -255,7 +254,7 @@ class _Scorer:
             traffic=self.traffic,
             routes=self.routes,
         )
-        judged = judge(fixes, asked, calibration)
+        judged = judge(fixes, asked, self.calibration)
         seconds = time.perf_counter() - began
         of_fix = {COMBINED: judged.score, CAUCHY: cauchy_combination(judged.tails)}
         for name, kind in ABLATIONS.items():
@@ -265,7 +264,7 @@ class _Scorer:
             name: np.maximum.reduceat(score, fixes.first[:-1]) if fixes.tracks else np.empty(0)
             for name, score in of_fix.items()
         }
-        others = {kind: judge(fixes, asked, each) for kind, each in untaught.items()}
+        others = {kind: judge(fixes, asked, self.untaught[kind]) for kind in kinds}
         return Scores(fixes, judged, others, of_fix, of_track | {COMBINED: judged.track_score}, label, seconds)
 
 

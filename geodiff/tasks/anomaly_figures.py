@@ -77,7 +77,7 @@ def figures(found: Found, settings: ScoringSettings) -> list[Figure]:
                 for level in ("fix", "track"):
                     rows = [each.of(scorer, level, settings.alpha) for each in sets]
                     told = [_mean([row[k] for row in rows]) for k in range(3)]
-                    flagged = told[2] if scorer in (COMBINED, UNTAUGHT) else None
+                    flagged = None if runs[0].scores.judged_by(scorer, kind) is None else told[2]
                     out.append(Figure(scorer, kind, level, ratio, count, told[0], told[1], flagged))
     return out
 

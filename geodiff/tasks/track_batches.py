@@ -26,8 +26,6 @@ Batch = tuple[Fleet, Tensor]
 VERSIONS = 4
 """Lessons for each window there is, at most; in each another part of it is known."""
 
-Tell = Callable[[str], None]
-
 SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14), "paths": (1,)}
 """Features that change sign in a mirror: the second components of vectors."""
 
@@ -66,7 +64,9 @@ def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
     return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
 
 
-def prepare_lessons(data: TrackData, config: TrackTrainConfig, *, tell: Tell | None = None) -> GenerationLessons | None:
+def prepare_lessons(
+    data: TrackData, config: TrackTrainConfig, *, tell: Callable[[str], None] | None = None
+) -> GenerationLessons | None:
     """Windows to learn generation from; None where none are learned from."""
     if data.pieces is None or config.generation_share == 0:
         return None

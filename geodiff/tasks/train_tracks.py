@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_che
 from geodiff.model.track_objectives import draw, track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.track_batches import Batch, Batches, Held, Tell, is_generation, prepare_lessons
+from geodiff.tasks.track_batches import Batch, Batches, Held, is_generation, prepare_lessons
 from geodiff.tasks.track_data import TrackData
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generation_lessons import GenerationLessons
@@ -105,7 +105,7 @@ def train_tracks(
     *,
     start_from: Path | None = None,
     resume: bool = True,
-    tell: Tell | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Train on tracks; returns the path of the weights.
 

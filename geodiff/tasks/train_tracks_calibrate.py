@@ -9,8 +9,7 @@ prediction promises its levels for vessels set aside alone: with both together t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from geodiff.model.checkpoint import write_card
 from geodiff.rng import generator
 from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import LEVELS, fit_calibration
@@ -105,7 +105,7 @@ def calibrate_tracks(
     found = fit_calibration(*(Answered.joined([aside, learned]) if both else answered(data.aside, windows)).all)
     changes["calibrated_with"] = {"aside": len(ids[0]), "others": len(ids[1]) if both else 0}
     changes["track_calibration"] = found.to_json()
-    _amend(weights, changes)
+    write_card(weights, {**model.card, **changes})
     return found.to_json()
 
 
@@ -167,15 +167,3 @@ def _usual(table: pl.DataFrame, count: int, seed: int) -> Iterator[Questions]:
             for truths in zip(*((case.truth_lon_deg, case.truth_lat_deg) for case in some), strict=True)
         )
         yield [case.query for case in some], lon, lat
-
-
-def _amend(weights: Path, changes: Mapping[str, Any]) -> None:
-    """Add to the card beside the weights."""
-    path = weights.with_suffix(".json")
-    try:
-        card = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise GeodiffError(f"model card {path} cannot be read: {error}") from None
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({**card, **changes}, indent=2, sort_keys=True) + "\n")
-    partial.replace(path)

@@ -112,7 +112,9 @@ def learn(
         "fixes_seen": tuple(int(rows.sum()) for rows in of_part),
     }
     strange = _strange(cleaned[fixes.row[of_part[2]].tolist()], tails_of, seed)
-    return Lessons(fixes, seen, plain, of_part[2], of_part[-1], strange, common)
+    able = np.zeros(fixes.tracks, bool)
+    able[fixes.track[can_take(fixes)[:, 0]]] = True
+    return Lessons(fixes, seen, plain, of_part[2], of_part[-1], able, strange, common)
 
 
 def _fit_scales(
@@ -162,6 +164,7 @@ class Lessons:
         fixes: n clean ones.
         seen, plain: of them, from ``fix_views``.
         weigh, judge: (n,) bool, which of them weights are learned on, and which final p-values.
+        able: (t,) bool, tracks that can take an anomaly.
         strange: tracks with anomalies, by kind.
         common: the entries of a calibration that do not depend on the kinds.
     """
@@ -171,6 +174,7 @@ class Lessons:
     plain: Floats
     weigh: BoolArray
     judge: BoolArray
+    able: BoolArray
     strange: Mapping[str, Strange]
     common: Mapping[str, Any]
 
@@ -195,9 +199,7 @@ class Lessons:
         of_fixes = fit_heads(
             self.seen[self.weigh & ~fixes.moored], {kind: each.seen[each.label] for kind, each in strange.items()}
         )
-        able = np.zeros(fixes.tracks, bool)
-        able[fixes.track[can_take(fixes)[:, 0]]] = True
-        able &= self.weigh[fixes.first[:-1]]
+        able = self.able & self.weigh[fixes.first[:-1]]
         whole = track_views(fixes, self.seen, of_fixes.score(self.seen, self.plain))[0]
         views = {
             kind: track_views(each.fixes, each.seen, of_fixes.score(each.seen, each.plain))[0]
