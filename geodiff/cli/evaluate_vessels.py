@@ -46,6 +46,12 @@ def evaluate_vessels(
         typer.Option("--history", help="Tracks of further vessels, for models that use history; may be repeated."),
     ] = None,
     no_history: Annotated[bool, typer.Option("--no-history", help="Tell models nothing of other vessels.")] = False,
+    no_calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--no-calibrate", help="Keep the regions of a model's card, even where most of the vessels are new to it."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of cases and of the noise.")] = 0,
 ) -> None:
     """Score motion models on any fixes: gaps filled or futures forecast; JSON and HTML with plots.
@@ -60,7 +66,7 @@ def evaluate_vessels(
     if no_history and history:
         raise UsageError("--no-history and --history: give one of both")
     settings: dict[str, Any] = {"split": split, "draw": draw, "members": members, "max_cases": max_cases, "seed": seed}
-    settings |= {"history": not no_history, "lengths": _lengths(task, gaps, horizons)}
+    settings |= {"history": not no_history, "calibrate": not no_calibrate, "lengths": _lengths(task, gaps, horizons)}
     with stage_bars() as bars:
         found = RUNNERS[task](
             VesselEvaluation(

@@ -61,6 +61,14 @@ History = Annotated[
         help="Past tracks of the region, in place of those of the input; may be repeated.",
     ),
 ]
+NoCalibrate = Annotated[
+    bool,
+    typer.Option(
+        "--no-calibrate",
+        help="Keep the regions of the model's card; default: where most vessels of the input are new to the model, and "
+        "100 of them can be asked about, its regions are calibrated on them.",
+    ),
+]
 Members = Annotated[bool, typer.Option("--keep-members", help="Keep the members, in the Zarr store.")]
 Coastline = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Polygons of land in any vector format, such as Natural Earth.")
@@ -142,6 +150,8 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [(f"note {number}", note) for number, note in enumerate(summary.get("notes", []), 1)]
     if summary.get("model"):
         lines.append(("model", str(summary["model"])))
+    if summary.get("regions"):
+        lines.append(("regions", str(summary["regions"])))
     for one in summary.get("inputs", []):
         counts = one.get("counts") or {}
         if counts:

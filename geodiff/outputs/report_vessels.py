@@ -113,9 +113,15 @@ def _trust(report: Report) -> str:
     return (
         "<h2>Do the regions hold what they say?</h2>"
         + image(Picture("coverage", plot))
-        + "<p class='note'>Bands are 3 points about the stated share.</p>"
+        + f"<p class='note'>Bands are 3 points about the stated share.{_calibrated(report)}</p>"
         + table(["model", "length", "stated", "true", "median area km²"], rows)
     )
+
+
+def _calibrated(report: Report) -> str:
+    """Which models have regions that were calibrated anew."""
+    told = [f"{escape(name)}: {escape(row['regions'])}" for name, row in report["models"].items() if row["regions"]]
+    return f" Regions of {'; '.join(told)} that are not asked about." if told else ""
 
 
 def _best(report: Report) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_vessels_data import Drawn
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
-from geodiff.tasks.motion_models import BASELINES, Contender, load_contender
+from geodiff.tasks.motion_models import BASELINES, Contender, Trained, load_contender
+from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tracks import TrackAnswer
 from geodiff.version import __version__
 from geodiff.vessels.cases import Case
@@ -30,7 +31,7 @@ from geodiff.vessels.cases import Case
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
-FORMAT = 3
+FORMAT = 4
 """Of report and records: a change of either makes results of before count no more."""
 
 CHUNK = 250
@@ -66,6 +67,21 @@ def load_contenders(names: Sequence[str]) -> list[Contender]:
         raise UsageError(f"--model: two files give the name {min(twice)}: rename one of them")
     known = {each.name for each in asked}
     return asked + [load_contender(name) for name in BASELINES if name not in known]
+
+
+def calibrated(contender: Contender, drawn: Drawn, settings: VesselSettings) -> Contender:
+    """The model with regions calibrated on the vessels that are not asked about; see ``track_calibrate_here``."""
+    if not settings.calibrate or not isinstance(contender.model, Trained):
+        return contender
+    from geodiff.tasks.track_calibrate_here import calibrate_here, strangers
+
+    told, tracks = contender.told(drawn.history), strangers(contender.model, [drawn.others])
+    with one_thread():
+        found = None if tracks is None else calibrate_here(told.model, tracks, seed=settings.seed)
+    if found is None or found.calibration is None:
+        return contender
+    digest = f"{contender.digest}-{config_hash(found.to_json())}"
+    return replace(told, model=found.of(told.model), digest=digest, regions=str(found))
 
 
 def evaluate_vessels(

@@ -47,6 +47,7 @@ class Drawn:
         cases: in order of length, then of the draw.
         split: (n,) where each belongs, one of ``split.SPLITS``.
         labels: lengths in rising order, as reports name them.
+        others: tracks of the vessels that are not asked about.
         history: past tracks; those of vessels that are asked about answer these alone, and never with what is hidden.
         notes: JSON-serialisable.
     """
@@ -54,6 +55,7 @@ class Drawn:
     cases: tuple[Case, ...]
     split: tuple[str, ...]
     labels: tuple[str, ...]
+    others: pl.LazyFrame
     history: TrackHistory | None
     notes: dict[str, Any]
 
@@ -163,7 +165,9 @@ def draw_cases(
             f"fixes are {tracks.interval_s:.0f} s apart, choose other {_option(settings)}"
         )
     vessels = np.unique(tracks.vessel_id)
-    told = _past(data, past) if settings.history else data.table.clear()
+    known = _past(data, past)
+    others = known.filter(~pl.col(VESSEL_ID).is_in(vessels))
+    told = known.collect() if settings.history else data.table.clear()
     history = None if told.is_empty() else TrackHistory.from_table(told, private=vessels)
     last = np.array([case.query.ask_s[-1] for case in found])
     split = split_of([case.query.vessel_id for case in found], last, data.cut_s)
@@ -175,7 +179,7 @@ def draw_cases(
         "history_vessels": len(np.setdiff1d(told[VESSEL_ID].unique().to_numpy(), vessels)),
         "held_out": int(is_held_out(vessels).sum()),
     }
-    return Drawn(tuple(found), tuple(split.tolist()), tuple(map(str, spans)), history, notes)
+    return Drawn(tuple(found), tuple(split.tolist()), tuple(map(str, spans)), others, history, notes)
 
 
 def _asked(
@@ -213,12 +217,12 @@ def _option(settings: VesselSettings) -> str:
     return "--gaps" if settings.task == "impute" else "--horizons"
 
 
-def _past(data: Cleaned, past: Cleaned | None) -> pl.DataFrame:
+def _past(data: Cleaned, past: Cleaned | None) -> pl.LazyFrame:
     """All tracks that are known."""
     tables = [data.table] if past is None else [data.table, past.table]
     # A track of one name in two files is one track told twice, or two that must not be mixed.
     named = [
-        table.with_columns(pl.format("{}|{}", pl.lit(number), TRACK_ID).alias(TRACK_ID))
+        table.lazy().with_columns(pl.format("{}|{}", pl.lit(number), TRACK_ID).alias(TRACK_ID))
         for number, table in enumerate(tables)
     ]
     return pl.concat(named, how="diagonal")

@@ -50,6 +50,7 @@ def summarise(
         contender.name: {
             "digest": contender.digest,
             "trained": bool(contender.digest),
+            "regions": contender.regions,
             **summarise_model(found.records[contender.name], found.records[reference], drawn.labels),
         }
         for contender in contenders

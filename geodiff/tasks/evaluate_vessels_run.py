@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from geodiff.tasks.evaluate_vessels import evaluate_vessels, load_contenders
+from geodiff.tasks.evaluate_vessels import calibrated, evaluate_vessels, load_contenders
 from geodiff.tasks.evaluate_vessels_data import draw_cases, load_cleaned
 from geodiff.tasks.evaluate_vessels_report import summarise, write_reports
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
@@ -69,6 +69,10 @@ def run_motion(asked: VesselEvaluation) -> Outcome:
     data = load_cleaned(asked.data, tell=asked.tell)
     past = load_cleaned(asked.history, tell=asked.tell) if asked.history else None
     drawn = draw_cases(data, contenders, settings, past=past)
+    contenders = [calibrated(each, drawn, settings) for each in contenders]
+    for each in contenders:
+        if each.regions is not None:
+            asked.tell(f"{each.name}: regions {each.regions}")
     found = evaluate_vessels(contenders, drawn, asked.out, settings, progress=asked.progress)
     report = summarise(found, contenders, data, drawn, settings, command=asked.command)
     page, figures = write_reports(report, found, contenders, drawn, asked.out, settings)

@@ -25,6 +25,8 @@ class VesselSettings(Settings):
         max_cases: moving cases of a length of gap, or of a forecast.
         history: tell models and rules that can use it the tracks of the vessels that are not asked about, and of each
             vessel that is its own other passes.
+        calibrate: a trained model calibrates its regions on the vessels that are not asked about, where they are enough
+            and most are new to it (``track_calibrate_here``).
         seed: of the draw and of the noise.
     """
 
@@ -35,4 +37,5 @@ class VesselSettings(Settings):
     members: int = Field(16, ge=2, le=256)
     max_cases: int = Field(2000, ge=1, le=1_000_000)
     history: bool = True
+    calibrate: bool = True
     seed: int = Field(0, ge=0)

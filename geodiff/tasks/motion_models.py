@@ -56,11 +56,13 @@ class Contender:
         name: for reports.
         model: it.
         digest: of its weights and card; empty for a classical rule.
+        regions: what its regions rest on, where they were calibrated anew.
     """
 
     name: str
     model: MotionModel
     digest: str = ""
+    regions: str | None = None
 
     def seen(self, vessel_id: Ids) -> BoolArray | None:
         """(n,) whether each vessel was among those of its training; None for a classical rule."""

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 from geodiff.model.tracks import Fleet
 from geodiff.rng import generator
 from geodiff.tasks.track_data import TrackData
-from geodiff.tasks.track_fleets import fleet_of, pad_scenes
+from geodiff.tasks.track_fleets import MIRROR, fleet_of, mirrored, pad_scenes
 from geodiff.tasks.track_generation_lessons import GenerationLessons
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.history import TrackHistory
@@ -25,9 +25,6 @@ Batch = tuple[Fleet, Tensor]
 
 VERSIONS = 4
 """Lessons for each window there is, at most; in each another part of it is known."""
-
-SIDEWAYS = {"known": (1, 3, 5, 24), "asked": (1, 3, 5), "history": (1, 3, 5, 10, 12, 14), "paths": (1,)}
-"""Features that change sign in a mirror: the second components of vectors."""
 
 
 def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig, *key: str | int) -> Batch:
@@ -47,21 +44,9 @@ def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig,
     told = torch.from_numpy(rng.random(len(rows)) < config.history_share)
     named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
     fleet = fleet.told_history(told).replaced(group=fleet.group * named)
-    # Each vessel has a frame of its own: a mirror would have to turn their places about, so scenes stay as they are.
-    mirrored = torch.from_numpy(rng.random(len(rows)) < (0.0 if together else 0.5))
-    return _mirrored(fleet, torch.from_numpy(truth[rows]), mirrored)
-
-
-def _mirrored(fleet: Fleet, departure: Tensor, which: Tensor) -> Batch:
-    """Port for starboard in some windows: no rule of motion tells them apart."""
-    sign = torch.where(which, -1.0, 1.0)[:, None, None]
-    changed = {}
-    for name, columns in SIDEWAYS.items():
-        values = getattr(fleet, name).clone()
-        for column in columns:
-            values[..., column] *= sign.view(-1, *[1] * (values.dim() - 2))
-        changed[name] = values
-    return fleet.replaced(**changed), departure * torch.stack([torch.ones_like(sign), sign], -1)
+    # No rule of motion tells port from starboard.
+    which = torch.from_numpy(rng.random(len(rows)) < 0.5)
+    return mirrored(fleet, which), torch.from_numpy(truth[rows]) * torch.where(which[:, None, None, None], MIRROR, 1.0)
 
 
 def prepare_lessons(

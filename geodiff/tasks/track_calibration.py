@@ -1,16 +1,18 @@
 """Calibration of ensembles of tracks: how far members spread, and how far an ellipse must reach.
 
-Members are moved away from their median by a factor, so that their spread is the error's; an ellipse has the shape of
+Their median is drawn towards the classical prediction by the factor that errs least: where a model is out of its depth
+it departs from it too boldly. Members are moved away from their median by another, so that their spread is the error's;
+an ellipse has the shape of
 their covariance and the size that holds the level of known answers (scores of split conformal prediction: Mahalanobis
 distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization"). Whose answers, is said in
 ``train_tracks_calibrate``.
-Both depend on the kind of stretch, on its length in time, and on whether the vessel is under way beside it.
+All depend on the kind of stretch, on its length in time, and on whether the vessel is under way beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +27,8 @@ from geodiff.vessels.window_fixes import INSIDE
 from geodiff.vessels.windows import Windows
 
 Floats = npt.NDArray[np.float64]
+Rows = tuple[Any, ...]
+"""Indices of times (n, ASKED)."""
 
 LEVELS = (0.5, 0.9)
 
@@ -32,7 +36,15 @@ LEAD_EDGES_S = (225.0, 450.0, 900.0, 1800.0, 2700.0, 5500.0, 8000.0, 16_000.0, 3
 """Edges of the classes of time, about an octave each; half an hour, one and two stand apart: 4 minutes to 8 hours."""
 
 KINDS, STATES = 3, 2
+
+PULLS = np.arange(0.5, 1.501, 0.05)
+"""Factors of the median that are tried."""
+
+LEAST_PULLED = 1000
+"""Times of a class that tell the best of them: of fewer a few large errors decide."""
+
 LARGEST = 1e4
+DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +56,14 @@ class TrackCalibration:
         spread_factor: (KINDS, STATES, classes) by which members leave their median.
         reach: (levels, KINDS, STATES, classes) Mahalanobis radius of the ellipses.
         members: with how many members it was found.
+        pull: (KINDS, STATES, classes) factor of the median's departure from the classical prediction; 1 when None.
     """
 
     levels: tuple[float, ...]
     spread_factor: Floats
     reach: Floats
     members: int
+    pull: Floats | None = None
 
     @classmethod
     def from_json(cls, raw: object, *, where: str) -> Self:
@@ -64,6 +78,7 @@ class TrackCalibration:
             factor = np.array(raw["spread_factor"], np.float64)  # type: ignore[index]
             reach = np.array(raw["reach"], np.float64)  # type: ignore[index]
             members = int(raw["members"])  # type: ignore[index]
+            pull = np.array(raw.get("pull", np.ones(shape)), np.float64)  # type: ignore[attr-defined]
             edges = list(raw["lead_edges_s"])  # type: ignore[index]
         except (KeyError, TypeError, ValueError) as error:
             raise GeodiffError(f"{where}: its track_calibration is not one ({error}): calibrate again") from None
@@ -72,28 +87,30 @@ class TrackCalibration:
                 f"{where}: its track_calibration is of other classes of lead ({edges} s): calibrate the weights again "
                 "(geodiff train tracks --minutes 0 --start-from)"
             )
-        good = factor.shape == shape and reach.shape == (len(levels), *shape)
-        values = np.concatenate([factor.ravel(), reach.ravel()])
+        good = factor.shape == pull.shape == shape and reach.shape == (len(levels), *shape)
+        values = np.concatenate([factor.ravel(), reach.ravel(), pull.ravel()])
         good = good and bool(((values > 0) & (values < LARGEST)).all()) and all(0 < level < 1 for level in levels)
         if not good:
             raise GeodiffError(f"{where}: its track_calibration has impossible values: calibrate again")
-        return cls(levels, factor, reach, members)
+        return cls(levels, factor, reach, members, pull)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
-        return {
+        pull = {} if self.pull is None else {"pull": self.pull.round(DECIMALS).tolist()}
+        return pull | {
             "levels": list(self.levels),
-            "spread_factor": self.spread_factor.round(4).tolist(),
-            "reach": self.reach.round(4).tolist(),
+            "spread_factor": self.spread_factor.round(DECIMALS).tolist(),
+            "reach": self.reach.round(DECIMALS).tolist(),
             "members": self.members,
             "lead_edges_s": list(LEAD_EDGES_S),
         }
 
     def spread(self, members: Floats, windows: Windows) -> Floats:
-        """Departures (member, n, ASKED, 2) with the spread that errors have."""
-        middle = np.median(members, 0)
-        factor: Floats = self.spread_factor[classes_of(windows)][..., None]
-        return middle + factor * (members - middle)
+        """Departures (member, n, ASKED, 2) about their due median, with the spread that errors have."""
+        middle, classes = np.median(members, 0), classes_of(windows)
+        factor: Floats = self.spread_factor[classes][..., None]
+        pull = 1.0 if self.pull is None else self.pull[classes][..., None]
+        return pull * middle + factor * (members - middle)
 
     def distances(self, members: Floats, truth: Floats, windows: Windows) -> Floats:
         """Mahalanobis distances (n, ASKED) of the truth from the point estimate, by members with their due spread.
@@ -182,11 +199,19 @@ def mahalanobis(truth_km: Floats, middle_km: Floats, covariance: Floats) -> Floa
 
 
 def fit_calibration(
-    members: Floats, truth: Floats, windows: Windows, *, levels: tuple[float, ...] = LEVELS, least: int = 200
+    members: Floats,
+    truth: Floats,
+    windows: Windows,
+    *,
+    levels: tuple[float, ...] = LEVELS,
+    least: int = 200,
+    vessels: int = 1,
+    otherwise: TrackCalibration | None = None,
 ) -> TrackCalibration:
     """Find the factors on windows whose truth is known.
 
-    A class with fewer than ``least`` times takes those of its kind's nearest class that has them.
+    A class with fewer times or vessels takes those of its kind's nearest class that has enough; beside another
+    calibration it takes by how much they differ from that one's there.
 
     Args:
         members: (member, n, ASKED, 2) departures in asinh units.
@@ -194,46 +219,70 @@ def fit_calibration(
         windows: the n windows.
         levels: probabilities.
         least: times in a class; of few times altogether a twentieth of them will do.
+        vessels: in a class.
+        otherwise: another calibration of the same levels.
 
     Raises:
         GeodiffError: no class has enough.
     """
-    classes, shown = classes_of(windows), windows.asked_valid
-    middle = np.median(members, 0)
+    shown = windows.asked_valid
     least = min(least, max(int(shown.sum()) // 20, 20))
-    factor = _each_class(
-        lambda rows: _spread_ratio(members[:, *rows], truth[rows], middle[rows]), classes, shown, least
-    )
-    first = TrackCalibration(levels, factor, np.ones((len(levels), *factor.shape)), len(members))
+
+    def each_class(figure: Callable[[Rows], float], usual: Floats) -> Floats:
+        return usual * _borrowed(_each_class(figure, windows, least, vessels) / usual, least)
+
+    ones = np.ones((KINDS, STATES, len(LEAD_EDGES_S) + 1))
+    blank = TrackCalibration(levels, ones, np.stack([ones] * len(levels)), len(members))
+    usual = otherwise or blank
+    pull = _pulls(np.median(members, 0), truth, windows, vessels)
+    pull = np.where(np.isfinite(pull), pull, ones if usual.pull is None else usual.pull).round(DECIMALS)
+    first = replace(blank, pull=pull)
+    drawn = first.spread(members, windows)
+    middle = np.median(drawn, 0)
+    factor = each_class(lambda rows: _spread_ratio(drawn[:, *rows], truth[rows], middle[rows]), usual.spread_factor)
+    first = replace(first, spread_factor=factor)
     distance = first.distances(members, truth, windows)
 
-    def radius(level: float) -> Floats:
-        return _each_class(lambda rows: _quantile(distance[rows], level), classes, shown, least)
+    def radius(level: float, usual: Floats) -> Floats:
+        return each_class(lambda rows: _quantile(distance[rows], level), usual)
 
-    reach = np.stack([radius(level) for level in levels])
-    return TrackCalibration(levels, factor, reach, len(members))
+    reach = np.stack([radius(*each) for each in zip(levels, usual.reach, strict=True)])
+    factor, reach = (each.clip(1e-3, LARGEST / 2).round(DECIMALS) for each in (factor, reach))
+    return replace(first, spread_factor=factor, reach=reach)
 
 
-def _each_class(
-    figure: Callable[[tuple[Any, ...]], float],
-    classes: tuple[npt.NDArray[np.int64], ...],
-    shown: npt.NDArray[np.bool_],
-    least: int,
-) -> Floats:
-    """A figure for each kind, state and class of lead; small classes borrow from the nearest large one."""
-    kind, state, lead = classes
+def _pulls(middle: Floats, truth: Floats, windows: Windows, vessels: int) -> Floats:
+    """The factor of the departures of each class that errs least in kilometres; NaN of too few to tell."""
+    truth_km = windows.to_km(truth)
+    errors_km = np.stack([np.linalg.norm(windows.to_km(each * middle) - truth_km, axis=-1) for each in PULLS])
+
+    def best(rows: Rows) -> float:
+        return float(PULLS[errors_km[:, *rows].mean(1).argmin()])
+
+    return _each_class(best, windows, LEAST_PULLED, vessels)
+
+
+def _each_class(figure: Callable[[Rows], float], windows: Windows, least: int, vessels: int) -> Floats:
+    """A figure for each kind, state and class of lead that holds enough times and vessels; NaN for the others."""
+    (kind, state, lead), shown = classes_of(windows), windows.asked_valid
     out = np.full((KINDS, STATES, len(LEAD_EDGES_S) + 1), np.nan)
     for each in np.ndindex(out.shape):
         rows = np.nonzero(shown & (kind == each[0]) & (state == each[1]) & (lead == each[2]))
-        if len(rows[0]) >= least:
+        if len(rows[0]) >= least and len(np.unique(windows.vessel_id[rows[0]])) >= vessels:
             out[each] = figure(rows)
-    known = np.argwhere(np.isfinite(out))
+    return out
+
+
+def _borrowed(figures: Floats, least: int) -> Floats:
+    """Classes without a figure take that of the nearest one that has it."""
+    known = np.argwhere(np.isfinite(figures))
     if not len(known):
         raise GeodiffError(f"no class of lead time has {least} times: give more tracks to calibrate on")
-    for one in np.argwhere(np.isnan(out)):
+    out = figures.copy()
+    for one in np.argwhere(np.isnan(figures)):
         # Another time of the same kind and state is nearer than the other state, and that than another kind.
         far = np.abs(known - one) @ np.array([10_000, 100, 1])
-        out[tuple(one)] = out[tuple(known[far.argmin()])]
+        out[tuple(one)] = figures[tuple(known[far.argmin()])]
     return out
 
 

@@ -23,6 +23,19 @@ MOST_VESSELS = 64
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+SIDEWAYS = {
+    "known": (1, 3, 5, 24),
+    "asked": (1, 3, 5),
+    "history": (1, 3, 5, 10, 12, 14),
+    "paths": (1,),
+    "known_m": (1,),
+    "asked_m": (1,),
+}
+"""Parts of a fleet that change sign in a mirror: the second components of vectors."""
+
+MIRROR = torch.tensor([1.0, -1.0])
+"""What a mirror makes of a payload (..., 2)."""
+
 
 def track_config(*, width: int, heads: int, layers: int) -> TrackConfig:
     """The configuration of a model of some size that sees windows as they are."""
@@ -63,6 +76,18 @@ def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | 
         kind=cells(windows.kind),
         stake=cells(windows.stake.astype(np.float32)),
     )
+
+
+def mirrored(fleet: Fleet, which: Tensor) -> Fleet:
+    """The scenes ``which`` (batch,) as a mirror about a meridian shows them: port for starboard, all else the same."""
+    sign = torch.where(which, -1.0, 1.0)
+    changed = {}
+    for name, columns in SIDEWAYS.items():
+        values = getattr(fleet, name).clone()
+        for column in columns:
+            values[..., column] *= sign.view(-1, *[1] * (values.dim() - 2))
+        changed[name] = values
+    return fleet.replaced(**changed)
 
 
 def _places_m(windows: Windows, rows: Rows) -> tuple[Tensor, Tensor]:

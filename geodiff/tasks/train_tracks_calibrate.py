@@ -9,8 +9,6 @@ prediction promises its levels for vessels set aside alone: with both together t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +17,17 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.model.checkpoint import write_card
-from geodiff.rng import generator
 from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import LEVELS, fit_calibration
 from geodiff.tasks.track_data import TrackData
-from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tracks import VESSEL_ID, TrackQuery
-from geodiff.vessels.cases import Tracks, forecast_cases, impute_cases
-from geodiff.vessels.spans import usual_spans
+from geodiff.tasks.track_denoiser import DenoiserMotion
+from geodiff.tasks.track_questions import Answered, ask, draw_questions
+from geodiff.tracks import VESSEL_ID
 from geodiff.vessels.split import join_digests, vessel_digest
-from geodiff.vessels.window_fixes import ASKED, INSIDE
-from geodiff.vessels.windows import Windows
-from geodiff.vessels.windows_draw import DrawSettings, TrackPool
+from geodiff.vessels.window_fixes import INSIDE
+from geodiff.vessels.windows_draw import DrawSettings
 
 Floats = npt.NDArray[np.float64]
-
-CALIBRATION_MEMBERS = 16
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answered:
-    """Questions with their answers: windows, members (member, n, ASKED, 2) and truth (n, ASKED, 2) in model units."""
-
-    windows: Windows
-    members: Floats
-    truth: Floats
-
-    @property
-    def all(self) -> tuple[Floats, Floats, Windows]:
-        """As ``fit_calibration`` takes them."""
-        return self.members, self.truth, self.windows
-
-    @classmethod
-    def joined(cls, parts: list[Answered]) -> Answered:
-        """All of them together.
-
-        Raises:
-            GeodiffError: there are none.
-        """
-        if not parts:
-            raise GeodiffError("no track is long enough to be asked about: give more tracks to calibrate on")
-        return cls(
-            Windows.joined([part.windows for part in parts]),
-            np.concatenate([part.members for part in parts], 1),
-            np.concatenate([part.truth for part in parts]),
-        )
 
 
 def calibrate_tracks(
@@ -88,7 +52,7 @@ def calibrate_tracks(
     ids = [table[VESSEL_ID].unique().to_numpy() for table in (data.aside, data.learned)]
 
     def answered(table: pl.DataFrame, count: int) -> Answered:
-        return Answered.joined(list(_answered(model, table, drawn, count, seed)))
+        return ask(model, draw_questions(table, drawn, count, seed), seed)
 
     # A vessel counts alike, whichever it is.
     few = max(windows * len(ids[0]) // (len(ids[0]) + len(ids[1])), 1)
@@ -127,43 +91,3 @@ def _short(held: Floats, vessels: int) -> bool:
     """
     level = np.array(LEVELS)[:, None]
     return bool((held < level - np.sqrt(level * (1 - level) / vessels)).any())
-
-
-def _answered(
-    model: DenoiserMotion, table: pl.DataFrame, drawn: DrawSettings, count: int, seed: int
-) -> Iterator[Answered]:
-    for questions in (*_drawn(TrackPool(table), drawn, count // 3, seed), *_usual(table, count - count // 3, seed)):
-        yield _ask(model, *questions, seed)
-
-
-Questions = tuple[list[TrackQuery], Floats, Floats]
-"""Questions of one stretch each, with the longitudes and latitudes (n, ASKED) that are true."""
-
-
-def _ask(model: DenoiserMotion, queries: list[TrackQuery], lon: Floats, lat: Floats, seed: int) -> Answered:
-    found = model.sample(queries, members=CALIBRATION_MEMBERS, seed=seed)
-    return Answered(found.windows, found.members, found.windows.to_payload(lon, lat))
-
-
-def _drawn(pool: TrackPool, drawn: DrawSettings, count: int, seed: int) -> Iterator[Questions]:
-    """Questions of all lengths and any density of fixes, as in training."""
-    rng = generator(seed, "track calibration")
-    for begin in range(0, count, BATCH):
-        draws = pool.draw(min(BATCH, count - begin), rng, drawn)
-        yield draws.queries, draws.lon_deg, draws.lat_deg
-
-
-def _usual(table: pl.DataFrame, count: int, seed: int) -> Iterator[Questions]:
-    """Questions as they are mostly asked: gaps and forecasts, most of vessels under way, with all fixes around them."""
-    tracks = Tracks.of(table)
-    gaps, horizons = (usual_spans(tracks.interval_s, task=task) for task in ("impute", "forecast"))
-    each = max(count // (2 * len(gaps)), 1)
-    cases = [case for gap in gaps for case in impute_cases(tracks, gap, most=each, seed=seed)]
-    cases += forecast_cases(tracks, horizons, most=each * len(gaps), seed=seed)
-    for begin in range(0, len(cases), BATCH):
-        some = cases[begin : begin + BATCH]
-        lon, lat = (
-            np.stack([np.append(truth, np.full(ASKED - len(truth), truth[-1])) for truth in truths])
-            for truths in zip(*((case.truth_lon_deg, case.truth_lat_deg) for case in some), strict=True)
-        )
-        yield [case.query for case in some], lon, lat

@@ -22,7 +22,7 @@ from geodiff.schema import UsageError
 from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_coast import Coast
 from geodiff.tasks.vessels_forecast import forecast_tracks
-from geodiff.tasks.vessels_frames import clean_table, sent_fixes, told_model, track_table
+from geodiff.tasks.vessels_frames import calibrated_model, clean_table, sent_fixes, told_model, track_table
 from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_plan import installed
@@ -79,6 +79,7 @@ def impute(
     longest_h: float = 24.0,
     seed: int = 0,
     history: gpd.GeoDataFrame | None = None,
+    calibrate: bool = True,
 ) -> gpd.GeoDataFrame:
     """Fill the gaps of tracks; observed fixes are never moved. See ``vessels_impute.impute_tracks`` for the rules.
 
@@ -90,6 +91,8 @@ def impute(
         longest_h: longer gaps stay, hours.
         seed: of the noise.
         history: past tracks of the region, in place of those of ``tracks``: of others and of own other passes.
+        calibrate: a trained model calibrates its regions on ``tracks``, where most of their vessels are new to it and a
+            hundred of them can be asked about.
 
     Returns:
         The rows of ``tracks`` and those of state "imputed", by track and time, with quantiles and ellipses where the
@@ -100,10 +103,12 @@ def impute(
         GeodiffError: a table that cannot be read as fixes.
     """
     asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "longest_h": longest_h, "seed": seed}
+    asked |= {"calibrate": calibrate}
     settings = ImputeSettings.parse(asked, where="impute")
     cleaned = track_table(tracks)
     chosen = told_model(installed("impute", model), cleaned, history)
     with one_thread():
+        chosen = calibrated_model(chosen, settings, cleaned)
         table, _ = impute_tracks(cleaned, chosen, settings, fleet_s=Usual.of([cleaned]).interval_s)
     return to_geodataframe(table)
 
@@ -119,6 +124,7 @@ def forecast(
     seed: int = 0,
     history: gpd.GeoDataFrame | None = None,
     coastline: gpd.GeoDataFrame | Path | None = None,
+    calibrate: bool = True,
 ) -> gpd.GeoDataFrame:
     """Forecast every vessel beyond its last fix. See ``vessels_forecast.forecast_tracks`` for the rules.
 
@@ -127,7 +133,7 @@ def forecast(
         hours: how far, up to 12.
         at: only fixes up to then are known, and returned; clean them after cutting them, or give fixes. UTC where it
             has no zone.
-        model, ensemble, step_s, seed, history: as of ``impute``.
+        model, ensemble, step_s, seed, history, calibrate: as of ``impute``.
         coastline: polygons of land, or a file of them: members do not cross it.
 
     Returns:
@@ -138,6 +144,7 @@ def forecast(
         GeodiffError: a table that cannot be read as fixes, or a coastline without polygons.
     """
     asked = {"model": model, "ensemble": ensemble, "step_s": step_s, "hours": hours, "at": at, "seed": seed}
+    asked |= {"calibrate": calibrate}
     settings = ForecastSettings.parse(asked, where="forecast")
     cleaned = track_table(tracks, settings.at)
     chosen = told_model(installed("forecast", model), cleaned, history, settings.at)
@@ -145,6 +152,7 @@ def forecast(
     if coastline is not None and coast is None:
         coast = Coast.of(coastline)
     with one_thread():
+        chosen = calibrated_model(chosen, settings, cleaned)
         table, _ = forecast_tracks(cleaned, chosen, settings, coast=coast)
     return to_geodataframe(table)
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from geodiff.schema import UsageError
-from geodiff.tasks.motion_models import Historic, load_motion_model
+from geodiff.tasks.motion_models import Historic, Trained, load_motion_model
 from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import known_by
 from geodiff.tasks.vessels_inputs import identified_by_track
 from geodiff.tasks.vessels_job import clean_counts, nothing_left
+from geodiff.tasks.vessels_settings import MotionSettings
 from geodiff.tracks import FORECAST, GENERATED, IMPUTED, REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe
@@ -52,6 +53,16 @@ def track_table(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataF
         raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
     named = identified_by_track(table)
     return named if REASON in named.columns else named.with_columns(pl.lit(None, pl.String).alias(REASON))
+
+
+def calibrated_model(model: MotionModel, settings: MotionSettings, cleaned: pl.DataFrame) -> MotionModel:
+    """The model with its regions calibrated on the table."""
+    if not settings.calibrated or not isinstance(model, Trained):
+        return model
+    from geodiff.tasks.track_calibrate_here import calibrate_here, strangers
+
+    tracks = strangers(model, [cleaned.lazy()])
+    return model if tracks is None else calibrate_here(model, tracks, seed=settings.seed).of(model)
 
 
 def told_model(

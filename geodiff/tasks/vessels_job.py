@@ -20,10 +20,10 @@ from geodiff.outputs.ledger import work_folder
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.memory import give_back_memory
-from geodiff.tasks.motion_models import Historic, load_motion_model
-from geodiff.tasks.vessels_context import history_of, past_of, traffic_of
+from geodiff.tasks.vessels_context import past_of, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_impute import impute_tracks
+from geodiff.tasks.vessels_model import model_of
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tasks.vessels_region import cut_where_away, elsewhere, taken_fixes
 from geodiff.tasks.vessels_settings import ForecastSettings, GenerateSettings, ImputeSettings, TrackSettings
@@ -84,6 +84,11 @@ class TrackJob:
     def names(self) -> list[str]:
         """Of the parts, in order."""
         return [part_name(part) for part in range(self.parts)]
+
+    @property
+    def regions_path(self) -> Path:
+        """What the regions of the model rest on."""
+        return self.work / "regions.json"
 
     def path(self, what: str, part: int) -> Path:
         """File of a part in the work folder."""
@@ -181,12 +186,8 @@ class Teller:
 
     @cached_property
     def model(self) -> MotionModel:
-        """The model of motion, told of past tracks."""
-        model = load_motion_model(str(self.job.model))
-        if self.job.past is None or not isinstance(model, Historic):
-            return model
-        parts = range(self.job.parts)
-        return model.with_history(history_of([pl.read_parquet(self.job.path("past", part)) for part in parts]))
+        """The model of motion, told of past tracks, its regions as they were found for the input."""
+        return model_of(self.job)
 
     @cached_property
     def coast(self) -> Any:

@@ -94,6 +94,7 @@ def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
         "geodiff:version": __version__,
         "geodiff:model": plan.model,
         "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
+        **({"geodiff:regions": found} if (found := read_json(plan.job.regions_path)) else {}),
         **{
             f"geodiff:{what}": [{"href": one.href, "sha256": one.sha256} for one in files]
             for what, files in given.items()
@@ -116,11 +117,18 @@ def _facts(plan: TrackPlan) -> dict[str, Any]:
         "run_id": job.run_id,
         "job": job.kind,
         "model": plan.model,
+        **_regions(job),
         "notes": [*plan.notes, *empty],
         "configuration": job.settings.model_dump(mode="json"),
         "counts": counts,
         **files,
     }
+
+
+def _regions(job: TrackJob) -> dict[str, str]:
+    """What the regions of a trained model rest on."""
+    found = read_json(job.regions_path)
+    return {"regions": str(found["told"])} if isinstance(found, dict) else {}
 
 
 def _counted(job: TrackJob, what: str, files: Sequence[TrackInput]) -> list[dict[str, Any]]:

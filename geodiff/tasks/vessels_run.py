@@ -27,14 +27,17 @@ from geodiff.tasks.vessels_job import (
     ASSOCIATE,
     CLEAN,
     FIXES,
+    FORECAST,
     GENERATE,
     HISTORY,
+    IMPUTE,
     SCORE,
     TrackJob,
     clean_part,
     nothing_left,
     step_part,
 )
+from geodiff.tasks.vessels_model import prepare_regions
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish, shown
@@ -130,6 +133,11 @@ def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
         return
     if job.kind == SCORE:
         _prepare_scores(job, progress)
+    if job.kind in (IMPUTE, FORECAST):
+        progress("calibrate", 0, 1)
+        with one_thread():
+            prepare_regions(job)
+        progress("calibrate", 1, 1)
     session = uuid.uuid4().hex
     steps: list[tuple[Any, ...]] = [(job, part, session) for part in range(job.parts)]
     with one_thread():

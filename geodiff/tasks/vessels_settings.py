@@ -69,6 +69,8 @@ class MotionSettings(TrackSettings):
         step_s: the times asked for are the multiples of this since 1970.
         seed: of the noise.
         members: keep the members in the Zarr store.
+        calibrate: a trained model calibrates its regions on the tracks at hand, where they are enough and most vessels
+            are new to it (``track_calibrate_here``).
     """
 
     model: str = DEFAULT_MODEL
@@ -76,6 +78,12 @@ class MotionSettings(TrackSettings):
     step_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     seed: Annotated[int, Field(ge=0)] = 0
     members: bool = False
+    calibrate: bool = True
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether regions are asked for that may be calibrated; without an ensemble there are none."""
+        return self.calibrate and self.ensemble > 1
 
     def _check_size(self, hours: float, what: str) -> None:
         """Raises UsageError where one question would not fit in memory."""

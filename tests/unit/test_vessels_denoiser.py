@@ -18,7 +18,7 @@ from geodiff.sphere import course_deg, distance_km, move, to_local_km
 from geodiff.tasks.track_calibration import KINDS, LEAD_EDGES_S, STATES, TrackCalibration
 from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
-from geodiff.tasks.track_fleets import fleet_of, group_scenes, track_config
+from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, track_config
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
@@ -134,6 +134,50 @@ def test_an_empty_cell_of_a_scene_is_seen_by_nobody(net):
         a = net(noised[:, :3], level, net.encode(full))
         b = net(noised, level, net.encode(padded))[:, :3]
     torch.testing.assert_close(a, b)
+
+
+def in_the_mirror(one):
+    """The same about the meridian of 10 degrees: port for starboard."""
+    return dataclasses.replace(one, lon_deg=20.0 - one.lon_deg, cog_deg=-one.cog_deg % 360)
+
+
+def test_a_mirrored_world_is_seen_as_the_mirror_image_of_what_is_seen():
+    bent = query(course=40.0, every=300.0)
+    bent = dataclasses.replace(bent, cog_deg=bent.cog_deg + np.linspace(0, 50, len(bent.cog_deg)))
+    world = [bent, query(vessel=2, lon=10.02, course=65.0), query(vessel=3, course=20.0, gap=(9, 12))]
+    past = [query(vessel=number, lon=10.0 + 0.01 * number, course=35.0 + 2 * number) for number in range(10, 14)]
+    fleets = [
+        fleet_of(
+            build_windows(list(map(turned, world)), TrackHistory.from_table(table_of(map(turned, past)))),
+            scenes=np.arange(3)[None],
+        )
+        for turned in (lambda one: one, in_the_mirror)
+    ]
+    image = mirrored(fleets[0], torch.tensor([True]))
+    assert fleets[0].paths.any()
+    for each in dataclasses.fields(image):
+        here, there = getattr(image, each.name), getattr(fleets[1], each.name)
+        # Of history half precision is kept; the plane of a scene shows metres.
+        torch.testing.assert_close(here, there, rtol=1e-3, atol=0.5 if each.name.endswith("_m") else 2e-3)
+        if each.name in SIDEWAYS:
+            assert not torch.equal(here, getattr(fleets[0], each.name)), each.name
+
+
+def test_port_and_starboard_are_treated_alike(net, motion):
+    """The mean of a mirrored scene is the mirror of its mean, and so are members whose pairs change places."""
+    fleet = fleet_of(build_windows([query(), query(vessel=2, course=100.0)]))
+    image = mirrored(fleet, torch.ones(2, dtype=torch.bool))
+    noise = torch.randn(2, 8, 1, ASKED, 2)
+    order = [2, 3, 0, 1, 6, 7, 4, 5]
+    with torch.inference_mode():
+        nothing, level = torch.zeros(2, 1, ASKED, 2), torch.ones(2)
+        alone = [net(nothing, level, net.encode(each)) for each in (fleet, image)]
+        means = [motion._payload(each, None) for each in (fleet, image)]
+        members = motion._payload(fleet, noise), motion._payload(image, noise[:, order] * MIRROR)
+    assert (alone[0] - alone[1] * MIRROR).abs().max() > 0.01  # the network itself does not
+    torch.testing.assert_close(means[0], means[1] * MIRROR)
+    torch.testing.assert_close(members[0], members[1][:, order] * MIRROR)
+    assert (members[0][:, :2] - members[1][:, :2] * MIRROR).abs().max() > 0.01
 
 
 def test_paths_count_in_any_order_and_only_where_they_are_known():
