@@ -1,11 +1,10 @@
 """Calibration of ensembles of tracks: how far members spread, and how far an ellipse must reach.
 
 Their median is drawn towards the classical prediction by the factor that errs least: where a model is out of its depth
-it departs from it too boldly. Members are moved away from their median by another, so that their spread is the error's;
-an ellipse has the shape of
-their covariance and the size that holds the level of known answers (scores of split conformal prediction: Mahalanobis
-distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust optimization"). Whose answers, is said in
-``train_tracks_calibrate``.
+it departs from it too boldly. Members are moved away from their median by another factor, so that their spread is the
+error's; an ellipse has the shape of their covariance and the size that holds the level of known answers (scores of
+split conformal prediction: Mahalanobis distances; Johnstone & Cox 2021, "Conformal uncertainty sets for robust
+optimization"). Whose answers, is said in ``train_tracks_calibrate`` and ``track_calibrate_here``.
 All depend on the kind of stretch, on its length in time, and on whether the vessel is under way beside it.
 """
 
