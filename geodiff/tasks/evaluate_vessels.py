@@ -22,7 +22,7 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_vessels_data import Drawn
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
-from geodiff.tasks.motion_models import BASELINES, Contender, Trained, load_contender
+from geodiff.tasks.motion_models import BASELINES, Contender, load_contender, regions_here
 from geodiff.tasks.vessels_pool import one_thread
 from geodiff.tracks import TrackAnswer
 from geodiff.version import __version__
@@ -71,17 +71,16 @@ def load_contenders(names: Sequence[str]) -> list[Contender]:
 
 def calibrated(contender: Contender, drawn: Drawn, settings: VesselSettings) -> Contender:
     """The model with regions calibrated on the vessels that are not asked about; see ``track_calibrate_here``."""
-    if not settings.calibrate or not isinstance(contender.model, Trained):
+    if not settings.calibrate:
         return contender
-    from geodiff.tasks.track_calibrate_here import calibrate_here, strangers
-
-    told, tracks = contender.told(drawn.history), strangers(contender.model, [drawn.others])
     with one_thread():
-        found = None if tracks is None else calibrate_here(told.model, tracks, seed=settings.seed)
+        found = regions_here(
+            contender.model, [drawn.others], lambda: contender.told(drawn.history).model, seed=settings.seed
+        )
     if found is None or found.calibration is None:
         return contender
     digest = f"{contender.digest}-{config_hash(found.to_json())}"
-    return replace(told, model=found.of(told.model), digest=digest, regions=str(found))
+    return replace(contender, model=found.of(contender.model), digest=digest, regions=str(found))
 
 
 def evaluate_vessels(

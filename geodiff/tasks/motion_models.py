@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from geodiff.config import catalogs_dir
 from geodiff.schema import BoolArray, UsageError
@@ -15,6 +15,11 @@ from geodiff.vessels.historic import NearestHistoric
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.kalman import Kalman
 from geodiff.vessels.split import Ids
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from geodiff.tasks.track_calibrate_here import Regions
 
 BASELINES: Final[Mapping[str, Callable[[], MotionModel]]] = {
     "linear": Linear,
@@ -94,6 +99,26 @@ def load_motion_model(name_or_path: str) -> MotionModel:
         GeodiffError: its files are damaged.
     """
     return load_contender(name_or_path).model
+
+
+def regions_here(
+    model: MotionModel, parts: Sequence[pl.LazyFrame], told: Callable[[], MotionModel], *, seed: int
+) -> Regions | None:
+    """What the regions of a model rest on where these tracks are; None for a classical rule.
+
+    Args:
+        model: to calibrate, as ``track_calibrate_here`` says.
+        parts: cleaned tables of whole vessels, the fixes of each in the order of time.
+        told: gives the model as it will be asked; called where there is something to ask.
+        seed: of questions and noise.
+    """
+    if not isinstance(model, Trained):
+        return None
+    # Torch takes seconds to load, which a rule need not cost.
+    from geodiff.tasks.track_calibrate_here import Regions, calibrate_here, strangers
+
+    tracks = strangers(model, parts)
+    return Regions() if tracks is None else calibrate_here(told(), tracks, seed=seed)
 
 
 def load_contender(name_or_path: str) -> Contender:

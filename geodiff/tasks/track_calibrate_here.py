@@ -124,12 +124,12 @@ def calibrate_here(model: MotionModel, tracks: pl.DataFrame, *, seed: int) -> Re
         seed: of questions and noise.
     """
     assert isinstance(model, DenoiserMotion)
-    card = model.calibration
+    assert model.calibration is not None
     questions = list(usual_questions(tracks, QUESTIONS, seed))
     vessels = len({query.vessel_id for each in questions for query in each.queries})
-    if card is None or vessels < FEWEST_VESSELS:
+    if vessels < FEWEST_VESSELS:
         return Regions()
-    answered = ask(model, questions, seed)
+    answered, card = ask(model, questions, seed), model.calibration
     try:
         found = fit_calibration(*answered.all, levels=card.levels, vessels=FEWEST_OF_CLASS, otherwise=card)
     except GeodiffError:  # no class is asked of enough vessels

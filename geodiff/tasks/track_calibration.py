@@ -11,7 +11,7 @@ All depend on the kind of stretch, on its length in time, and on whether the ves
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +42,8 @@ PULLS = np.arange(0.5, 1.501, 0.05)
 LEAST_PULLED = 1000
 """Times of a class that tell the best of them: of fewer a few large errors decide."""
 
+CLASSES = KINDS, STATES, len(LEAD_EDGES_S) + 1
+
 LARGEST = 1e4
 DECIMALS = 4
 
@@ -55,14 +57,14 @@ class TrackCalibration:
         spread_factor: (KINDS, STATES, classes) by which members leave their median.
         reach: (levels, KINDS, STATES, classes) Mahalanobis radius of the ellipses.
         members: with how many members it was found.
-        pull: (KINDS, STATES, classes) factor of the median's departure from the classical prediction; 1 when None.
+        pull: (KINDS, STATES, classes) factor of the median's departure from the classical prediction.
     """
 
     levels: tuple[float, ...]
     spread_factor: Floats
     reach: Floats
     members: int
-    pull: Floats | None = None
+    pull: Floats = field(default_factory=lambda: np.ones(CLASSES))
 
     @classmethod
     def from_json(cls, raw: object, *, where: str) -> Self:
@@ -71,13 +73,12 @@ class TrackCalibration:
         Raises:
             GeodiffError: it is no calibration.
         """
-        shape = (KINDS, STATES, len(LEAD_EDGES_S) + 1)
         try:
             levels = tuple(float(level) for level in raw["levels"])  # type: ignore[index]
             factor = np.array(raw["spread_factor"], np.float64)  # type: ignore[index]
             reach = np.array(raw["reach"], np.float64)  # type: ignore[index]
             members = int(raw["members"])  # type: ignore[index]
-            pull = np.array(raw.get("pull", np.ones(shape)), np.float64)  # type: ignore[attr-defined]
+            pull = np.array(raw.get("pull", np.ones(CLASSES)), np.float64)  # type: ignore[attr-defined]
             edges = list(raw["lead_edges_s"])  # type: ignore[index]
         except (KeyError, TypeError, ValueError) as error:
             raise GeodiffError(f"{where}: its track_calibration is not one ({error}): calibrate again") from None
@@ -86,7 +87,7 @@ class TrackCalibration:
                 f"{where}: its track_calibration is of other classes of lead ({edges} s): calibrate the weights again "
                 "(geodiff train tracks --minutes 0 --start-from)"
             )
-        good = factor.shape == pull.shape == shape and reach.shape == (len(levels), *shape)
+        good = factor.shape == pull.shape == CLASSES and reach.shape == (len(levels), *CLASSES)
         values = np.concatenate([factor.ravel(), reach.ravel(), pull.ravel()])
         good = good and bool(((values > 0) & (values < LARGEST)).all()) and all(0 < level < 1 for level in levels)
         if not good:
@@ -95,8 +96,8 @@ class TrackCalibration:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a card."""
-        pull = {} if self.pull is None else {"pull": self.pull.round(DECIMALS).tolist()}
-        return pull | {
+        return {
+            "pull": self.pull.round(DECIMALS).tolist(),
             "levels": list(self.levels),
             "spread_factor": self.spread_factor.round(DECIMALS).tolist(),
             "reach": self.reach.round(DECIMALS).tolist(),
@@ -108,7 +109,7 @@ class TrackCalibration:
         """Departures (member, n, ASKED, 2) about their due median, with the spread that errors have."""
         middle, classes = np.median(members, 0), classes_of(windows)
         factor: Floats = self.spread_factor[classes][..., None]
-        pull = 1.0 if self.pull is None else self.pull[classes][..., None]
+        pull: Floats = self.pull[classes][..., None]
         return pull * middle + factor * (members - middle)
 
     def distances(self, members: Floats, truth: Floats, windows: Windows) -> Floats:
@@ -230,12 +231,11 @@ def fit_calibration(
     def each_class(figure: Callable[[Rows], float], usual: Floats) -> Floats:
         return usual * _borrowed(_each_class(figure, windows, least, vessels) / usual, least)
 
-    ones = np.ones((KINDS, STATES, len(LEAD_EDGES_S) + 1))
-    blank = TrackCalibration(levels, ones, np.stack([ones] * len(levels)), len(members))
+    blank = TrackCalibration(levels, np.ones(CLASSES), np.ones((len(levels), *CLASSES)), len(members))
     usual = otherwise or blank
     pull = _pulls(np.median(members, 0), truth, windows, vessels)
-    pull = np.where(np.isfinite(pull), pull, ones if usual.pull is None else usual.pull).round(DECIMALS)
-    first = replace(blank, pull=pull)
+    pull = np.where(np.isfinite(pull), pull, usual.pull)
+    first = replace(blank, pull=pull.round(DECIMALS))
     drawn = first.spread(members, windows)
     middle = np.median(drawn, 0)
     factor = each_class(lambda rows: _spread_ratio(drawn[:, *rows], truth[rows], middle[rows]), usual.spread_factor)
@@ -264,7 +264,7 @@ def _pulls(middle: Floats, truth: Floats, windows: Windows, vessels: int) -> Flo
 def _each_class(figure: Callable[[Rows], float], windows: Windows, least: int, vessels: int) -> Floats:
     """A figure for each kind, state and class of lead that holds enough times and vessels; NaN for the others."""
     (kind, state, lead), shown = classes_of(windows), windows.asked_valid
-    out = np.full((KINDS, STATES, len(LEAD_EDGES_S) + 1), np.nan)
+    out = np.full(CLASSES, np.nan)
     for each in np.ndindex(out.shape):
         rows = np.nonzero(shown & (kind == each[0]) & (state == each[1]) & (lead == each[2]))
         if len(rows[0]) >= least and len(np.unique(windows.vessel_id[rows[0]])) >= vessels:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from geodiff.schema import UsageError
-from geodiff.tasks.motion_models import Historic, Trained, load_motion_model
+from geodiff.tasks.motion_models import Historic, load_motion_model, regions_here
 from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import known_by
 from geodiff.tasks.vessels_inputs import identified_by_track
@@ -57,12 +57,8 @@ def track_table(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataF
 
 def calibrated_model(model: MotionModel, settings: MotionSettings, cleaned: pl.DataFrame) -> MotionModel:
     """The model with its regions calibrated on the table."""
-    if not settings.calibrated or not isinstance(model, Trained):
-        return model
-    from geodiff.tasks.track_calibrate_here import calibrate_here, strangers
-
-    tracks = strangers(model, [cleaned.lazy()])
-    return model if tracks is None else calibrate_here(model, tracks, seed=settings.seed).of(model)
+    found = regions_here(model, [cleaned.lazy()], lambda: model, seed=settings.seed) if settings.calibrated else None
+    return model if found is None else found.of(model)
 
 
 def told_model(

@@ -8,7 +8,7 @@ import polars as pl
 
 from geodiff.outputs.atomic import read_json, write_json
 from geodiff.tasks.memory import give_back_memory
-from geodiff.tasks.motion_models import Historic, Trained, load_motion_model
+from geodiff.tasks.motion_models import Historic, load_motion_model, regions_here
 from geodiff.tasks.vessels_context import history_of
 from geodiff.tasks.vessels_settings import MotionSettings
 from geodiff.tracks import MotionModel
@@ -23,7 +23,7 @@ def model_of(job: TrackJob) -> MotionModel:
     Raises:
         GeodiffError: weights or the work folder are damaged.
     """
-    model, path = _told_of_past(job), job.regions_path
+    model, path = _told_of_past(job, load_motion_model(str(job.model))), job.regions_path
     if not path.exists():
         return model
     from geodiff.tasks.track_calibrate_here import Regions
@@ -43,19 +43,14 @@ def prepare_regions(job: TrackJob) -> None:
     if job.regions_path.exists() or set(job.names) <= set(job.store.done()):
         return
     model = load_motion_model(str(job.model))
-    if not isinstance(model, Trained):
-        return
-    from geodiff.tasks.track_calibrate_here import Regions, calibrate_here, strangers
-
     parts = [pl.scan_parquet(job.path("cleaned", part), glob=False) for part in range(job.parts)]
-    tracks = strangers(model, parts)
-    found = Regions() if tracks is None else calibrate_here(_told_of_past(job), tracks, seed=settings.seed)
-    write_json(job.regions_path, found.to_json())
-    give_back_memory()
+    found = regions_here(model, parts, lambda: _told_of_past(job, model), seed=settings.seed)
+    if found is not None:
+        write_json(job.regions_path, found.to_json())
+        give_back_memory()
 
 
-def _told_of_past(job: TrackJob) -> MotionModel:
-    model = load_motion_model(str(job.model))
+def _told_of_past(job: TrackJob, model: MotionModel) -> MotionModel:
     if job.past is None or not isinstance(model, Historic):
         return model
     return model.with_history(history_of([pl.read_parquet(job.path("past", part)) for part in range(job.parts)]))

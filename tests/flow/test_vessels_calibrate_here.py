@@ -21,11 +21,9 @@ from geodiff.tasks.evaluate_vessels_data import Cleaned, draw_cases
 from geodiff.tasks.evaluate_vessels_report import summarise, write_reports
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.track_calibration import (
-    KINDS,
-    LEAD_EDGES_S,
+    CLASSES,
     LEAST_PULLED,
     LEVELS,
-    STATES,
     TrackCalibration,
     classes_of,
     fit_calibration,
@@ -40,7 +38,6 @@ from geodiff.vessels.convert import to_geodataframe
 from geodiff.vessels.split import is_held_out, vessel_digest
 from geodiff.vessels.windows_draw import DrawSettings
 
-CLASSES = KINDS, STATES, len(LEAD_EDGES_S) + 1
 NARROW = TrackCalibration(LEVELS, np.ones(CLASSES), np.full((2, *CLASSES), 0.01), 16)
 """Regions that hold next to nothing."""
 

@@ -15,7 +15,7 @@ from geodiff.model.track_paths import PathAttention
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import course_deg, distance_km, move, to_local_km
-from geodiff.tasks.track_calibration import KINDS, LEAD_EDGES_S, STATES, TrackCalibration
+from geodiff.tasks.track_calibration import CLASSES, TrackCalibration
 from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, track_config
@@ -253,9 +253,8 @@ def test_many_times_are_answered_by_knots_that_pass_through_the_fixes(motion):
 
 @pytest.fixture(scope="module")
 def calibrated(net):
-    classes = KINDS, STATES, len(LEAD_EDGES_S) + 1
     calibration = TrackCalibration(
-        (0.5, 0.9), np.ones(classes), np.ones((2, *classes)) * np.reshape([1.0, 2.0], (2, 1, 1, 1)), 8
+        (0.5, 0.9), np.ones(CLASSES), np.ones((2, *CLASSES)) * np.reshape([1.0, 2.0], (2, 1, 1, 1)), 8
     )
     return DenoiserMotion(net, {}, calibration, "test")
 
