@@ -77,6 +77,13 @@ def from_local_km(east_km: Values, north_km: Values, lon0_deg: Values, lat0_deg:
     return wrap_longitude(np.degrees(lon)), np.degrees(lat)
 
 
+def to_space_km(lon_deg: Values, lat_deg: Values) -> Array:
+    """Places in space, kilometres from the centre of the Earth: (...) -> (..., 3)."""
+    lon, lat = (np.radians(np.asarray(v, np.float64)) for v in (lon_deg, lat_deg))
+    flat = np.cos(lat)
+    return EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], -1)
+
+
 def move(lon_deg: Values, lat_deg: Values, course: Values, reach_km: Values) -> tuple[Array, Array]:
     """Where the great circle of an initial course ends after a distance: (lon, lat) degrees."""
     angle = np.radians(np.asarray(course, np.float64))

@@ -16,7 +16,7 @@ class PathAttention(nn.Module):
     none of them tells.
 
     Args:
-        path_width: features of a path at an asked time: two of departure first, whether it is known there last.
+        path_width: features of a path at an asked time: departures, and last whether it is known there.
         likeness_width: features of a path as a whole.
         width: of tokens.
     """
@@ -26,7 +26,7 @@ class PathAttention(nn.Module):
         self.path, self.likeness = nn.Linear(path_width, INNER), nn.Linear(likeness_width, INNER, bias=False)
         self.query, self.key_value = nn.Linear(width, INNER), nn.Linear(INNER, 2 * INNER)
         self.none = nn.Parameter(torch.zeros(HEADS))
-        self.out = nn.Linear(INNER + 2 * HEADS, width)
+        self.out = nn.Linear(INNER + (path_width - 1) * HEADS, width)
         # A trunk that was trained without paths begins as it was.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -51,6 +51,6 @@ class PathAttention(nn.Module):
         none = self.none[:, None].expand(*score.shape[:-1], 1)
         weight = torch.cat([none, score], -1).softmax(-1)[..., 1:]
         told = torch.einsum("bcmhk,bckmhd->bcmhd", weight, value)
-        way = torch.einsum("bcmhk,bckmd->bcmhd", weight, paths[..., :2])
+        way = torch.einsum("bcmhk,bckmd->bcmhd", weight, paths[..., :-1])
         out: Tensor = self.out(torch.cat([told.flatten(-2), way.flatten(-2)], -1))
         return out

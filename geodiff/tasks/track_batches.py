@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 from geodiff.model.tracks import Fleet
 from geodiff.rng import generator
 from geodiff.tasks.track_data import TrackData
-from geodiff.tasks.track_fleets import MIRROR, fleet_of, mirrored, pad_scenes
+from geodiff.tasks.track_fleets import MIRROR, fleet_of, mirrored, named_where, pad_scenes
 from geodiff.tasks.track_generation_lessons import GenerationLessons
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.vessels.history import TrackHistory
@@ -42,8 +42,8 @@ def make_batch(pool: TrackPool, history: TrackHistory, config: TrackTrainConfig,
     fleet = fleet_of(windows, scenes=rows)
     truth = windows.to_payload(drawn.lon_deg, drawn.lat_deg).astype(np.float32)
     told = torch.from_numpy(rng.random(len(rows)) < config.history_share)
-    named = torch.from_numpy(rng.random(len(rows)) < config.group_share)[:, None]
-    fleet = fleet.told_history(told).replaced(group=fleet.group * named)
+    named = torch.from_numpy(rng.random(len(rows)) < config.group_share)
+    fleet = named_where(fleet.told_history(told), named)
     # No rule of motion tells port from starboard.
     which = torch.from_numpy(rng.random(len(rows)) < 0.5)
     return mirrored(fleet, which), torch.from_numpy(truth[rows]) * torch.where(which[:, None, None, None], MIRROR, 1.0)

@@ -18,9 +18,10 @@ from geodiff.model.track_checkpoint import load_track_checkpoint
 from geodiff.model.track_objectives import draw
 from geodiff.model.tracks import Fleet, TrackDenoiser
 from geodiff.rng import generator
+from geodiff.schema import GeodiffError
 from geodiff.sphere import from_local_km
 from geodiff.tasks.track_calibration import TrackCalibration
-from geodiff.tasks.track_fleets import MIRROR, fleet_of, group_scenes, mirrored
+from geodiff.tasks.track_fleets import MIRROR, fleet_of, group_scenes, mirrored, sees_windows
 from geodiff.tasks.track_regions import from_true_north
 from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
@@ -72,9 +73,15 @@ class DenoiserMotion:
         """Load weights with their card.
 
         Raises:
-            GeodiffError: see ``load_track_checkpoint``; or a calibration that is none.
+            GeodiffError: see ``load_track_checkpoint``; weights for windows of another version; or a calibration that
+                is none.
         """
         net, card = load_track_checkpoint(path)
+        if not sees_windows(net.config):
+            raise GeodiffError(
+                f"{path} was trained on other features of tracks than this version of geodiff makes: train it again, "
+                "or use the version that it came with"
+            )
         raw = card.get("track_calibration")
         calibration = TrackCalibration.from_json(raw, where=str(path.with_suffix(".json"))) if raw else None
         return cls(net, card, calibration, name or path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from geodiff.sphere import from_local_km, to_local_km
 from geodiff.tracks import ship_group
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
 from geodiff.vessels.window_fixes import turn
-from geodiff.vessels.window_history import HISTORY_WIDTH, LIKENESS_WIDTH, PATH_WIDTH
+from geodiff.vessels.window_history import HISTORY_WIDTH, LIKENESS_WIDTH, PATH_WIDTH, SAME_GROUP
 from geodiff.vessels.windows import Windows
 
 MOST_VESSELS = 64
@@ -27,7 +28,8 @@ SIDEWAYS = {
     "known": (1, 3, 5, 24),
     "asked": (1, 3, 5),
     "history": (1, 3, 5, 10, 12, 14),
-    "paths": (1,),
+    "paths": (1, 3),
+    "likeness": (19, 21, *range(32, 40)),
     "known_m": (1,),
     "asked_m": (1,),
 }
@@ -40,6 +42,12 @@ MIRROR = torch.tensor([1.0, -1.0])
 def track_config(*, width: int, heads: int, layers: int) -> TrackConfig:
     """The configuration of a model of some size that sees windows as they are."""
     return TrackConfig(KNOWN_WIDTH, ASKED_WIDTH, HISTORY_WIDTH, PATH_WIDTH, LIKENESS_WIDTH, width, heads, layers)
+
+
+def sees_windows(config: TrackConfig) -> bool:
+    """Whether a model of this configuration takes windows as they are."""
+    wanted = track_config(width=config.width, heads=config.heads, layers=config.layers)
+    return replace(wanted, payload_scale=config.payload_scale) == config
 
 
 def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | None = None) -> Fleet:
@@ -76,6 +84,13 @@ def fleet_of(windows: Windows, *, behaviour: Rows | None = None, scenes: Rows | 
         kind=cells(windows.kind),
         stake=cells(windows.stake.astype(np.float32)),
     )
+
+
+def named_where(fleet: Fleet, which: Tensor) -> Fleet:
+    """The same, with the group of ships left to the scenes ``which`` (batch,) alone."""
+    likeness = fleet.likeness.clone()
+    likeness[..., SAME_GROUP] *= which.view(-1, 1, 1)
+    return fleet.replaced(group=fleet.group * which.view(-1, 1), likeness=likeness)
 
 
 def mirrored(fleet: Fleet, which: Tensor) -> Fleet:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.sphere import KM_PER_NMI, to_local_km
-from geodiff.tracks import COG, LAT, LON, OBSERVED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, ship_group
 from geodiff.vessels.history_search import TURN_KM, Asking, PassSearch, pace
+from geodiff.vessels.visited import VisitedPlaces
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,17 +35,19 @@ class Answers:
         east_km, north_km: (n, k, m) displacement from the asking vessel's place.
         weight: (n, k, m) in 0-1; 0 where a track had ended by then or there is none.
         near: (n, k) in 0-1, how near in place, course and speed each passed.
+        fix: (n, k) the historic fix from which each is followed, -1 where there is none.
     """
 
     east_km: Floats
     north_km: Floats
     weight: Floats
     near: Floats
+    fix: Ints
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
         """All tracks that answer, of several answers to the same questions."""
-        names = ("east_km", "north_km", "weight", "near")
+        names = ("east_km", "north_km", "weight", "near", "fix")
         return cls(*(np.concatenate([getattr(part, name) for part in parts], 1) for name in names))
 
 
@@ -56,6 +60,7 @@ class TrackHistory:
         time_s: seconds since 1970-01-01 UTC, strictly rising within a track.
         lon_deg, lat_deg: degrees.
         east_km_s, north_km_s: velocity over ground.
+        ship_group: index into ``SHIP_GROUPS``; unknown when None.
         private: (n,) fixes that answer their own vessel alone; none when None.
         told_s: from and to which time (n,) each velocity looks: the fix's own (as when None), or its neighbours' where
             it is taken from the way between them.
@@ -71,12 +76,14 @@ class TrackHistory:
         lat_deg: Floats,
         east_km_s: Floats,
         north_km_s: Floats,
+        ship_group: Ints | None = None,
         private: npt.NDArray[np.bool_] | None = None,
         told_s: tuple[Floats, Floats] | None = None,
     ) -> None:
         self.track, self.vessel_id, self.time_s = track, vessel_id, time_s
         self.lon_deg, self.lat_deg = lon_deg, lat_deg
         self.east_km_s, self.north_km_s = east_km_s, north_km_s
+        self.ship_group = np.zeros(len(track), np.int64) if ship_group is None else ship_group
         self._first = np.flatnonzero(np.diff(track, prepend=-1)) if len(track) else np.empty(0, np.int64)
         self._last = np.append(self._first[1:], len(track)) - 1
         self._number = np.repeat(np.arange(len(self._first)), self._last - self._first + 1)
@@ -109,20 +116,26 @@ class TrackHistory:
         lon, lat = kept[LON].to_numpy(), kept[LAT].to_numpy()
         (east, north), told_s = _velocity(track, time_s, lon, lat, kept[SOG].to_numpy(), kept[COG].to_numpy())
         vessel = kept[VESSEL_ID].fill_null(-1).to_numpy()
+        types = kept[SHIP_TYPE].fill_null(0).to_numpy() if SHIP_TYPE in kept.columns else np.zeros(len(kept), np.int64)
         return cls(
             track=track, vessel_id=vessel, time_s=time_s, lon_deg=lon, lat_deg=lat, east_km_s=east, north_km_s=north,
-            private=np.isin(vessel, np.asarray(private, np.int64)), told_s=told_s,
+            ship_group=ship_group(types), private=np.isin(vessel, np.asarray(private, np.int64)), told_s=told_s,
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+    @cached_property
+    def visited(self) -> VisitedPlaces:
+        """Where each vessel has been."""
+        return VisitedPlaces(self.vessel_id, self._number, self.time_s, self.lon_deg, self.lat_deg)
 
     def content(self) -> str:
         """A hash of all that it can tell."""
         found = hashlib.blake2b(digest_size=16)
         for array in (
             self.vessel_id, self.track, self.time_s, self.lon_deg, self.lat_deg, self.east_km_s, self.north_km_s,
-            self.private,
+            self.ship_group, self.private,
         ):  # fmt: skip
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
@@ -161,12 +174,12 @@ class TrackHistory:
         followed = asking.followed_s
         if not len(self):
             nothing = np.zeros((*near.shape, followed.shape[1]))
-            return Answers(nothing, nothing, nothing, np.zeros(near.shape))
+            return Answers(nothing, nothing, nothing, np.zeros(near.shape), near)
         on_s = pace(asking.speed_km_s[:, None], self._search.speed_km_s[near])[:, :, None] * followed[:, None, :]
         east, north, known = self._follow(near, on_s, hidden_s)
         width = 0.5 * np.array(TURN_KM)[asking.scale]
         close = np.exp(-distance / width[:, None]) * (near >= 0)
-        return Answers(east, north, close[:, :, None] * known, close)
+        return Answers(east, north, close[:, :, None] * known, close, near)
 
     def _follow(self, near: Ints, after_s: Floats, hidden_s: Floats) -> tuple[Floats, Floats, Floats]:
         """Displacement (n, k, m) of historic fixes ``near`` (n, k) after so many seconds, and 1 where it is known.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_NMI
+from geodiff.sphere import KM_PER_NMI, to_space_km
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -111,7 +111,7 @@ class PassSearch:
     ) -> None:
         self._number, self._vessel_id, self._time_s, self._private = number, vessel_id, time_s, private
         self._told_s = told_s
-        self._points = _points(*place_deg)
+        self._points = to_space_km(*place_deg)
         self._velocity = velocity_km_s
         self.speed_km_s = np.hypot(*velocity_km_s)
         self._trees: dict[int, tuple[cKDTree, Ints]] = {}
@@ -147,7 +147,7 @@ class PassSearch:
         scales, speeds = asking.scale, asking.speed_km_s
         features = _features_of(asking, scales)
         first, last = asking.after_s.min(1, initial=0.0), asking.after_s.max(1, initial=0.0)
-        points = _points(asking.lon_deg, asking.lat_deg)
+        points = to_space_km(asking.lon_deg, asking.lat_deg)
         for row, vessel in enumerate(asking.vessel_id.tolist()):
             reach = FARTHEST * TURN_KM[scales[row]]
             mine = self._moving_fixes_of(vessel, points[row], reach)
@@ -239,13 +239,6 @@ class PassSearch:
         return out, far
 
 
-def _points(lon_deg: Floats, lat_deg: Floats) -> Floats:
-    """Places in space, kilometres: (n, 3)."""
-    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
-    flat = np.cos(lat)
-    return EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
-
-
 def _features(points: Floats, east: Floats, north: Floats, which: int | Ints) -> Floats:
     """Place in km, course as a unit vector, logarithm of speed, on one scale: (n, 6)."""
     speed = np.maximum(np.hypot(east, north), SLOWEST_KM_S)[:, None]
@@ -254,7 +247,7 @@ def _features(points: Floats, east: Floats, north: Floats, which: int | Ints) ->
 
 
 def _features_of(asking: Asking, which: Ints) -> Floats:
-    return _features(_points(asking.lon_deg, asking.lat_deg), asking.east_km_s, asking.north_km_s, which)
+    return _features(to_space_km(asking.lon_deg, asking.lat_deg), asking.east_km_s, asking.north_km_s, which)
 
 
 def pace(speed: Floats, theirs: Floats) -> Floats:

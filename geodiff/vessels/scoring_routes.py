@@ -19,12 +19,12 @@ import polars as pl
 from scipy.spatial import cKDTree
 
 from geodiff.sphere import (
-    EARTH_RADIUS_KM,
     KM_PER_DEG,
     KM_PER_NMI,
     course_deg,
     distance_km,
     to_local_km,
+    to_space_km,
     turn_deg,
     wrap_longitude,
 )
@@ -144,7 +144,7 @@ class Routes:
 
     @cached_property
     def _tree(self) -> cKDTree:
-        return cKDTree(np.concatenate([_space(self.lon_deg, self.lat_deg), TURN_KM * self._ahead], 1))
+        return cKDTree(np.concatenate([to_space_km(self.lon_deg, self.lat_deg), TURN_KM * self._ahead], 1))
 
     def around(self, fixes: Fixes) -> list[Evidence]:
         """How far the fixes of a table lie from where other vessels passed, and how unlike theirs their speed is.
@@ -172,7 +172,7 @@ class Routes:
         """Distance in km to the nearest point of another vessel, and median speed in knots of the nearest ones."""
         far, usual = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
         open_rows = np.arange(len(rows))
-        space, course = _space(fixes.lon_deg[rows], fixes.lat_deg[rows]), _course(_heading_deg(fixes)[rows])
+        space, course = to_space_km(fixes.lon_deg[rows], fixes.lat_deg[rows]), _course(_heading_deg(fixes)[rows])
         features = np.concatenate([space, TURN_KM * course], 1)
         track = fixes.track[rows]
         own = np.where(fixes.vessel_id[track] < 0, -1 - track, fixes.vessel_id[track])
@@ -263,12 +263,6 @@ def _median(speed: Floats | Singles) -> Floats:
     ranked, index = np.sort(speed, axis=1), np.maximum(known - 1, 0) // 2
     out: Floats = np.where(known >= FEWEST, np.take_along_axis(ranked, index[:, None], 1)[:, 0], np.nan)
     return out
-
-
-def _space(lon_deg: Floats, lat_deg: Floats) -> Floats:
-    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
-    flat = np.cos(lat)
-    return EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
 
 
 def _course(course_deg_: Floats | Singles) -> Floats:

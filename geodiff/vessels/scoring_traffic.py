@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_DEG, turn_deg, wrap_longitude
+from geodiff.sphere import KM_PER_DEG, to_space_km, turn_deg, wrap_longitude
 from geodiff.vessels.scoring_evidence import APPROACH, Evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints, steps
 
@@ -128,11 +128,8 @@ class Traffic:
 
     def _points(self, rows: slice, first: int) -> Floats:
         """(k, 4): place in km in space, and the tick on an axis on which ticks are further apart than ``NEAR_KM``."""
-        lon, lat = np.radians(self.lon_deg[rows]), np.radians(self.lat_deg[rows])
-        flat = np.cos(lat)
         ticks = (self.slot[rows] - first) * 2.0 * NEAR_KM
-        space = EARTH_RADIUS_KM * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], 1)
-        return np.concatenate([space, ticks[:, None]], 1)
+        return np.concatenate([to_space_km(self.lon_deg[rows], self.lat_deg[rows]), ticks[:, None]], 1)
 
 
 def _between(slot: Ints, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> slice:

@@ -1,7 +1,8 @@
 """What historic tracks say of a window, in units of departure from its classical prediction.
 
-A summary of the paths, and the paths themselves: where each leads, and how like it is to what the vessel did beside the
-stretch. A vessel that came the same way is a better witness of what follows than one that only was as fast here.
+A summary of the paths, and the paths themselves: where each leads, how like it is to what the vessel did beside the
+stretch, and whether it leads to where the vessel has been before. A vessel that came the same way is a better witness
+of what follows than one that only was as fast here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.sphere import from_local_km, to_local_km, wrap_longitude
+from geodiff.tracks import ship_group
 from geodiff.vessels.history import Answers, TrackHistory
 from geodiff.vessels.history_search import Asking, unknown_times
 from geodiff.vessels.window_features import ERROR_SHARE, NOISE_KM
@@ -24,11 +27,27 @@ HISTORY_WIDTH = 18
 COMPARED = np.concatenate([SIDE - 1 - np.array([1, 3, 6, 10]), SIDE + np.array([0, 2, 5, 9])])
 """Which of the fixes shown a path is compared with."""
 
-PATH_WIDTH = 3
-"""Of a path at an asked time: its departure, and whether it is known."""
+PATH_WIDTH = 5
+"""Of a path at an asked time: its departure, that of where it truly led, and whether it is known."""
 
-LIKENESS_WIDTH = 2 + 2 * len(COMPARED)
-"""Of a path: how near it passed, whether it is the vessel's own, how like it is at each fix compared, and at which."""
+HALTS = np.array([1.0, 0.3])
+"""Shares of the stretch after which it is asked whether the vessel knows the places that a path leads to."""
+
+VOYAGE = 4.0
+"""Fixes of a vessel within so many lengths of the stretch are of the voyage that is asked about."""
+
+UNVISITED = 6.0
+"""asinh of the distance, in fiftieths of the reach, from which on a place counts as unknown: four times the reach."""
+
+MANNER = 6
+"""How a vessel passed: its velocity, where it was, whether the ships are of one group, how long ago it was."""
+
+SAME_GROUP = 2 + 2 * len(COMPARED) + 4
+"""Where the likeness of a path tells whether the ships are of one group."""
+
+LIKENESS_WIDTH = 2 + 4 * len(COMPARED) + MANNER + 2 * len(HALTS)
+"""Of a path: how near it passed, whether it is the vessel's own, how like it is at each fix compared, and at which; how
+it passed; how far off it is at each fix compared; whether the vessel knows the places that it leads to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +65,30 @@ class Past:
     likeness: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """Frames of n windows: where the fix at the edge lies, when, and what lengths are measured in."""
+
+    raw: PaddedFixes
+    lon0: Floats
+    lat0: Floats
+    angle: Floats
+    place: Floats
+    start_s: Floats
+    speed: Floats
+    reach: Floats
+
+    def turned(self, east: Floats, north: Floats) -> Floats:
+        """Vectors (n, k, ...) east and north as (n, k, ..., 2) along and across the frame."""
+        angle = self.angle.reshape(-1, *[1] * (east.ndim - 1))
+        return turn(np.stack([east, north], -1), -angle)
+
+    def degrees(self, place: Floats) -> tuple[Floats, Floats]:
+        """Longitude and latitude of places (n, p, 2) in the frame, kilometres."""
+        east_north = turn(place, self.angle[:, None])
+        return from_local_km(east_north[..., 0], east_north[..., 1], self.lon0[:, None], self.lat0[:, None])
+
+
 def history_features(
     raw: PaddedFixes,
     history: TrackHistory | None,
@@ -56,7 +99,9 @@ def history_features(
 ) -> Past:
     """What historic tracks say, in units of departure from the prior.
 
-    Inside a gap a historic path is bent so that it ends where the gap ends; the more it must bend, the less it counts.
+    A path is told twice: as it leads from where the vessel is, for lanes are wide, and as it lay, for ways that part or
+    meet do so in one place. Inside a gap the first is bent so that it ends where the gap ends; the more it must bend,
+    the less it counts.
     Beyond the last fix nothing is told that happened later, of other vessels neither: a tug would give away its tow.
 
     Args:
@@ -73,31 +118,19 @@ def history_features(
         return Past(np.zeros((count, asked, HISTORY_WIDTH)), *nothing)
     (lon0, lat0, angle), (prior, unit, speed) = frame, local
     reach = speed * np.maximum(raw.edges[:, 1] - raw.edges[:, 0], 1.0)
-    rows, asked = np.arange(len(lon0)), raw.ask.shape[1]
-    start = raw.time_s[rows, np.where(raw.kind == BEFORE, SIDE, SIDE - 1)]
-    inside = raw.kind == INSIDE
-    last = np.where(inside, raw.edges[:, 1], raw.ask[:, -1])
-    after = np.concatenate([raw.ask, last[:, None]], 1) - start[:, None]
+    start = raw.time_s[np.arange(len(lon0)), np.where(raw.kind == BEFORE, SIDE, SIDE - 1)]
+    far_end = np.where(raw.kind == BEFORE, raw.ask[:, 0], raw.ask[:, -1])
+    end = np.where(raw.kind == INSIDE, raw.edges[:, 1], far_end)
+    frames = _Frame(raw, lon0, lat0, angle, place, start, speed, reach)
+    after = np.concatenate([raw.ask - start[:, None], (end - start)[:, None] * HALTS], 1)
     beside = np.where(raw.shown[:, COMPARED], raw.time_s[:, COMPARED] - start[:, None], np.inf)
     asking = Asking(lon0, lat0, velocity[:, 0], velocity[:, 1], raw.vessel, after, reach, beside)
-    until, hidden = unknown_times(start, last, ahead=raw.kind == AFTER, behind=raw.kind == BEFORE)
-    others, own = history.ask(asking, until_s=until), history.ask_own(asking, hidden)
-
-    def departures(said: Answers) -> tuple[Floats, Floats, Floats]:
-        path = turn(np.stack([said.east_km, said.north_km], -1), -angle[:, None, None])
-        missed = np.where(inside[:, None, None], place[:, None, SIDE] - path[:, :, asked], 0.0)
-        share = (after / np.maximum(after[:, -1:], 1.0))[:, None, :asked, None]
-        fit = np.exp(-np.hypot(missed[..., 0], missed[..., 1]) / (0.2 * reach[:, None]))
-        arrived = np.where(inside[:, None], fit * (said.weight[:, :, asked] > 0), 1.0)
-        weight = (said.weight * arrived[..., None])[:, :, :asked]
-        away = path[:, :, :asked] + missed[:, :, None] * share - prior[:, None]
-        like = _likeness(raw, path[:, :, asked + 1 :], said.weight[:, :, asked + 1 :] > 0, place, missed, speed)
-        return np.arcsinh(away / unit[:, None, :, None]), weight, like
-
+    until, hidden = unknown_times(start, end, ahead=raw.kind == AFTER, behind=raw.kind == BEFORE)
+    voyage = hidden + VOYAGE * np.abs(end - start)[:, None] * np.array([-1.0, 1.0])
     summaries, paths, likeness = [], [], []
-    for said, own_pass in ((others, 0.0), (own, 1.0)):
-        departure, weight, like = departures(said)
-        summaries.append(_summary(departure, weight))
+    for said, own_pass in ((history.ask(asking, until_s=until), 0.0), (history.ask_own(asking, hidden), 1.0)):
+        departure, weight, like = _told(frames, history, said, (prior, unit), voyage)
+        summaries.append(_summary(departure[..., :2], weight))
         known = (weight > 0)[..., None]
         paths.append(np.concatenate([np.where(known, departure, 0.0), known], -1))
         whole = np.stack([said.near, np.full_like(said.near, own_pass)], -1)
@@ -105,13 +138,41 @@ def history_features(
     return Past(np.concatenate(summaries, -1), np.concatenate(paths, 1), np.concatenate(likeness, 1))
 
 
+def _told(
+    frames: _Frame, history: TrackHistory, said: Answers, local: tuple[Floats, Floats], voyage_s: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Departures (n, k, ASKED, 4) of paths as they lead and as they lay, their weight (n, k, ASKED), and likeness."""
+    raw, reach, (prior, unit) = frames.raw, frames.reach, local
+    asked, inside = raw.ask.shape[1], raw.kind == INSIDE
+    path = frames.turned(said.east_km, said.north_km)
+    halts, beside = slice(asked, asked + len(HALTS)), slice(asked + len(HALTS), None)
+    to_end = halts.start  # the first of ``HALTS`` is the end
+    missed = np.where(inside[:, None, None], frames.place[:, None, SIDE] - path[:, :, to_end], 0.0)
+    share = ((raw.ask - frames.start_s[:, None]) / np.maximum(raw.edges[:, 1:] - frames.start_s[:, None], 1.0))[:, None]
+    fit = np.exp(-np.hypot(missed[..., 0], missed[..., 1]) / (0.2 * reach[:, None]))
+    arrived = np.where(inside[:, None], fit * (said.weight[:, :, to_end] > 0), 1.0)
+    weight = (said.weight * arrived[..., None])[:, :, :asked]
+    led = path[:, :, :asked] - prior[:, None]
+    offset, veer, manner = _manner(frames, history, said)
+    lay = turn(path, veer[..., None]) + offset[:, :, None]
+    away = np.concatenate([led + missed[:, :, None] * share[..., None], lay[:, :, :asked] - prior[:, None]], -1)
+    alike, aside = _likeness(raw, path[:, :, beside], said.weight[:, :, beside] > 0, frames.place, missed, frames.speed)
+    ends, known = np.concatenate([path[:, :, halts], lay[:, :, halts]], 2), said.weight[:, :, halts] > 0
+    been = _visited(frames, history, ends, np.concatenate([known, known], 2), voyage_s)
+    return np.arcsinh(away / unit[:, None, :, None]), weight, np.concatenate([alike, manner, aside, been], -1)
+
+
 def _likeness(
     raw: PaddedFixes, path: Floats, known: npt.NDArray[np.bool_], place: Floats, missed: Floats, speed: Floats
-) -> Floats:
-    """How like paths (n, k, compared, 2) are to the fixes beside the stretch: (n, k, 2 * compared).
+) -> tuple[Floats, Floats]:
+    """How like paths (n, k, compared, 2) are to the fixes beside the stretch, and how far off they are.
 
-    One where they meet, a half where they are as far apart as a classical prediction errs over the time from the edge.
+    Like is one where they meet, a half where they are as far apart as a classical prediction errs over the time from
+    the edge.
     Behind a gap a path counts from where the gap ends, but for the first fix there: that is by how much it missed.
+
+    Returns:
+        (n, k, 2 * compared) how like, then at which it is known; (n, k, 2 * compared) off along the frame, then across.
     """
     ahead = COMPARED > SIDE
     edge = np.where(ahead, raw.time_s[:, SIDE, None], raw.time_s[:, SIDE - 1, None])
@@ -120,7 +181,58 @@ def _likeness(
     unit = NOISE_KM + ERROR_SHARE * speed[:, None] * since
     there = known & raw.shown[:, None, COMPARED]
     like = np.where(there, 1.0 / (1.0 + np.hypot(away[..., 0], away[..., 1]) / unit[:, None]), 0.0)
-    return np.concatenate([like, there], -1)
+    off = np.where(there[..., None], np.arcsinh(away / unit[:, None, :, None]), 0.0)
+    return np.concatenate([like, there], -1), np.concatenate([off[..., 0], off[..., 1]], -1)
+
+
+def _manner(frames: _Frame, history: TrackHistory, said: Answers) -> tuple[Floats, Floats, Floats]:
+    """How the vessels passed whose paths these are.
+
+    Returns:
+        Kilometres from the asking vessel to each passing one (n, k, 2) in the frame; by how much north turns from here
+        to there (n, k), in radians, for meridians converge; and (n, k, MANNER): their velocity in usual speeds, that
+        offset beside what a classical prediction errs by, whether the ships are of one known group, and how long ago it
+        was.
+    """
+    fix, there = np.maximum(said.fix, 0), (said.fix >= 0)[..., None]
+    lon, lat = history.lon_deg[fix], history.lat_deg[fix]
+    offset = frames.turned(*to_local_km(lon, lat, frames.lon0[:, None], frames.lat0[:, None]))
+    east = wrap_longitude(lon - frames.lon0[:, None])
+    veer = np.radians(east) * np.sin(np.radians(lat + frames.lat0[:, None]) / 2)
+    velocity = frames.turned(history.east_km_s[fix], history.north_km_s[fix]) / frames.speed[:, None, None]
+    group = ship_group(frames.raw.ship)[:, None]
+    same = (history.ship_group[fix] == group) & (group > 0)
+    days = np.abs(frames.start_s[:, None] - history.time_s[fix]) / 86_400.0
+    unit = NOISE_KM + ERROR_SHARE * frames.reach
+    parts = [
+        np.clip(velocity, -4, 4),
+        np.arcsinh(offset / unit[:, None, None]),
+        same[..., None].astype(float),
+        np.log1p(days)[..., None] / 5,
+    ]
+    manner = np.where(there, np.concatenate(parts, -1), 0.0)
+    return np.where(there, offset, 0.0), np.where(there[..., 0], veer, 0.0), manner
+
+
+def _visited(
+    frames: _Frame, history: TrackHistory, ends: Floats, known: npt.NDArray[np.bool_], voyage_s: Floats
+) -> Floats:
+    """How near the places are that the vessel knows of earlier voyages: (n, k, 2 * len(HALTS)).
+
+    One where it has been, falling with the logarithm of the distance to zero, which also stands for nowhere.
+
+    Args:
+        frames: of the windows.
+        history: past tracks.
+        ends: (n, k, 2 * len(HALTS), 2) places in the frame, of paths as they lead on from here and as they lay.
+        known: (n, k, 2 * len(HALTS)) whether a path leads as far.
+        voyage_s: (n, 2) seconds since 1970 within which all is one voyage.
+    """
+    lon, lat = frames.degrees(ends.reshape(len(ends), -1, 2))
+    away = history.visited.nearest_km(frames.raw.vessel, lon, lat, voyage_s, frames.reach).reshape(ends.shape[:3])
+    unit = NOISE_KM + 0.02 * frames.reach
+    near = 1.0 - np.arcsinh(away / unit[:, None, None]) / UNVISITED
+    return np.where(known, np.maximum(near, 0.0), 0.0)
 
 
 def _summary(departure: Floats, weight: Floats) -> Floats:

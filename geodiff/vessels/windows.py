@@ -45,7 +45,7 @@ class Windows:
         asked: (n, ASKED, ASKED_WIDTH) features of the times asked for.
         history: (n, ASKED, HISTORY_WIDTH) what historic tracks say; zeros where they say nothing.
         paths: (n, k, ASKED, PATH_WIDTH) the nearest historic paths one by one, in half precision.
-        likeness: (n, k, LIKENESS_WIDTH) how like each is to the known fixes, likewise.
+        likeness: (n, k, LIKENESS_WIDTH) how like each is to the known fixes, who passed and where it leads, likewise.
         asked_days: (n, ASKED).
         asked_valid: (n, ASKED) bool.
         ship_type: (n,) int64 code.

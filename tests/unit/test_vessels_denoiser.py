@@ -18,7 +18,7 @@ from geodiff.sphere import course_deg, distance_km, move, to_local_km
 from geodiff.tasks.track_calibration import CLASSES, TrackCalibration
 from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
-from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, track_config
+from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, named_where, track_config
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
@@ -146,6 +146,7 @@ def test_a_mirrored_world_is_seen_as_the_mirror_image_of_what_is_seen():
     bent = dataclasses.replace(bent, cog_deg=bent.cog_deg + np.linspace(0, 50, len(bent.cog_deg)))
     world = [bent, query(vessel=2, lon=10.02, course=65.0), query(vessel=3, course=20.0, gap=(9, 12))]
     past = [query(vessel=number, lon=10.0 + 0.01 * number, course=35.0 + 2 * number) for number in range(10, 14)]
+    past.append(dataclasses.replace(bent, time_s=bent.time_s - 20 * 86_400.0))
     fleets = [
         fleet_of(
             build_windows(list(map(turned, world)), TrackHistory.from_table(table_of(map(turned, past)))),
@@ -155,6 +156,7 @@ def test_a_mirrored_world_is_seen_as_the_mirror_image_of_what_is_seen():
     ]
     image = mirrored(fleets[0], torch.tensor([True]))
     assert fleets[0].paths.any()
+    assert fleets[0].likeness[0, 0, :, -4:].any()  # the first has been there before
     for each in dataclasses.fields(image):
         here, there = getattr(image, each.name), getattr(fleets[1], each.name)
         # Of history half precision is kept; the plane of a scene shows metres.
@@ -209,6 +211,21 @@ def test_what_history_says_is_left_to_those_who_are_told():
         assert getattr(fleet, name)[1].any(), name
         assert torch.equal(getattr(told, name)[0], getattr(fleet, name)[0])
         assert not getattr(told, name)[1].any()
+
+
+def test_without_a_name_nothing_tells_the_group_of_ship():
+    past = table_of([query(vessel=2), query(vessel=3)]).with_columns(ship_type=pl.lit(70))
+    history = TrackHistory.from_table(past)
+    one, other = (
+        fleet_of(build_windows([dataclasses.replace(query(vessel=number), ship_type=each)], history))
+        for number, each in ((4, 70), (4, 80))
+    )
+    assert not torch.equal(one.likeness, other.likeness)
+    nameless = [named_where(each, torch.tensor([False])) for each in (one, other)]
+    for each in dataclasses.fields(one):
+        torch.testing.assert_close(getattr(nameless[0], each.name), getattr(nameless[1], each.name), rtol=0, atol=0)
+        same = getattr(named_where(one, torch.tensor([True])), each.name)
+        assert torch.equal(same, getattr(one, each.name))
 
 
 def table_of(queries):
@@ -418,6 +435,14 @@ def test_checkpoint_round_trip_and_refusals(net, tmp_path):
     path.with_suffix(".json").write_text(text.replace('"layers": 2', '"layers": 100000000'))
     with pytest.raises(GeodiffError, match="impossible value for layers"):
         load_track_checkpoint(path)
+
+
+def test_weights_for_windows_of_another_version_are_refused(net, tmp_path):
+    path = tmp_path / "tracks.safetensors"
+    older = dataclasses.replace(net.config, path_width=PATH_WIDTH - 2)
+    save_track_checkpoint(TrackDenoiser(older), path, {"vessels": ""})
+    with pytest.raises(GeodiffError, match="other features of tracks than this version"):
+        DenoiserMotion.load(path)
 
 
 def test_embedding_is_of_each_stretch_alone_and_blind_to_place_and_type(motion):

@@ -162,7 +162,7 @@ def test_paths_are_the_liker_the_more_they_came_the_same_way():
     assert there.any(1).sum() == 2
     assert not windows.paths[0, ~there.any(1)].any()
     compared = len(COMPARED)
-    like, shown = np.split(windows.likeness[0, there.any(1), 2:], [compared], 1)
+    like, shown = np.split(windows.likeness[0, there.any(1), 2 : 2 + 2 * compared], [compared], 1)
     north = np.abs(windows.likeness[0, there.any(1), 0])
     assert (north > 0.5).all()
     assert shown[:, 1:4].all()
