@@ -103,6 +103,8 @@ class VisitedPlaces:
                 (early, slice(first.start, first.start + int(before))),
                 (late, slice(last.start + int(after), last.stop)),
             ):
+                if some.start >= some.stop:
+                    continue
                 near = ways.nearest_km(places[row], some, FARTHEST * float(reach_km[row]))
                 out[row] = np.minimum(out[row], near)
         return out

@@ -127,21 +127,39 @@ def history_features(
     asking = Asking(lon0, lat0, velocity[:, 0], velocity[:, 1], raw.vessel, after, reach, beside)
     until, hidden = unknown_times(start, end, ahead=raw.kind == AFTER, behind=raw.kind == BEFORE)
     voyage = hidden + VOYAGE * np.abs(end - start)[:, None] * np.array([-1.0, 1.0])
-    summaries, paths, likeness = [], [], []
-    for said, own_pass in ((history.ask(asking, until_s=until), 0.0), (history.ask_own(asking, hidden), 1.0)):
-        departure, weight, like = _told(frames, history, said, (prior, unit), voyage)
-        summaries.append(_summary(departure[..., :2], weight))
-        known = (weight > 0)[..., None]
-        paths.append(np.concatenate([np.where(known, departure, 0.0), known], -1))
-        whole = np.stack([said.near, np.full_like(said.near, own_pass)], -1)
-        likeness.append(np.concatenate([whole, like], -1))
-    return Past(np.concatenate(summaries, -1), np.concatenate(paths, 1), np.concatenate(likeness, 1))
+    told = [
+        _told(frames, history, said, (prior, unit), own_pass=own_pass)
+        for said, own_pass in ((history.ask(asking, until_s=until), 0.0), (history.ask_own(asking, hidden), 1.0))
+    ]
+    paths, likeness, ends, known = (
+        np.concatenate(parts, 1) for parts in zip(*((t.paths, t.likeness, t.ends, t.known) for t in told), strict=True)
+    )
+    been = _visited(frames, history, ends, known, voyage)
+    return Past(np.concatenate([t.summary for t in told], -1), paths, np.concatenate([likeness, been], -1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What the k paths of one answer say.
+
+    Attributes:
+        summary: (n, ASKED, HISTORY_WIDTH / 2).
+        paths: (n, k, ASKED, PATH_WIDTH).
+        likeness: (n, k, LIKENESS_WIDTH) but for what is known of the places at their ends.
+        ends: (n, k, 2 * len(HALTS), 2) places in the frame, of paths as they lead on from here and as they lay.
+        known: (n, k, 2 * len(HALTS)) whether a path leads as far.
+    """
+
+    summary: Floats
+    paths: Floats
+    likeness: Floats
+    ends: Floats
+    known: npt.NDArray[np.bool_]
 
 
 def _told(
-    frames: _Frame, history: TrackHistory, said: Answers, local: tuple[Floats, Floats], voyage_s: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Departures (n, k, ASKED, 4) of paths as they lead and as they lay, their weight (n, k, ASKED), and likeness."""
+    frames: _Frame, history: TrackHistory, said: Answers, local: tuple[Floats, Floats], *, own_pass: float
+) -> _Told:
     raw, reach, (prior, unit) = frames.raw, frames.reach, local
     asked, inside = raw.ask.shape[1], raw.kind == INSIDE
     path = frames.turned(said.east_km, said.north_km)
@@ -152,14 +170,21 @@ def _told(
     fit = np.exp(-np.hypot(missed[..., 0], missed[..., 1]) / (0.2 * reach[:, None]))
     arrived = np.where(inside[:, None], fit * (said.weight[:, :, to_end] > 0), 1.0)
     weight = (said.weight * arrived[..., None])[:, :, :asked]
-    led = path[:, :, :asked] - prior[:, None]
     offset, veer, manner = _manner(frames, history, said)
+    lead = path[:, :, :asked] + missed[:, :, None] * share[..., None]
     lay = turn(path, veer[..., None]) + offset[:, :, None]
-    away = np.concatenate([led + missed[:, :, None] * share[..., None], lay[:, :, :asked] - prior[:, None]], -1)
+    away = np.concatenate([lead, lay[:, :, :asked]], -1) - np.tile(prior, 2)[:, None]
+    departure = np.arcsinh(away / unit[:, None, :, None])
     alike, aside = _likeness(raw, path[:, :, beside], said.weight[:, :, beside] > 0, frames.place, missed, frames.speed)
-    ends, known = np.concatenate([path[:, :, halts], lay[:, :, halts]], 2), said.weight[:, :, halts] > 0
-    been = _visited(frames, history, ends, np.concatenate([known, known], 2), voyage_s)
-    return np.arcsinh(away / unit[:, None, :, None]), weight, np.concatenate([alike, manner, aside, been], -1)
+    whole = np.stack([said.near, np.full_like(said.near, own_pass)], -1)
+    shown, known = (weight > 0)[..., None], said.weight[:, :, halts] > 0
+    return _Told(
+        _summary(departure[..., :2], weight),
+        np.concatenate([np.where(shown, departure, 0.0), shown], -1),
+        np.concatenate([whole, alike, manner, aside], -1),
+        np.concatenate([path[:, :, halts], lay[:, :, halts]], 2),
+        np.concatenate([known, known], 2),
+    )
 
 
 def _likeness(
