@@ -49,10 +49,11 @@ class _Ways:
         if not len(start):
             return np.full(len(places), np.inf)
         length = (step**2).sum(1)
-        along = places @ step.T - (start * step).sum(1)
+        # No BLAS: what it rounds hangs on the number of threads.
+        along = np.einsum("pi,mi->pm", places, step) - (start * step).sum(1)
         share = np.clip(np.divide(along, length, out=np.zeros_like(along), where=length > 0), 0.0, 1.0)
         # |p - s - t d|^2, good to a metre in double precision.
-        apart = (places**2).sum(1)[:, None] + (start**2).sum(1) - 2.0 * places @ start.T
+        apart = (places**2).sum(1)[:, None] + (start**2).sum(1) - 2.0 * np.einsum("pi,mi->pm", places, start)
         square = apart - share * (2.0 * along - share * length)
         nearest: Floats = np.sqrt(np.maximum(square.min(1), 0.0))
         return np.where(nearest < farthest_km, nearest, np.inf)
