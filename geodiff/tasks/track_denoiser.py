@@ -19,7 +19,6 @@ from geodiff.model.track_objectives import draw
 from geodiff.model.tracks import Fleet, TrackDenoiser
 from geodiff.rng import generator
 from geodiff.schema import GeodiffError
-from geodiff.sphere import from_local_km
 from geodiff.tasks.track_calibration import TrackCalibration
 from geodiff.tasks.track_fleets import MIRROR, fleet_of, group_scenes, mirrored, sees_windows
 from geodiff.tasks.track_regions import from_true_north
@@ -27,7 +26,7 @@ from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import in_digest
-from geodiff.vessels.window_fixes import ASKED, turn
+from geodiff.vessels.window_fixes import ASKED, to_degrees
 from geodiff.vessels.windows import Windows, build_windows, predict_km
 
 Floats = npt.NDArray[np.float64]
@@ -180,19 +179,13 @@ class DenoiserMotion:
             target = slice(stretch.first, stretch.first + asked)
             prior, _ = predict_km(windows.edges[row : row + 1], windows.kind[row : row + 1], stretch.ask_s[None])
             place_km = prior[0] + stretch.between(away[:, row])
-            lon, lat = _degrees(place_km, windows.frame[row])
+            lon, lat = to_degrees(place_km, windows.frame[row])
             answer.lon_deg[target], answer.lat_deg[target] = lon[0], lat[0]
             if answer.member_lon_deg.size:
                 answer.member_lon_deg[:, target], answer.member_lat_deg[:, target] = lon[1:], lat[1:]
             if ellipses is not None:
                 found = stretch.regions(ellipses[:, row], np.array(self.levels))
                 answer.ellipse_km[:, target] = from_true_north(found, place_km[0], windows.frame[row])
-
-
-def _degrees(place_km: Floats, frame: Floats) -> tuple[Floats, Floats]:
-    """Longitude and latitude (...) of places (..., 2) in one window's frame."""
-    east_north = turn(place_km, frame[2])
-    return from_local_km(east_north[..., 0], east_north[..., 1], frame[0], frame[1])
 
 
 def _blank(query: TrackQuery, members: int, levels: int) -> TrackAnswer:

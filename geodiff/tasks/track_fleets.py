@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from geodiff.model.tracks import Fleet, TrackConfig
-from geodiff.sphere import from_local_km, to_local_km
+from geodiff.sphere import to_local_km
 from geodiff.tracks import ship_group
 from geodiff.vessels.window_features import ASKED_WIDTH, KNOWN_WIDTH
-from geodiff.vessels.window_fixes import turn
+from geodiff.vessels.window_fixes import to_degrees
 from geodiff.vessels.window_history import HISTORY_WIDTH, LIKENESS_WIDTH, PATH_WIDTH, SAME_GROUP
 from geodiff.vessels.windows import Windows
 
@@ -116,8 +116,7 @@ def _places_m(windows: Windows, rows: Rows) -> tuple[Tensor, Tensor]:
 
 def _in_plane(windows: Windows, rows: Rows, place_km: Floats) -> Floats:
     frame = windows.frame[rows][:, :, None]
-    east_north = turn(place_km[rows], frame[..., 2])
-    lon, lat = from_local_km(east_north[..., 0], east_north[..., 1], frame[..., 0], frame[..., 1])
+    lon, lat = to_degrees(place_km[rows], frame)
     first = windows.frame[rows[:, :1]][:, :, None]
     east, north = to_local_km(lon, lat, first[..., 0], first[..., 1])
     return 1000.0 * np.stack([north, east], -1)

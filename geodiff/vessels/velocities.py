@@ -39,8 +39,6 @@ _WOBBLE_KM: Final = 0.0015
 KINDS = slice(-3, None)
 """Where the features of an asked time mark the kind of stretch."""
 
-_OTHERS = 9
-
 
 def generation_windows(queries: Sequence[TrackQuery], steps: int, history: TrackHistory | None = None) -> Windows:
     """Windows of up to ``steps`` times beyond the last fix, evenly apart.
@@ -48,10 +46,10 @@ def generation_windows(queries: Sequence[TrackQuery], steps: int, history: Track
     They differ from forecasts in what marks the kind of stretch, which is none of the three, in that a vessel's own
     other passes say nothing, for what is made has none, and in that of the others' the summary alone is told.
     """
-    windows = build_windows(queries, history, asked=steps)
-    asked, past = windows.asked.copy(), windows.history.copy()
-    asked[..., KINDS], past[..., _OTHERS:] = 0.0, 0.0
-    return replace(windows, asked=asked, history=past, paths=windows.paths[:, :0], likeness=windows.likeness[:, :0])
+    windows = build_windows(queries, history, asked=steps, paths=False)
+    asked = windows.asked.copy()
+    asked[..., KINDS] = 0.0
+    return replace(windows, asked=asked)
 
 
 def to_velocities(windows: Windows, lon_deg: Floats, lat_deg: Floats, step_s: float) -> Floats:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.sphere import from_local_km
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.kinematics import velocity_km_s
 
@@ -50,6 +51,12 @@ def turn(vector: Floats, angle: Floats) -> Floats:
     cos, sin = np.cos(angle), np.sin(angle)
     x, y = vector[..., 0], vector[..., 1]
     return np.stack([cos * x - sin * y, sin * x + cos * y], -1)
+
+
+def to_degrees(place_km: Floats, frame: Floats) -> tuple[Floats, Floats]:
+    """Longitude and latitude (...) of places (..., 2) in frames (..., 3): longitude, latitude and direction."""
+    east_north = turn(place_km, frame[..., 2])
+    return from_local_km(east_north[..., 0], east_north[..., 1], frame[..., 0], frame[..., 1])
 
 
 def _pick(time_s: Floats, edge: int, step: int, duration_s: float) -> Ints:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import from_local_km, to_local_km, wrap_longitude
+from geodiff.sphere import to_local_km, wrap_longitude
 from geodiff.tracks import ship_group
 from geodiff.vessels.history import Answers, TrackHistory
 from geodiff.vessels.history_search import Asking, unknown_times
 from geodiff.vessels.window_features import ERROR_SHARE, NOISE_KM
-from geodiff.vessels.window_fixes import AFTER, BEFORE, INSIDE, SIDE, PaddedFixes, turn
+from geodiff.vessels.window_fixes import AFTER, BEFORE, INSIDE, SIDE, PaddedFixes, to_degrees, turn
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,9 +70,7 @@ class _Frame:
     """Frames of n windows: where the fix at the edge lies, when, and what lengths are measured in."""
 
     raw: PaddedFixes
-    lon0: Floats
-    lat0: Floats
-    angle: Floats
+    frame: Floats
     place: Floats
     start_s: Floats
     speed: Floats
@@ -80,13 +78,8 @@ class _Frame:
 
     def turned(self, east: Floats, north: Floats) -> Floats:
         """Vectors (n, k, ...) east and north as (n, k, ..., 2) along and across the frame."""
-        angle = self.angle.reshape(-1, *[1] * (east.ndim - 1))
+        angle = self.frame[:, 2].reshape(-1, *[1] * (east.ndim - 1))
         return turn(np.stack([east, north], -1), -angle)
-
-    def degrees(self, place: Floats) -> tuple[Floats, Floats]:
-        """Longitude and latitude of places (n, p, 2) in the frame, kilometres."""
-        east_north = turn(place, self.angle[:, None])
-        return from_local_km(east_north[..., 0], east_north[..., 1], self.lon0[:, None], self.lat0[:, None])
 
 
 def history_features(
@@ -96,6 +89,8 @@ def history_features(
     velocity: Floats,
     place: Floats,
     local: tuple[Floats, Floats, Floats],
+    *,
+    paths: bool,
 ) -> Past:
     """What historic tracks say, in units of departure from the prior.
 
@@ -111,31 +106,34 @@ def history_features(
         velocity: (n, 2) east and north km/s at the edge that is reckoned from.
         place: (n, 2 * SIDE, 2) km of the fixes shown, in the frame.
         local: the prior (n, ASKED, 2), its unit (n, ASKED) in km, and the usual speed (n,) in km/s.
+        paths: whether they are told one by one, the vessel's own other passes too; else the summary of others' alone.
     """
+    count, asked = raw.ask.shape
+    nothing = np.zeros((count, 0, asked, PATH_WIDTH)), np.zeros((count, 0, LIKENESS_WIDTH))
     if history is None or not len(history):
-        count, asked = raw.ask.shape
-        nothing = np.zeros((count, 0, asked, PATH_WIDTH)), np.zeros((count, 0, LIKENESS_WIDTH))
         return Past(np.zeros((count, asked, HISTORY_WIDTH)), *nothing)
-    (lon0, lat0, angle), (prior, unit, speed) = frame, local
+    (lon0, lat0, _), (prior, unit, speed) = frame, local
     reach = speed * np.maximum(raw.edges[:, 1] - raw.edges[:, 0], 1.0)
     start = raw.time_s[np.arange(len(lon0)), np.where(raw.kind == BEFORE, SIDE, SIDE - 1)]
     far_end = np.where(raw.kind == BEFORE, raw.ask[:, 0], raw.ask[:, -1])
     end = np.where(raw.kind == INSIDE, raw.edges[:, 1], far_end)
-    frames = _Frame(raw, lon0, lat0, angle, place, start, speed, reach)
+    frames = _Frame(raw, np.stack(frame, 1), place, start, speed, reach)
     after = np.concatenate([raw.ask - start[:, None], (end - start)[:, None] * HALTS], 1)
     beside = np.where(raw.shown[:, COMPARED], raw.time_s[:, COMPARED] - start[:, None], np.inf)
     asking = Asking(lon0, lat0, velocity[:, 0], velocity[:, 1], raw.vessel, after, reach, beside)
     until, hidden = unknown_times(start, end, ahead=raw.kind == AFTER, behind=raw.kind == BEFORE)
     voyage = hidden + VOYAGE * np.abs(end - start)[:, None] * np.array([-1.0, 1.0])
-    told = [
-        _told(frames, history, said, (prior, unit), own_pass=own_pass)
-        for said, own_pass in ((history.ask(asking, until_s=until), 0.0), (history.ask_own(asking, hidden), 1.0))
-    ]
-    paths, likeness, ends, known = (
-        np.concatenate(parts, 1) for parts in zip(*((t.paths, t.likeness, t.ends, t.known) for t in told), strict=True)
+    others = _told(frames, history, history.ask(asking, until_s=until), (prior, unit), own_pass=0.0)
+    if not paths:
+        return Past(np.concatenate([others.summary, np.zeros_like(others.summary)], -1), *nothing)
+    own = _told(frames, history, history.ask_own(asking, hidden), (prior, unit), own_pass=1.0)
+    ends, known = np.concatenate([others.ends, own.ends], 1), np.concatenate([others.known, own.known], 1)
+    likeness = np.concatenate([others.likeness, own.likeness], 1)
+    return Past(
+        np.concatenate([others.summary, own.summary], -1),
+        np.concatenate([others.paths, own.paths], 1),
+        np.concatenate([likeness, _visited(frames, history, ends, known, voyage)], -1),
     )
-    been = _visited(frames, history, ends, known, voyage)
-    return Past(np.concatenate([t.summary for t in told], -1), paths, np.concatenate([likeness, been], -1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,10 +218,9 @@ def _manner(frames: _Frame, history: TrackHistory, said: Answers) -> tuple[Float
         was.
     """
     fix, there = np.maximum(said.fix, 0), (said.fix >= 0)[..., None]
-    lon, lat = history.lon_deg[fix], history.lat_deg[fix]
-    offset = frames.turned(*to_local_km(lon, lat, frames.lon0[:, None], frames.lat0[:, None]))
-    east = wrap_longitude(lon - frames.lon0[:, None])
-    veer = np.radians(east) * np.sin(np.radians(lat + frames.lat0[:, None]) / 2)
+    lon, lat, lon0, lat0 = history.lon_deg[fix], history.lat_deg[fix], frames.frame[:, :1], frames.frame[:, 1:2]
+    offset = frames.turned(*to_local_km(lon, lat, lon0, lat0))
+    veer = np.radians(wrap_longitude(lon - lon0)) * np.sin(np.radians(lat + lat0) / 2)
     velocity = frames.turned(history.east_km_s[fix], history.north_km_s[fix]) / frames.speed[:, None, None]
     group = ship_group(frames.raw.ship)[:, None]
     same = (history.ship_group[fix] == group) & (group > 0)
@@ -253,7 +250,7 @@ def _visited(
         known: (n, k, 2 * len(HALTS)) whether a path leads as far.
         voyage_s: (n, 2) seconds since 1970 within which all is one voyage.
     """
-    lon, lat = frames.degrees(ends.reshape(len(ends), -1, 2))
+    lon, lat = to_degrees(ends.reshape(len(ends), -1, 2), frames.frame[:, None])
     away = history.visited.nearest_km(frames.raw.vessel, lon, lat, voyage_s, frames.reach).reshape(ends.shape[:3])
     unit = NOISE_KM + 0.02 * frames.reach
     near = 1.0 - np.arcsinh(away / unit[:, None, None]) / UNVISITED

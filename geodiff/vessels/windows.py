@@ -15,12 +15,22 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_PER_NMI, from_local_km, to_local_km
+from geodiff.sphere import KM_PER_NMI, to_local_km
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.kinematics import dead_reckon, hermite, linear
 from geodiff.vessels.window_features import ERROR_SHARE, NOISE_KM, asked_features, known_features
-from geodiff.vessels.window_fixes import ASKED, BEFORE, INSIDE, SIDE, PaddedFixes, pad_fixes, turn, velocity_of
+from geodiff.vessels.window_fixes import (
+    ASKED,
+    BEFORE,
+    INSIDE,
+    SIDE,
+    PaddedFixes,
+    pad_fixes,
+    to_degrees,
+    turn,
+    velocity_of,
+)
 from geodiff.vessels.window_history import history_features
 
 Floats = npt.NDArray[np.float64]
@@ -106,12 +116,11 @@ class Windows:
 
     def to_degrees(self, place_km: Floats) -> tuple[Floats, Floats]:
         """Longitude and latitude of positions in the window's frame: (..., n, ASKED, 2) -> (..., n, ASKED) each."""
-        east_north = turn(place_km, self.frame[:, None, 2])
-        return from_local_km(east_north[..., 0], east_north[..., 1], self.frame[:, None, 0], self.frame[:, None, 1])
+        return to_degrees(place_km, self.frame[:, None])
 
 
 def build_windows(
-    stretches: Sequence[TrackQuery], history: TrackHistory | None = None, *, asked: int = ASKED
+    stretches: Sequence[TrackQuery], history: TrackHistory | None = None, *, asked: int = ASKED, paths: bool = True
 ) -> Windows:
     """Windows of queries of one stretch each.
 
@@ -119,12 +128,12 @@ def build_windows(
         stretches: each with at least one known fix, and times on one side of all of them or between two neighbours.
         history: past tracks of the region; without, the features of history are zero.
         asked: most times of a stretch; ``ASKED`` in the shapes of ``Windows`` stands for it.
+        paths: whether historic paths are told one by one, the vessel's own too; else the summary of others' alone.
     """
-    raw = pad_fixes(stretches, asked)
-    return _frame(raw, history)
+    return _frame(pad_fixes(stretches, asked), history, paths=paths)
 
 
-def _frame(raw: PaddedFixes, history: TrackHistory | None) -> Windows:
+def _frame(raw: PaddedFixes, history: TrackHistory | None, *, paths: bool) -> Windows:
     """Choose each window's frame and write its features in it."""
     rows = np.arange(len(raw.kind))
     near, far = np.where(raw.kind == BEFORE, SIDE, SIDE - 1), np.where(raw.kind == INSIDE, SIDE, SIDE - 1)
@@ -151,7 +160,9 @@ def _frame(raw: PaddedFixes, history: TrackHistory | None) -> Windows:
     lead = np.where(inside[:, None], since * until / np.maximum(since + until, 1.0), since)
     unit = NOISE_KM + ERROR_SHARE * speed[:, None] * lead
     scales = (duration, speed, speed * duration)
-    past = history_features(raw, history, (lon0, lat0, angle), velocity[rows, near], own[0], (prior, unit, speed))
+    past = history_features(
+        raw, history, (lon0, lat0, angle), velocity[rows, near], own[0], (prior, unit, speed), paths=paths
+    )
     return Windows(
         known=known_features(raw, *own, told, edges, scales).astype(np.float32),
         known_km=own[0],
