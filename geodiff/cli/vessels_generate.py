@@ -47,7 +47,7 @@ def generate(
         float | None, typer.Option(metavar="SECONDS", help="Between the fixes of a track; default: 300.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 3.")
+        float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 5.")
     ] = None,
     model: Model = None,
     history: History = None,

@@ -55,7 +55,7 @@ class GenerateSettings:
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = 3.0
+    guidance: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -203,7 +203,7 @@ def generate(
     behaviour: str = "any",
     hours: float = 6.0,
     step_s: float = 300.0,
-    guidance: float = 3.0,
+    guidance: float = 5.0,
     model: str = DEFAULT_MODEL,
     seed: int = 0,
     history: gpd.GeoDataFrame | None = None,

@@ -188,7 +188,7 @@ class GenerateSettings(TrackSettings):
     behaviour: str = "any"
     hours: float = 6.0
     step_s: float = 300.0
-    guidance: float = Field(3.0, allow_inf_nan=False)
+    guidance: float = Field(5.0, allow_inf_nan=False)
     start: tuple[float, float] | Bbox | None = None
     start_time: datetime | None = None
     seed: int = 0
