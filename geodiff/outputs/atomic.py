@@ -6,12 +6,18 @@ import errno
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polars.exceptions import ComputeError
+
 from geodiff.schema import GeodiffError
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How polars tells the number of an error of the system: in words alone."""
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -127,16 +133,25 @@ def explained(path: Path, *, needed: Callable[[], int] | None = None) -> Iterato
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except (OSError, ComputeError) as error:
+        number = _number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             more = f"up to {human_bytes(needed())} more are needed" if needed else "more space is needed"
             raise GeodiffError(
                 f"disk full while writing {path}: {more}; free space and run the same command again, "
-                "it resumes with the regions that are finished"
+                "it resumes with what is finished"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise GeodiffError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise GeodiffError(f"cannot write {path}: {os.strerror(number)}; choose another output folder") from error
         raise
+
+
+def _number(error: OSError | ComputeError) -> int | None:
+    """Of the system's error, 28 for a full disk; None where there is none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    told = _OS_ERROR.search(str(error))
+    return int(told[1]) if told else None
 
 
 def human_bytes(count: int) -> str:

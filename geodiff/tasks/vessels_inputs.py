@@ -73,15 +73,17 @@ def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None 
         UsageError: no such file, or nothing named.
         GeodiffError: a file that cannot be read.
     """
+    named = [None if str(source) == STDIN else list_files(source, out) for source in sources]
+    for path in (path for paths in named if paths is not None for path in paths):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file")
+    # Standard input is copied only once the files are there: what is said through a pipe is said once.
     found: dict[Path, str] = {}
-    for source in sources:
-        if str(source) == STDIN:
+    for paths in named:
+        if paths is None:
             found.setdefault(_spooled(out), STDIN)
-            continue
-        for path in list_files(source, out):
-            if not path.is_file():
-                raise UsageError(f"{path}: no such file")
-            found.setdefault(path.resolve(), str(path))
+        else:
+            found |= {path.resolve(): str(path) for path in paths if path.resolve() not in found}
     if not found:
         raise UsageError("nothing to read: name at least one file")
     return [_input(path, href, layout) for path, href in found.items()]

@@ -56,7 +56,7 @@ class TrackJob:
         run_id: hash of settings, inputs and model.
         settings: of the job.
         store: of the results.
-        parts: of the partition by identity.
+        parts, history_parts: of the partitions of ``FIXES`` and ``HISTORY`` by identity.
         model: name or path of the model of motion; None for a job without one.
         past: past tracks come from ``FIXES``, from ``HISTORY``, or from nowhere.
         coastline: file of land, for forecasts.
@@ -69,6 +69,7 @@ class TrackJob:
     settings: TrackSettings
     store: TrackStore
     parts: int
+    history_parts: int = 1
     model: str | None = None
     past: str | None = None
     coastline: Path | None = None
@@ -79,6 +80,10 @@ class TrackJob:
     def work(self) -> Path:
         """Folder of everything that goes when the run is finished."""
         return work_folder(self.store.stem)
+
+    def parts_of(self, what: str) -> range:
+        """Numbers of the parts of ``FIXES`` or ``HISTORY``."""
+        return range(self.history_parts if what == HISTORY else self.parts)
 
     @property
     def names(self) -> list[str]:

@@ -120,8 +120,8 @@ def make_plan(
         check_name("--name", name)
     except GeodiffError as error:
         raise UsageError(str(error)) from None
-    inputs = find_inputs(sources, out, layout=settings.layout) if sources else []
     history = find_inputs(paths.history, out) if paths.history else []
+    inputs = find_inputs(sources, out, layout=settings.layout) if sources else []
     if not inputs and kind != GENERATE:
         raise UsageError("nothing to read: name at least one file")
     try:
@@ -161,7 +161,8 @@ def _planned(
         run_id=run_id,
         settings=settings,
         store=TrackStore(folder, run_id, members=bool(getattr(settings, "members", False))),
-        parts=parts or count_parts([*inputs, *(history if past == HISTORY else ())]),
+        parts=parts or count_parts(inputs),
+        history_parts=parts or count_parts(history),
         model=model,
         past=past,
         coastline=paths.coastline,

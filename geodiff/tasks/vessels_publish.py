@@ -43,14 +43,15 @@ def publish(plan: TrackPlan, figures: Mapping[str, Any], *, progress: Progress) 
     Raises:
         GeodiffError: nothing is left to publish, or a file that cannot be written.
     """
-    job = plan.job
+    job, provenance = plan.job, None
     if not job.store.is_final():
         tables = {key: path for key in TABLES if (path := _table(job, key)) is not None}
         write_json(
             summary_path(job.store), {**_facts(plan), "tables": {key: path.name for key, path in tables.items()}}
         )
         provenance = provenance_of_run(plan)
-        job.store.finalize(job.names, provenance=provenance, progress=lambda done, n: progress("write", done, n))
+    # A final store is left alone, but for what a run that was killed in clearing up left beside it.
+    job.store.finalize(job.names, provenance=provenance, progress=lambda done, n: progress("write", done, n))
     summary = read_json(summary_path(job.store))
     if not isinstance(summary, dict):
         raise GeodiffError(f"{summary_path(job.store)} is damaged: remove the files of run {job.run_id} and run again")

@@ -104,7 +104,7 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
     started, job = time.monotonic(), plan.job
     with exclusive(job.store.stem), explained(plan.out):
         try:
-            if not job.store.is_final() or job.work.exists():
+            if not job.store.is_final():
                 _compute(plan, pool, progress)
             figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
             summary = publish(plan, figures, progress=progress)
@@ -153,7 +153,7 @@ def _clean(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
     if job.kind == GENERATE:
         del stages[FIXES]
     for what, stage in stages.items():
-        calls: list[tuple[Any, ...]] = [(job, what, part) for part in range(job.parts)]
+        calls: list[tuple[Any, ...]] = [(job, what, part) for part in job.parts_of(what)]
         _run(pool.light, stage, clean_part, calls, progress)
     if FIXES in stages:
         _require_any(plan)
@@ -182,7 +182,7 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
         many: Any = {"one_of_many": True} if len(inputs) > 1 else {}
         sources = [as_told(one, plan.options, **many) if past else one.source(**many) for one in inputs]
         options: Any = many if past else plan.options | many
-        fixes = partition_fixes(sources, folder, parts=plan.job.parts, options=options, progress=tell)
+        fixes = partition_fixes(sources, folder, parts=len(plan.job.parts_of(what)), options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
         usual = asdict(usual_of(fixes))
         interval = usual["interval_s"]

@@ -37,18 +37,11 @@ if TYPE_CHECKING:
     import movingpandas as mpd
 
 _WGS84: Final = "EPSG:4326"
+_OFFSET: Final = r":\d\d(?:[.,]\d+)? ?(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
+"""How texts of ISO 8601 end that tell how far they are from UTC."""
 _KINDS: Final = {name: POLARS_TYPES[kind] for name, kind in {**FIX_TYPES, **TRACK_TYPES, **STATIC_TYPES}.items()}
-_NULLABLE: Final[dict[Any, Any]] = {
-    pl.Int8: pd.Int8Dtype(),
-    pl.Int16: pd.Int16Dtype(),
-    pl.Int32: pd.Int32Dtype(),
-    pl.Int64: pd.Int64Dtype(),
-    pl.UInt8: pd.UInt8Dtype(),
-    pl.UInt16: pd.UInt16Dtype(),
-    pl.UInt32: pd.UInt32Dtype(),
-    pl.UInt64: pd.UInt64Dtype(),
-    pl.Boolean: pd.BooleanDtype(),
-}
+_WHOLE: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Boolean)
+_NULLABLE: Final[dict[Any, Any]] = {kind: getattr(pd, f"{kind}Dtype")() for kind in _WHOLE}
 """Integers and truth values stay what they are where some are missing; plain pandas would make them floats."""
 
 _CODES: Final = (NAV_STATUS, SHIP_TYPE)
@@ -166,9 +159,13 @@ def _times(frame: pd.DataFrame, time_zone: str) -> pl.Series:
         if not pd.api.types.is_datetime64_any_dtype(given.dtype):
             if pd.api.types.is_numeric_dtype(given.dtype):
                 raise ValueError("numbers, whose unit is not known")
-            given = pd.to_datetime(given, format="ISO8601")
+            told = given.dropna().astype(str).str.strip().str.contains(_OFFSET)
+            if told.any() and not told.all():
+                raise ValueError("some tell their offset from UTC, and some do not")
+            given = pd.to_datetime(given, format="ISO8601", utc=bool(told.any()))
         stamps = pd.DatetimeIndex(given)
-        aware = stamps.tz_localize(time_zone) if stamps.tz is None else stamps
+        # As of files: where clocks skip or repeat a time the fix has none, and the others stay.
+        aware = stamps if stamps.tz is not None else stamps.tz_localize(time_zone, ambiguous="NaT", nonexistent="NaT")
     except (ValueError, TypeError, KeyError) as error:
         raise GeodiffError(f"the times of the GeoDataFrame cannot be read: {error}") from error
     micro = aware.tz_convert("UTC").tz_localize(None).as_unit("us")

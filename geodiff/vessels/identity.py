@@ -38,7 +38,7 @@ def station_kind(*, mmsi: bool = True) -> pl.Expr:
         .when(source.is_in(AIRCRAFT_SOURCES))
         .then(pl.lit(AIRCRAFT))
     )
-    return pl.coalesce(by_source, _by_number(pl.col(VESSEL_ID))) if mmsi else by_source
+    return pl.coalesce(by_source, kind_by_number(pl.col(VESSEL_ID))) if mmsi else by_source
 
 
 def is_aircraft(vessel_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -47,7 +47,8 @@ def is_aircraft(vessel_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _by_number(number: pl.Expr) -> pl.Expr:
+def kind_by_number(number: pl.Expr) -> pl.Expr:
+    """What the form of an MMSI says: as ``station_kind``, ``IMPOSSIBLE_IDENTITY`` where it is none."""
     ship = _mid(number // 1_000_000) & (number % 111_111_111 != 0)
     craft = (number // 10_000_000 == 98) & _mid(number // 10_000 % 1000)
     radio = (number // 100_000_000 == 8) & _mid(number // 100_000 % 1000)

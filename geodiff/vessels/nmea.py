@@ -20,6 +20,7 @@ from geodiff.vessels.nmea_lines import Parsed, parse
 from geodiff.vessels.nmea_sequence import Sequence
 from geodiff.vessels.nmea_stamps import NO_TIME, SECOND_US
 from geodiff.vessels.nmea_static import join_static
+from geodiff.vessels.read_refuse import LATEST_AHEAD
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
 
 HELD_ROWS = 500_000
@@ -29,6 +30,7 @@ AHEAD = 2
 """Blocks that are read ahead, beside those at work."""
 
 MOST_WORKERS = 16
+_FOREVER_US = 2**63 - 1
 
 
 class NmeaReader:
@@ -46,8 +48,11 @@ class NmeaReader:
 
     layout = "nmea"
 
-    def __init__(self, source: LineSource, *, start_us: int = NO_TIME, workers: int = 1) -> None:
-        self._source, self._workers, self._sequence, self._used = source, workers, Sequence(start_us), False
+    def __init__(
+        self, source: LineSource, *, start_us: int = NO_TIME, latest_us: int = _FOREVER_US, workers: int = 1
+    ) -> None:
+        self._source, self._workers, self._used = source, workers, False
+        self._sequence = Sequence(start_us, latest_us)
 
     @property
     def counts(self) -> ReadCounts:
@@ -120,12 +125,15 @@ class NmeaReader:
         )
 
 
-def open_nmea(source: Path | BinaryIO, *, start: datetime | None = None, workers: int | None = None) -> NmeaReader:
+def open_nmea(
+    source: Path | BinaryIO, *, start: datetime | None = None, now: datetime | None = None, workers: int | None = None
+) -> NmeaReader:
     """Open a recording; nothing is read yet.
 
     Args:
         source: path, or a binary stream such as ``sys.stdin.buffer``; plain, gzip or zstd, told by the first bytes.
         start: when the first line was received, with a time zone; for recordings whose lines carry no time.
+        now: fixes more than a day after it are refused; None: the clock.
         workers: threads that decode; None for one on each core. The result does not depend on it.
 
     Raises:
@@ -136,7 +144,8 @@ def open_nmea(source: Path | BinaryIO, *, start: datetime | None = None, workers
     if start is not None and start.tzinfo is None:
         raise UsageError(f"start: {start.isoformat()} has no time zone; add one, such as Z")
     start_us = NO_TIME if start is None else round(start.astimezone(UTC).timestamp() * SECOND_US)
-    return NmeaReader(LineSource(source), start_us=start_us, workers=workers or _cores())
+    latest_us = round(((now or datetime.now(UTC)) + LATEST_AHEAD).timestamp() * SECOND_US)
+    return NmeaReader(LineSource(source), start_us=start_us, latest_us=latest_us, workers=workers or _cores())
 
 
 def _cores() -> int:

@@ -21,6 +21,9 @@ import zstandard
 
 from geodiff.schema import GeodiffError
 
+CUT_OFF, DAMAGED = "compressed data end early", "compressed data are damaged"
+"""Why less than a whole recording was read."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -87,9 +90,9 @@ class LineSource:
         try:
             yield from pieces
         except EOFError:
-            self.damage = "compressed data end early"
+            self.damage = CUT_OFF
         except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError):
-            self.damage = "compressed data are damaged"
+            self.damage = DAMAGED
 
     def _cut(self, pieces: Iterable[bytes]) -> Iterator[Block]:
         rest, skipping = b"", False
@@ -103,7 +106,10 @@ class LineSource:
             if cut:
                 yield self._block(data[:cut])
             rest = data[cut:]
-            if len(rest) > MAX_LINE_BYTES and b"\n" not in rest and not skipping:
+            tail = rest.rfind(b"\n") + 1
+            if len(rest) - tail > MAX_LINE_BYTES and not skipping:
+                if tail:  # a line that waited for this one
+                    yield self._block(rest[:tail])
                 self.lines += 1
                 self.overlong.append(self.lines)
                 rest, skipping = b"", True

@@ -15,6 +15,7 @@ from geodiff.vessels.nmea_payload import HEAD_CHARS, MMSI, POSITIONS, Bools, Flo
 from geodiff.vessels.nmea_ship import read_statics
 from geodiff.vessels.nmea_stamps import NO_TIME, utc_us
 from geodiff.vessels.nmea_tally import OTHER_TYPE, TRUNCATED, Tally, read_whole
+from geodiff.vessels.read_refuse import NULL_ISLAND
 
 NO_POSITION = "position not available"
 OFF_EARTH = "position out of range"
@@ -149,8 +150,10 @@ def _positions(payloads: Payloads, raw: dict[str, Ints], time_us: Ints, tally: T
         lon, lat = raw["lon"] / MINUTES_SCALE, raw["lat"] / MINUTES_SCALE
     absent = (lon == 181.0) | (lat == 91.0)
     outside = ((np.abs(lon) > 180.0) | (np.abs(lat) > 90.0)) & ~absent
+    nowhere = (lon == 0.0) & (lat == 0.0)
     tally.refuse(NO_POSITION, payloads.row[absent])
     tally.refuse(OFF_EARTH, payloads.row[outside])
+    tally.refuse(NULL_ISLAND, payloads.row[nowhere])
     second = raw.get("second", raw.get("utc_second"))
     status = raw.get("status")
     found = Positions(
@@ -167,7 +170,7 @@ def _positions(payloads: Payloads, raw: dict[str, Ints], time_us: Ints, tally: T
         heading_deg=_where(raw["heading"] < 360, raw["heading"]) if "heading" in raw else np.full(count, np.nan),
         rot_deg_min=_rot(raw["rot"]) if "rot" in raw else np.full(count, np.nan),
     )
-    inside = ~(absent | outside)
+    inside = ~(absent | outside | nowhere)
     for what, void in _undefined(raw):
         tally.blank(what, payloads.row[void & inside])
     kept = np.flatnonzero(inside)

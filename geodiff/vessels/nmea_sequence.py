@@ -23,6 +23,7 @@ from geodiff.vessels.nmea_ship import STATIC_SCHEMA
 from geodiff.vessels.nmea_stamps import NO_TIME
 from geodiff.vessels.nmea_static import StaticLog
 from geodiff.vessels.nmea_tally import STATIC, Tally
+from geodiff.vessels.read_refuse import TOO_LATE
 from geodiff.vessels.reading import EXAMPLES, POLARS_TYPES, ReadCounts
 
 NO_STAMP = "no time: no stamp on the line and no clock before it"
@@ -35,6 +36,7 @@ class Sequence:
 
     Args:
         start_us: what time it was at the first line, microseconds since 1970; ``NO_TIME`` when nobody knows.
+        latest_us: fixes after it are refused.
 
     Attributes:
         counts: of lines; see ``geodiff.vessels.nmea.NmeaReader``.
@@ -43,7 +45,8 @@ class Sequence:
         statics: static data so far.
     """
 
-    def __init__(self, start_us: int) -> None:
+    def __init__(self, start_us: int, latest_us: int) -> None:
+        self._latest_us = latest_us
         self.counts, self.skipped, self.valid = ReadCounts(), Counter[str](), 0
         self.statics = StaticLog()
         self._parts, self._groups, self._clock = PartBuffer(), Groups(), RunningClock(start_us)
@@ -62,7 +65,7 @@ class Sequence:
         statics = pl.concat([STATIC_SCHEMA.to_frame(), *(frame for part in decoded for frame in part.statics)])
         positions_us, statics_us = self._times(positions, statics, parsed.clock, _stations(decoded), groups)
         self._keep_statics(statics.with_columns(time_us=pl.Series(statics_us)))
-        frame = self._keep(positions, positions_us)
+        frame = self._keep(positions, self._possible(positions, positions_us))
         self._blank(decoded, frame[ROW].to_numpy())
         return frame
 
@@ -112,6 +115,14 @@ class Sequence:
             self.skipped[STATIC] -= untimed
             self.skipped[UNTIMED_STATIC] += untimed
         self.statics.add(timed)
+
+    def _possible(self, positions: Positions, times_us: Ints) -> Ints:
+        """The times, ``NO_TIME`` for those to come: of a logger whose clock is wrong."""
+        late = times_us > self._latest_us
+        tally = Tally()
+        tally.refuse(TOO_LATE, positions.row[late])
+        self._count(tally)
+        return np.where(late, NO_TIME, times_us)
 
     def _keep(self, positions: Positions, times_us: Ints) -> pl.DataFrame:
         columns = {

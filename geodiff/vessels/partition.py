@@ -24,6 +24,7 @@ from geodiff.config import canonical_json
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tracks import FIX_TYPES, STATIC_TYPES
 from geodiff.vessels.layouts import read_layout
+from geodiff.vessels.nmea_bytes import CUT_OFF, DAMAGED
 from geodiff.vessels.partition_files import owned, part_name, part_writers, read_json, write_json
 from geodiff.vessels.radar import RadarSensor
 from geodiff.vessels.read import STDIN, list_files, open_fixes
@@ -193,7 +194,17 @@ class _Job:
                 if progress is not None:
                     progress(reader.counts)
         name = str(path) if isinstance(path, str | Path) else reader.layout
+        _require_whole(reader.counts, name)
         return {"key": self.key, "source": name, "columns": columns, "counts": asdict(reader.counts)}
+
+
+def _require_whole(counts: ReadCounts, name: str) -> None:
+    for why in (CUT_OFF, DAMAGED):
+        if why in counts.refused:
+            raise GeodiffError(
+                f"{name}: {why} after line {counts.examples[why][0]:,}, {counts.kept:,} fixes until there: fetch it "
+                f"again; to take what is there, unpack it into a pipe: gzip -dc {name} | geodiff vessels ... -"
+            )
 
 
 def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, options: dict[str, Any]) -> list[_Job]:

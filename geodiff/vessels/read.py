@@ -207,7 +207,7 @@ def _open_nmea(source: str, layout: Layout | None, options: ReadOptions) -> FixR
                 f"{where}: {what} is for tables, and these are NMEA sentences: their times are UTC, or carry their "
                 "offset; leave it out, and read tables in a run of their own"
             )
-    return open_nmea(sys.stdin.buffer if source == STDIN else Path(source))
+    return open_nmea(sys.stdin.buffer if source == STDIN else Path(source), now=options.now)
 
 
 class EmptyReader:

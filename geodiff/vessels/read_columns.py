@@ -78,7 +78,7 @@ def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
     out = []
     for key, told in source.layout.columns.given().items():
         if isinstance(told, Number) and key in source.names:
-            value = _number(frame, source.names[key], source)
+            value = number_values(frame, source.names[key], source)
             bad = _unreadable(frame, source.names[key], value, source)
             out.append(_converted(frame, value, told, source).alias(key))
             if bad is not None:
@@ -86,7 +86,7 @@ def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
     return out
 
 
-def _number(frame: pl.DataFrame, column: str, source: Source) -> pl.Series:
+def number_values(frame: pl.DataFrame, column: str, source: Source) -> pl.Series:
     """Float64; null where there is nothing or no number."""
     value = pl.col(column)
     if frame.schema[column] == pl.String:
@@ -114,7 +114,7 @@ def _converted(frame: pl.DataFrame, value: pl.Series, told: Number, source: Sour
         number = number.sign() * (number / 4.733) ** 2  # ITU-R M.1371-5, table 48
     for other in (told.plus, told.hypot):
         if other is not None:
-            second = pl.lit(_number(frame, source.names[beside(other)], source)).fill_nan(None)
+            second = pl.lit(number_values(frame, source.names[beside(other)], source)).fill_nan(None)
             number = number + second if other == told.plus else (number**2 + second**2).sqrt()
     if told.scale != 1.0:
         number = number * told.scale

@@ -22,6 +22,9 @@ MAX_RANGE_M = 1_000_000.0
 NOT_AVAILABLE = "position not available"
 """Why a row without a position, or with 181 or 91 degrees, is refused."""
 
+NULL_ISLAND = "null island (position 0, 0)"
+TOO_LATE = "time in the future"
+
 FASTEST_KN = 102.25
 """Transponders say at most 102.2 kn, for that or more."""
 
@@ -85,7 +88,7 @@ def refusal_rules(
 def time_rules(now: datetime) -> list[Rule]:
     """Reasons to refuse a row for when it says it was."""
     time = pl.col("time")
-    return [("time before 1990", time < EARLIEST), ("time in the future", time > now + LATEST_AHEAD)]
+    return [("time before 1990", time < EARLIEST), (TOO_LATE, time > now + LATEST_AHEAD)]
 
 
 def value_rules(frame: pl.DataFrame) -> list[Rule]:
@@ -95,7 +98,7 @@ def value_rules(frame: pl.DataFrame) -> list[Rule]:
         (NOT_AVAILABLE, lon.is_null() | lat.is_null() | _is(lon, 181.0) | _is(lat, 91.0)),
         ("latitude out of range", lat.abs() > 90.0),
         ("longitude out of range", lon.abs() > 180.0),
-        ("null island (position 0, 0)", (lon.abs() < 1e-6) & (lat.abs() < 1e-6)),
+        (NULL_ISLAND, (lon.abs() < 1e-6) & (lat.abs() < 1e-6)),
     ]
     fastest = pl.when(pl.col("vessel_id") // 1_000_000 == 111).then(FASTEST_AIRCRAFT_KN).otherwise(FASTEST_KN)
     for key, most in (("sog_kn", fastest), ("cog_deg", pl.lit(409.6)), ("heading_deg", pl.lit(511.0))):

@@ -21,6 +21,7 @@ from geodiff.vessels.read_columns import (
     identity_columns,
     not_available,
     number_columns,
+    number_values,
     spelt_names,
     text_columns,
     unreadable,
@@ -202,11 +203,14 @@ class TableReader:
         if self._rule.style == "time_of_day":
             time = self._times_of_day(raw, names["time"], progress)
         else:
-            time = raw.select(self._rule.expression(names["time"])).to_series()
+            given = raw
+            if self._rule.style == "number":
+                given = number_values(raw, names["time"], self._source).alias(names["time"]).to_frame()
+            time = given.select(self._rule.expression(names["time"])).to_series()
         for name, unit_us in ((told.plus_s, 1_000_000), (told.plus_ms, 1_000)):
             if name is not None:
-                more = pl.col(names[beside(name)]).cast(pl.Float64, strict=False) * unit_us
-                time = time + raw.select(more.round().cast(pl.Int64, strict=False).cast(pl.Duration("us"))).to_series()
+                more = number_values(raw, names[beside(name)], self._source) * unit_us
+                time = time + more.round().cast(pl.Int64, strict=False).cast(pl.Duration("us"))
         return time.alias("time")
 
     def _times_of_day(self, raw: pl.DataFrame, name: str, progress: _Progress) -> pl.Series:

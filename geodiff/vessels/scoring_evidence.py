@@ -6,7 +6,7 @@ behind it in units. Values are logarithms, so that their tails fall exponentiall
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,7 +55,7 @@ class Evidence:
 
     kind: str
     value: Floats
-    facts: dict[str, Floats] = field(default_factory=dict)
+    facts: Mapping[str, Floats | Ints] = field(default_factory=dict)
     band: Ints | None = None
 
 

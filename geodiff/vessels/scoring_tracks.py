@@ -196,7 +196,7 @@ def _track_reason(fixes: Fixes, judged: Judged, track: int) -> str:
 
 
 def _told(evidence: Evidence, row: int) -> str:
-    facts = {name: float(values[row]) for name, values in evidence.facts.items()}
+    facts = {name: values[row].item() for name, values in evidence.facts.items()}
     return f"{_NAMES.get(evidence.kind, evidence.kind)}: {_SENTENCES[evidence.kind](facts)}"
 
 
@@ -210,7 +210,7 @@ def _identity(facts: Facts) -> str:
 
 
 def _approach(facts: Facts) -> str:
-    who = f"vessel {facts['other']:.0f}" if facts["other"] >= 0 else "a vessel"
+    who = f"vessel {facts['other']:d}" if facts["other"] >= 0 else "a vessel"
     when = f"in {_span(facts['wait_s'])}" if facts["wait_s"] > 0 else "now"
     return f"{facts['closest_km'] / KM_PER_NMI:.2f} nmi to {who} {when}"
 

@@ -93,7 +93,7 @@ class Traffic:
         """
         own = Traffic.of(fixes)
         size = len(fixes)
-        least, when, who = np.full(size, np.inf), np.full(size, np.nan), np.full(size, np.nan)
+        least, when, who = np.full(size, np.inf), np.full(size, np.nan), np.full(size, -1, np.int64)
         crowd = np.zeros(size)
         for mine, theirs in self._pairs(own):
             closest, wait = _approach(own, mine, self, theirs)

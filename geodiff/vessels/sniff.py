@@ -26,6 +26,9 @@ MAX_MEMBERS = 2_000
 DELIMITERS = (",", ";", "\t", "|")
 
 _SENTENCE = re.compile(rb"[!$][A-Z]{2}VD[MO],\d")
+_INSTRUMENT = re.compile(rb"(?:\\[^\\\n]{0,200}\\)?[!$][A-Z]{4,6},[^\n*]{0,90}\*[0-9A-Fa-f]{2}\r?\n")
+"""A sentence of another instrument on the bus: those of AIS may come later than we look."""
+
 _HEADER = re.compile(rb"(?:\xef\xbb\xbf)?(?:\"?[A-Za-z][\w ./()#-]{0,40}\"?[,;\t|]){3}[^!$\n]*\n")
 """Names of columns, four at least; no sentence and no text before one looks so."""
 
@@ -196,6 +199,8 @@ def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniff
                 f"{file.where}: mixed formats: line 1 is the header of a table, line {line} holds an NMEA sentence: "
                 "split the file"
             )
+        return Sniffed(file.path, "nmea", file.packing, file.member)
+    if _INSTRUMENT.match(head):
         return Sniffed(file.path, "nmea", file.packing, file.member)
     if head[:4] == b"PAR1":
         raise GeodiffError(f"{file.where}: Parquet inside {file.packing}: unpack it first")

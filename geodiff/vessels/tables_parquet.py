@@ -50,7 +50,8 @@ class ParquetTable:
                     raise GeodiffError(f"{self.where}: column {name!r} holds {kind}, not single values")
             for batch in file.iter_batches(batch_size=rows, columns=list(wanted)):
                 batch.validate(full=True)  # offsets and UTF-8: polars trusts them
-                frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))).select(_plain(batch.schema))
+                table = _in_utc(pa.Table.from_batches([batch]))
+                frame = pl.DataFrame(pl.from_arrow(table)).select(_plain(batch.schema))
                 frame = frame.select(wanted)
                 numbers = np.arange(done + 1, done + 1 + frame.height)
                 done += frame.height
@@ -59,6 +60,15 @@ class ParquetTable:
 
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self.path, buffer_size=_PAGE_BYTES, pre_buffer=False, page_checksum_verification=True)
+
+
+def _in_utc(table: pa.Table) -> pa.Table:
+    """Timestamps with a zone under UTC, the same instants: polars knows no zones such as +05:30."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            column = table.column(place).cast(pa.timestamp(field.type.unit, "UTC"))
+            table = table.set_column(place, field.name, column)
+    return table
 
 
 def _plain(schema: pa.Schema) -> list[pl.Expr]:

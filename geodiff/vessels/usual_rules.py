@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from geodiff.tracks import TIME, VESSEL_ID
-from geodiff.vessels.clean_rules import DEFAULT_RULES, CleanRules
+from geodiff.tracks import SOURCE, TIME, VESSEL_ID
+from geodiff.vessels.clean_rules import DEFAULT_RULES, IMPOSSIBLE_IDENTITY, CleanRules
 from geodiff.vessels.codes import HASHED_FROM
+from geodiff.vessels.identity import kind_by_number
 
 SILENT_STEPS: Final = 3.0
 """A silence of so many usual intervals ends a track, where that is longer than the rule."""
@@ -20,6 +21,9 @@ LONGEST_GAP_S: Final = 86_400.0
 LARGEST_MMSI: Final = 999_999_999
 OWN_SHARE: Final = 0.01
 """Share of given identities above every MMSI from which a source counts as one that numbers vessels its own way."""
+
+IMPOSSIBLE_SHARE: Final = 0.5
+"""Share of identities in tables that are none by the form of an MMSI, from which on the same holds: 1, 2, 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,11 @@ class Usual:
         medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
         middle = medians["step"].drop_nulls().median()
         # Numbers that were made here, of names and of tracks, do not tell how a source numbers its vessels.
-        theirs = medians[VESSEL_ID].filter(medians[VESSEL_ID] < HASHED_FROM)
-        own = (theirs > LARGEST_MMSI).mean()
-        interval = float("nan") if middle is None else float(middle)  # type: ignore[arg-type]
-        return cls(interval, float(own or 0.0) > OWN_SHARE)  # type: ignore[arg-type]
+        theirs = medians.filter(pl.col(VESSEL_ID) < HASHED_FROM)
+        of_tables = pl.concat([_of_tables(part.lazy()).collect() for part in parts])
+        own = _share(theirs, pl.col(VESSEL_ID) > LARGEST_MMSI) > OWN_SHARE
+        none = _share(of_tables, kind_by_number(pl.col(VESSEL_ID)) == IMPOSSIBLE_IDENTITY) > IMPOSSIBLE_SHARE
+        return cls(float("nan") if middle is None else float(middle), own or none)  # type: ignore[arg-type]
 
     def rules(self, gap_s: float | None) -> CleanRules:
         """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI."""
@@ -59,6 +64,16 @@ def _medians(part: pl.LazyFrame) -> pl.LazyFrame:
     known = part.select(VESSEL_ID, TIME).drop_nulls().unique().sort(VESSEL_ID, TIME)
     step = pl.col(TIME).diff().dt.total_microseconds() / 1e6
     return known.group_by(VESSEL_ID).agg(step.median().alias("step"))
+
+
+def _of_tables(part: pl.LazyFrame) -> pl.LazyFrame:
+    """Identities that tables gave; those of NMEA sentences are MMSI by the standard."""
+    sentences = pl.col(SOURCE).str.starts_with("nmea:").fill_null(False)
+    return part.filter(~sentences).select(VESSEL_ID).drop_nulls().unique()
+
+
+def _share(vessels: pl.DataFrame, holds: pl.Expr) -> float:
+    return float(vessels.select(holds.fill_null(False).mean()).item() or 0.0)
 
 
 def usual_rules(fixes: pl.DataFrame) -> CleanRules:

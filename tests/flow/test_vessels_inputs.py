@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +24,12 @@ from geodiff.model.tracks import TrackDenoiser
 from geodiff.outputs.track_parquet import provenance_of
 from geodiff.schema import UsageError
 from geodiff.sphere import distance_km
-from geodiff.tasks import vessels_publish
+from geodiff.tasks import vessels_inputs, vessels_publish
 from geodiff.tasks.track_fleets import track_config
-from geodiff.tasks.vessels_plan import make_plan
+from geodiff.tasks.vessels_plan import Paths, make_plan
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
-from geodiff.tasks.vessels_settings import CleanSettings
+from geodiff.tasks.vessels_settings import CleanSettings, GenerateSettings
 from geodiff.testing.nmea import position, tagged
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.convert import to_geodataframe
@@ -181,6 +182,68 @@ def test_a_run_killed_before_its_item_keeps_its_tables(
     item = pystac.Item.from_file(resumed["item"])
     assert Path(str(item.assets["stops"].get_absolute_href())).exists()
     assert "tables" not in resumed.keys() | whole.keys() | told(tmp_path / "cut").keys() | run(tmp_path / "cut").keys()
+
+
+def test_a_run_killed_while_it_clears_up_is_published_by_the_next(
+    day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path, **options: Any) -> None:
+        if folder == plan.job.work:
+            remove(folder / "fixes")
+            raise KeyboardInterrupt
+        remove(folder, **options)
+
+    remove = shutil.rmtree
+    plan = make_plan("clean", [day], CleanSettings(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_tracks(plan, pool=Pool(1), progress=lambda *_: None)
+    assert plan.job.store.is_final()
+    assert plan.job.work.exists()
+    assert Path(run_tracks(plan, pool=Pool(1), progress=lambda *_: None).summary["item"]).exists()
+    assert not plan.job.work.exists()
+
+
+def test_small_numbers_of_ones_own_are_not_judged_as_mmsi(geodiff: Cli, tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text(
+        "columns: {vessel_id: {column: MMSI, kind: number}, time: BaseDateTime, lon_deg: LON, lat_deg: LAT}\n"
+    )
+    (tmp_path / "own.csv").write_text(HEADER + rows(mmsi=1) + rows(mmsi=2, lat=30) + rows(mmsi=3, lat=31))
+    words = ("--layout", tmp_path / "map.yaml", "--out", tmp_path / "o")
+    counts = done(geodiff("vessels", "clean", tmp_path / "own.csv", *words), tmp_path / "o")["counts"]
+    assert (counts["kept"], counts["tracks"]) == (90, 3)
+    # One such number among MMSI is an error of its transponder, and sentences hold MMSI and nothing else.
+    few = pl.concat([scrambled(), scrambled().head(9).with_columns(pl.lit(1, pl.Int64).alias("vessel_id"))])
+    assert not Usual.of([few]).own_numbers
+    spoken = scrambled().with_columns(pl.lit(1, pl.Int64).alias("vessel_id"), pl.lit("nmea:1").alias("source"))
+    assert not Usual.of([spoken]).own_numbers
+
+
+@pytest.mark.parametrize("missing", ["history", "input"])
+def test_no_copy_of_standard_input_stays_where_another_file_is_missing(
+    day: Path, tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, none = tmp_path / "o", tmp_path / "none.csv"
+    more = [str(none)] if missing == "input" else [str(day), "--history", str(none)]
+    words = ["vessels", "impute", "-", *more, "--out", str(out)]
+    result = CliRunner().invoke(app, words, input=(position() + "\n").encode(), prog_name="geodiff")
+    refused(result, 2, "none.csv: no such file")
+    assert not list(out.glob(".stdin*"))
+
+
+def test_past_tracks_of_generation_have_parts_of_their_own(
+    day: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vessels_inputs, "ROWS_A_PART", 10)
+    past = Paths(history=(day,))
+    many = GenerateSettings(model=str(weights), count=200_000, start=(-89.9, 29.0))
+    assert make_plan("generate", [], many, tmp_path, paths=past).job.history_parts > 1
+    few = many.model_copy(update={"count": 2, "hours": 1.0})
+    plan = make_plan("generate", [], few, tmp_path, paths=past)
+    assert (plan.job.parts, plan.job.history_parts > 1) == (1, True)
+    summary = run_tracks(plan, pool=Pool(1), progress=lambda *_: None).summary
+    assert summary["history"][0]["counts"]["kept"] == 30
 
 
 def test_what_decided_the_values_is_recorded(geodiff: Cli, day: Path, weights: Path, tmp_path: Path) -> None:

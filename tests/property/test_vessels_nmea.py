@@ -67,7 +67,7 @@ def expected(line: str) -> dict[str, Any] | None:
     """The fix as pyais reads the line and the standard's tables say; None for no position."""
     found = pyais.decode(line)
     told = found.asdict(enum_as_int=True)
-    if abs(told["lon"]) > 180 or abs(told["lat"]) > 90:
+    if abs(told["lon"]) > 180 or abs(told["lat"]) > 90 or told["lon"] == told["lat"] == 0:
         return None
     speed, course, heading, turn = (told.get(name) for name in ("speed", "course", "heading", "turn"))
     none = {1: 102.3, 2: 102.3, 3: 102.3, 18: 102.3, 19: 102.3, 27: 63, 9: 1023}.get(told["msg_type"])

@@ -237,15 +237,16 @@ def test_one_identity_in_two_places_at_once_is_told_with_the_distance() -> None:
 
 def test_the_closest_point_of_approach_is_found_before_it_happens() -> None:
     # Two vessels on opposite courses, 200 m apart sideways, that meet after half an hour.
+    stranger = (1 << 62) + 1  # the identity of a track that association made
     west = sail(1, place=(10.0, 55.0), course=90.0, knots=12)
-    east = sail(2, place=(10.3702, 55.0018), course=270.0, knots=12)
+    east = sail(stranger, place=(10.3702, 55.0018), course=270.0, knots=12)
     fixes = Fixes.from_table(pl.concat([west, east]))
     met = Traffic.of(fixes).around(fixes)
     closest = np.exp(-met.value[:80]) - FLOOR_KM
     meeting = int(np.nanargmax(met.value[:80]))
     assert np.nanmin(closest) == pytest.approx(0.2, abs=0.1)
     assert 25 <= meeting <= 36
-    assert set(met.facts["other"][:80][np.isfinite(met.value[:80])]) == {2.0}
+    assert set(met.facts["other"][:80][np.isfinite(met.value[:80])].tolist()) == {stranger}
     assert np.isnan(met.value[:15]).all()
     lone = Traffic.of(Fixes.from_table(west))
     assert np.isnan(lone.around(Fixes.from_table(west)).value).all()

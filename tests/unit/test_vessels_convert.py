@@ -75,12 +75,21 @@ def test_names_of_others_and_an_index_of_times() -> None:
         (TIMES.tz_localize("America/New_York"), "UTC", 16),
         (["2024-05-01T12:00:00Z", "2024-05-01T12:01:00Z", "2024-05-01T12:02:00.5Z"], "Europe/Oslo", 12),
         (["2024-05-01T12:00:00", "2024-05-01 12:01", "2024-05-01T12:02:00"], "UTC", 12),
+        (["2024-05-01T14:00:00+02:00", "2024-05-01T12:01:00Z", "2024-05-01T07:02:00.5-05:00"], "Europe/Oslo", 12),
+        (["2024-05-01 14:00", "2024-05-02", "2024-05-03"], "Europe/Oslo", 12),
     ],
 )
 def test_times_with_and_without_a_zone_are_utc(times: object, zone: str, first: int) -> None:
     table = from_geodataframe(frame(when=times), {"time": "when"}, time_zone=zone)
     assert table["time"].dtype == pl.Datetime("us", "UTC")
     assert table["time"][0] == datetime(2024, 5, 1, first, tzinfo=UTC)
+
+
+def test_a_time_that_the_clocks_skip_or_repeat_is_none_and_the_others_stay() -> None:
+    for skipped in ("2024-03-31 02:30", "2024-10-27 02:30"):
+        given = frame(when=pd.DatetimeIndex(["2024-01-01 12:00", skipped, "2024-12-01 12:00"]))
+        table = from_geodataframe(given, {"time": "when"}, time_zone="Europe/Oslo")
+        assert [time and time.hour for time in table["time"]] == [11, None, 11]
 
 
 def test_other_crs_and_other_longitudes_come_home() -> None:
@@ -145,6 +154,7 @@ def test_names_may_be_swapped_and_shifted() -> None:
         (frame(when=TIMES), {}, "has no times: name their column"),
         (frame(time=[1.0, 2.0, 3.0]), {}, "numbers, whose unit is not known"),
         (frame(time=["noon", "one", "two"]), {}, "times of the GeoDataFrame cannot be read"),
+        (frame(time=["2024-05-01T12:00Z", "2024-05-01T12:01", "2024-05-01T12:02"]), {}, "offset from UTC, and some do"),
         (frame(time=TIMES), {"vessel_id": "mmsi"}, "no column 'mmsi'; it has time, geometry"),
         (frame(time=TIMES, MMSI=["a", "b", "c"]), {"vessel_id": "MMSI"}, "'vessel_id' .* cannot be read as Int64"),
         (frame(time=TIMES, MMSI=[1.5, 2, 3]), {"vessel_id": "MMSI"}, "not whole numbers"),

@@ -134,6 +134,21 @@ def test_fixes_without_a_position_are_refused(fields: dict[str, float]) -> None:
 # Times -----------------------------------------------------------------------------------------------------------
 
 
+def test_null_island_and_times_to_come_are_refused_with_their_lines() -> None:
+    nowhere = position(lon=0.0, lat=0.0)
+    sound = position(lon=0.0, lat=51.5)  # Greenwich
+    lines = [
+        tagged(nowhere, s="r1", c=T0),
+        tagged(sound, s="r1", c=T0 + 10),
+        tagged(sound, s="r1", c=T0 + 2 * 86_400),
+    ]
+    fixes, reader = read(lines, now=at(0))
+    assert fixes["row"].to_list() == [2]
+    assert reader.counts.refused == {"null island (position 0, 0)": 1, "time in the future": 1}
+    assert reader.counts.examples == {"null island (position 0, 0)": [1], "time in the future": [3]}
+    assert accounts(reader)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
@@ -488,6 +503,17 @@ def test_an_overlong_line_is_passed_over_in_pieces() -> None:
     fixes, reader = read(raw)
     assert fixes["row"].to_list() == [1, 3]
     assert reader.counts.refused == {"line too long": 1}
+
+
+def test_an_overlong_line_after_a_part_of_a_message_is_passed_over_too() -> None:
+    part = voyage(1, "CUT")[0]
+    raw = f"{GOOD}\n{part}\n".encode() + b"\0" * 5_000_000 + f"\n{GOOD}\n".encode()
+    source = LineSource(io.BytesIO(raw))
+    assert max(len(block.data) for block in source.blocks()) <= 2 * source.block_bytes
+    fixes, reader = read(raw)
+    assert fixes["row"].to_list() == [1, 4]
+    assert reader.counts.refused == {"line too long": 1, "message with parts missing": 1}
+    assert accounts(reader)
 
 
 def packed(raw: bytes, how: str) -> bytes:

@@ -21,6 +21,7 @@ import shapely
 import xarray as xr
 
 from geodiff.outputs import track_store as module
+from geodiff.outputs.atomic import explained
 from geodiff.outputs.ledger import work_folder
 from geodiff.outputs.track_columns import MEMBERS, answer_columns, quantile_columns, standard_frame
 from geodiff.outputs.track_item import TrackInput, TrackRecord, build_track_item, find_tracks, publish_tracks
@@ -244,6 +245,15 @@ def test_a_damaged_part_is_noticed_and_written_again(tmp_path: Path) -> None:
     assert store.done() == {"p0"}
     store.write_part("p1", FIJI)
     store.finalize(["p0", "p1"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("how", ["write_parquet", "write_ipc", "write_csv"])
+def test_a_full_disk_is_told_whoever_writes(tmp_path: Path, how: str) -> None:
+    with pytest.raises(GeodiffError, match=r"disk full .* run the same command again"), explained(tmp_path):
+        getattr(EAST, how)("/dev/full")
+    with pytest.raises(pl.exceptions.ComputeError, match="nothing of a disk"), explained(tmp_path):
+        raise pl.exceptions.ComputeError("nothing of a disk")
 
 
 def test_an_empty_run_is_written_and_not_catalogued(tmp_path: Path) -> None:

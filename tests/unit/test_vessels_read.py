@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.testing.nmea import position
+from geodiff.testing.nmea import checksum, position, tagged
 from geodiff.tracks import STATIC_TYPES
 from geodiff.vessels.codes import HASHED_FROM
 from geodiff.vessels.read import open_fixes, read_fixes
@@ -341,6 +343,31 @@ def test_numbers_since_1970_are_told_by_their_size(put: Put, factor: int) -> Non
     text = noaa(2, lambda n: {"BaseDateTime": int((START.timestamp() + 60 * n) * factor)})
     assert read_fixes(put("a", text), now=NOW)[0]["time"].to_list() == [START, START + timedelta(minutes=1)]
     assert read_fixes(put("b", as_parquet(text)), now=NOW)[0]["time"][0] == START
+
+
+def test_numbers_since_1970_may_have_blanks_around_them(put: Put) -> None:
+    text = noaa(2, lambda n: {"BaseDateTime": f" {int(START.timestamp()) + 60 * n} "})
+    assert read_fixes(put("a", text), now=NOW)[0]["time"].to_list() == [START, START + timedelta(minutes=1)]
+
+
+def test_parquet_may_hold_times_of_any_offset(put: Put, tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(pl.read_csv(io.StringIO(noaa(2))).to_dicts())
+    zone = pa.timestamp("ns", "+05:30")
+    times = pa.array([START, START + timedelta(minutes=1)], pa.timestamp("ns", "UTC")).cast(zone)
+    place = table.schema.get_field_index("BaseDateTime")
+    pq.write_table(table.set_column(place, "BaseDateTime", times), tmp_path / "a")
+    fixes, _ = read_fixes(tmp_path / "a", now=NOW)
+    assert fixes["time"].to_list() == [START, START + timedelta(minutes=1)]
+
+
+def test_a_recording_may_begin_with_other_instruments(put: Put) -> None:
+    body = "GPGGA,000000.00,5900.0,N,00500.0,E,1,08,1.0,0.0,M,0.0,M,,"
+    bus = f"${body}*{checksum(body)}\r\n" * 1_200  # more than is looked at to tell the kind
+    assert len(bus) > 65_536
+    fixes, _ = read_fixes(put("a", bus + tagged(position(), c=1_600_000_000) + "\r\n"), now=NOW)
+    assert fixes["row"].to_list() == [1_201]
+    with pytest.raises(GeodiffError, match="not one valid AIS sentence"):
+        read_fixes(put("b", bus), now=NOW)
 
 
 def test_an_offset_is_turned_to_utc(put: Put) -> None:
