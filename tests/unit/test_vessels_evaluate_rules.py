@@ -18,12 +18,18 @@ START = datetime(2024, 5, 1, tzinfo=UTC).timestamp()
 
 def table(vessel, step_s, count=20):
     time = pl.from_epoch(pl.Series((START + step_s * np.arange(count)) * 1e6).cast(pl.Int64), "us")
-    return pl.DataFrame({"vessel_id": [vessel] * count, "time": time.dt.replace_time_zone("UTC")})
+    times = time.dt.replace_time_zone("UTC")
+    return pl.DataFrame({"vessel_id": [vessel] * count, "time": times, "source": ["noaa"] * count})
 
 
 @pytest.mark.parametrize(
     ("vessel", "step_s", "gap_s", "mmsi"),
-    [(366_000_001, 60, 3600, True), (366_000_001, 3900, 3 * 3900, True), (5_000_000_001, 86_400, 86_400, False)],
+    [
+        (366_000_001, 60, 3600, True),
+        (366_000_001, 3900, 3 * 3900, True),
+        (5_000_000_001, 86_400, 86_400, False),
+        (7, 60, 3600, False),
+    ],
 )
 def test_rules_follow_the_interval_and_the_numbers_of_a_source(vessel, step_s, gap_s, mmsi):
     rules = usual_rules(table(vessel, step_s))
