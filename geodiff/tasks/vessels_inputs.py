@@ -82,8 +82,8 @@ def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None 
     for paths in named:
         if paths is None:
             found.setdefault(_spooled(out), STDIN)
-        else:
-            found |= {path.resolve(): str(path) for path in paths if path.resolve() not in found}
+        for path in paths or ():
+            found.setdefault(path.resolve(), str(path))
     if not found:
         raise UsageError("nothing to read: name at least one file")
     return [_input(path, href, layout) for path, href in found.items()]

@@ -25,6 +25,9 @@ OWN_SHARE: Final = 0.01
 IMPOSSIBLE_SHARE: Final = 0.5
 """Share of identities in tables that are none by the form of an MMSI, from which on the same holds: 1, 2, 3."""
 
+_GIVEN: Final = pl.col(VESSEL_ID) < HASHED_FROM
+"""Numbers that were made here, of names and of tracks, do not tell how a source numbers its vessels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usual:
@@ -45,8 +48,7 @@ class Usual:
         """Of tables of whole vessels, one after the other; how they are cut into parts changes nothing."""
         medians = pl.concat([_medians(part.lazy()).collect() for part in parts])
         middle = medians["step"].drop_nulls().median()
-        # Numbers that were made here, of names and of tracks, do not tell how a source numbers its vessels.
-        theirs = medians.filter(pl.col(VESSEL_ID) < HASHED_FROM)
+        theirs = medians.filter(_GIVEN)
         of_tables = pl.concat([_of_tables(part.lazy()).collect() for part in parts])
         own = _share(theirs, pl.col(VESSEL_ID) > LARGEST_MMSI) > OWN_SHARE
         none = _share(of_tables, kind_by_number(pl.col(VESSEL_ID)) == IMPOSSIBLE_IDENTITY) > IMPOSSIBLE_SHARE
@@ -69,7 +71,7 @@ def _medians(part: pl.LazyFrame) -> pl.LazyFrame:
 def _of_tables(part: pl.LazyFrame) -> pl.LazyFrame:
     """Identities that tables gave; those of NMEA sentences are MMSI by the standard."""
     sentences = pl.col(SOURCE).str.starts_with("nmea:").fill_null(False)
-    return part.filter(~sentences).select(VESSEL_ID).drop_nulls().unique()
+    return part.filter(_GIVEN, ~sentences).select(VESSEL_ID).unique()
 
 
 def _share(vessels: pl.DataFrame, holds: pl.Expr) -> float:
