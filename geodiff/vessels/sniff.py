@@ -191,16 +191,15 @@ def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniff
         raise damage
     if not head.strip():
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
-    if found := _SENTENCE.search(head):
-        # A sentence within its line may be a column of the table, which readers of sentences take for text before it.
-        if _HEADER.match(head) and head[found.start() - 1 : found.start()] in (b"\n", b"\\"):
-            line = head.count(b"\n", 0, found.start()) + 1
-            raise GeodiffError(
-                f"{file.where}: mixed formats: line 1 is the header of a table, line {line} holds an NMEA sentence: "
-                "split the file"
-            )
-        return Sniffed(file.path, "nmea", file.packing, file.member)
-    if _INSTRUMENT.match(head):
+    found = _SENTENCE.search(head)
+    # A sentence within its line may be a column of the table, which readers of sentences take for text before it.
+    if found and _HEADER.match(head) and head[found.start() - 1 : found.start()] in (b"\n", b"\\"):
+        line = head.count(b"\n", 0, found.start()) + 1
+        raise GeodiffError(
+            f"{file.where}: mixed formats: line 1 is the header of a table, line {line} holds an NMEA sentence: "
+            "split the file"
+        )
+    if found or _INSTRUMENT.match(head):
         return Sniffed(file.path, "nmea", file.packing, file.member)
     if head[:4] == b"PAR1":
         raise GeodiffError(f"{file.where}: Parquet inside {file.packing}: unpack it first")
