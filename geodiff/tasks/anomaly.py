@@ -26,7 +26,7 @@ from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, ROUTE, 
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
 from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tails import cauchy_combination
-from geodiff.vessels.scoring_tracks import ALPHA
+from geodiff.vessels.scoring_tracks import ALPHA, check_alpha
 from geodiff.vessels.scoring_traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,8 @@ def run_benchmark(
         progress: told of the clean tracks and of the injections.
 
     Raises:
-        UsageError: too few vessels, or none of the test tracks can take an anomaly.
+        UsageError: too few vessels, a nominal rate that they cannot tell, or fewer than two test tracks that can take
+            an anomaly.
     """
     lessons = learn(
         calibrate_tracks,
@@ -183,13 +184,17 @@ def run_benchmark(
         routes=routes,
     )
     calibration = lessons.calibration()
+    check_alpha(settings.alpha, calibration)
     untaught = {kind: lessons.calibration([each for each in INJECTED if each != kind]) for kind in settings.kinds}
     scorer = _Scorer(model, settings, embedder, traffic, routes, calibration, untaught)
     fixes = Fixes.from_table(test_tracks)
     pool = np.zeros(fixes.tracks, bool)
     pool[fixes.track[can_take(fixes)[:, 0]]] = True
-    if not pool.any():
-        raise UsageError("no test track is long and fast enough to take an anomaly: give tracks of moving vessels")
+    if (able := int(pool.sum())) < 2:
+        raise UsageError(
+            f"{able} of {fixes.tracks} test tracks are long and fast enough to take an anomaly, and two at least are "
+            "needed: give more tracks of moving vessels"
+        )
     clean = scorer.score(fixes, settings.kinds, np.zeros(len(fixes), bool))
     progress("clean tracks", 1, 1)
     takers = test_tracks.filter(pl.col(TRACK_ID).is_in(fixes.track_id[pool].tolist()))

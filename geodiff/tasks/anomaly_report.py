@@ -26,7 +26,7 @@ from geodiff.tracks import LAT, LON, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring_embed import Embedder
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_routes import Routes
-from geodiff.vessels.scoring_tracks import check_alpha, reasons
+from geodiff.vessels.scoring_tracks import reasons
 from geodiff.vessels.scoring_traffic import Traffic
 
 FORMAT = 2
@@ -78,7 +78,6 @@ def evaluate_scoring(
         routes=routes,
         progress=progress,
     )
-    check_alpha(settings.alpha, found.calibration)
     save_routes(routes, save_calibration(found.calibration, out / CALIBRATION))
     report = summarise(found, division, settings, command=command)
     path = out / REPORT

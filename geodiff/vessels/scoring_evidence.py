@@ -75,6 +75,13 @@ def _both_sides(fixes: Fixes, legs: Floats) -> Floats:
     return out
 
 
+def _of_worse_side(fixes: Fixes, legs: Floats, facts: Mapping[str, Floats]) -> dict[str, Floats]:
+    """(n,) facts of steps, each of the step before or after a fix that has the larger residual: what a reason tells."""
+    size = np.where(steps(fixes.track), np.nan_to_num(legs, nan=-np.inf), -np.inf)
+    before = np.append(-np.inf, size) > np.append(size, -np.inf)
+    return {name: np.where(before, np.append(np.nan, x), np.append(x, np.nan)) for name, x in facts.items()}
+
+
 def _speed(fixes: Fixes) -> Evidence:
     way = distance_km(fixes.lon_deg[:-1], fixes.lat_deg[:-1], fixes.lon_deg[1:], fixes.lat_deg[1:])
     span = np.diff(fixes.time_s)
@@ -82,11 +89,8 @@ def _speed(fixes: Fixes) -> Evidence:
     reported = (fixes.sog_kn[:-1] + fixes.sog_kn[1:]) / 2
     # A chord is shorter than its arc: over long steps and turns the vessel may have gone further than it moved.
     legs = np.abs(moved - reported) / (1.0 + 0.1 * reported)
-    legs = np.where(steps(fixes.track), legs, np.nan)
-    # The reason tells of the worse of the two steps.
-    before = np.append(-np.inf, np.nan_to_num(legs, nan=-np.inf)) > np.append(np.nan_to_num(legs, nan=-np.inf), -np.inf)
-    told = [np.where(before, np.append(np.nan, each), np.append(each, np.nan)) for each in (reported, moved)]
-    return Evidence(SPEED, np.log(_both_sides(fixes, legs) + 0.05), {"sog_kn": told[0], "moved_kn": told[1]})
+    facts = _of_worse_side(fixes, legs, {"sog_kn": reported, "moved_kn": moved})
+    return Evidence(SPEED, np.log(_both_sides(fixes, legs) + 0.05), facts)
 
 
 def _pace(fixes: Fixes) -> Evidence:
@@ -105,9 +109,9 @@ def _course(fixes: Fixes) -> Evidence:
     moved = leg_course_deg(fixes)
     slow = np.fmin(fixes.sog_kn[:-1], fixes.sog_kn[1:]) < COURSE_KN
     known = (way >= COURSE_KM) & ~slow & (np.abs(swing) < 170)
-    off = _both_sides(fixes, np.where(known, np.abs(turn_deg(middle, moved)), np.nan))
-    ahead = np.append(moved, np.nan)
-    return Evidence(COURSE, np.log(off + 1.0), {"cog_deg": fixes.cog_deg, "moved_deg": ahead})
+    legs = np.where(known, np.abs(turn_deg(middle, moved)), np.nan)
+    facts = _of_worse_side(fixes, legs, {"cog_deg": np.mod(middle, 360.0), "moved_deg": moved})
+    return Evidence(COURSE, np.log(_both_sides(fixes, legs) + 1.0), facts)
 
 
 def _gap(fixes: Fixes) -> Evidence:

@@ -87,7 +87,7 @@ class Fixes:
 
         Raises:
             UsageError: a column is missing.
-            GeodiffError: two fixes of a track share a time, or a fix has no place: the table was not cleaned.
+            GeodiffError: two fixes of a track share a time, or a fix lacks time or place: the table was not cleaned.
         """
         lost = [name for name in NEEDED if name not in cleaned.columns]
         if lost:
@@ -177,10 +177,11 @@ def _floats(table: pl.DataFrame, name: str) -> Floats:
 
 
 def _check(table: pl.DataFrame, track: Ints, time_s: Floats, places: list[Floats]) -> None:
-    bad = ~(np.isfinite(places[0]) & (np.abs(places[1]) <= 90))
-    if bad.any():
-        number = int(table["_row"][int(np.argmax(bad))]) + 1
-        raise GeodiffError(f"row {number}: a fix without a place on Earth: clean the table first")
+    nowhere = ~(np.isfinite(places[0]) & (np.abs(places[1]) <= 90))
+    for bad, what in ((nowhere, "a place on Earth"), (np.isnan(time_s), "a time")):
+        if bad.any():
+            number = int(table["_row"][int(np.argmax(bad))]) + 1
+            raise GeodiffError(f"row {number}: a fix without {what}: clean the table first")
     twice = (np.diff(time_s) <= 0) & (np.diff(track) == 0)
     if twice.any():
         at = int(np.argmax(twice)) + 1

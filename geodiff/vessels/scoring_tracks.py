@@ -11,7 +11,7 @@ import polars as pl
 
 from geodiff.schema import UsageError
 from geodiff.sphere import KM_PER_NMI
-from geodiff.tracks import REASON, SHIP_GROUPS, SHIP_TYPE, TRACK_ID, VESSEL_ID, MotionModel
+from geodiff.tracks import OBSERVED, REASON, SHIP_GROUPS, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_evidence import FLOW, KINDS, PACE, Evidence
@@ -49,8 +49,8 @@ class Scored:
 
     Attributes:
         fixes: the table that was scored, its rows in the same order, with ``score`` (-log10 of the combined tail, for
-            ranking), ``p_value`` (null where a fix was not observed) and ``reason``: that of a flagged fix, and what
-            stood there for others.
+            ranking), ``p_value`` (null where a fix was not observed) and ``reason``: that of a flagged fix, that of its
+            rejection, or none. What an earlier scoring said is gone.
         tracks: one line for each track, columns of ``TRACK_SCHEMA``; the p-value is that of the track as a whole and
             already accounts for its number of fixes.
     """
@@ -89,6 +89,7 @@ def score_tracks(
     check_alpha(alpha, calibration)
     if routes is not None and routes.digest != calibration.routes:
         raise UsageError("the calibration was made with other routes: calibrate again, or score without")
+    cleaned = _unscored(cleaned)
     fixes = Fixes.from_table(cleaned)
     asked = ask(
         fixes,
@@ -105,17 +106,14 @@ def score_tracks(
 
 
 def check_alpha(alpha: float, calibration: Calibration) -> None:
-    """Raises UsageError for a rate outside (0, 1), or below what so many vessels can tell."""
+    """Raises UsageError for a rate outside (0, 1), or one that some class of vessels is too small to tell."""
     if not 0 < alpha < 1:
         raise UsageError(f"a false-alarm rate of {alpha:g}: it lies between 0 and 1, such as {ALPHA:g}")
-    least = max(
-        min(1 / (tail.vessels + 1) for tail in table.tails.values())
-        for table in (calibration.fixes, calibration.tracks)
-    )
-    if alpha < least:
+    fewest = min(tail.vessels for table in (calibration.fixes, calibration.tracks) for tail in table.tails.values())
+    if alpha < (least := 1 / (fewest + 1)):
         raise UsageError(
-            f"a false-alarm rate of {alpha:g} is finer than {least:.2g}, the least that the {calibration.vessels[-1]} "
-            "vessels behind the p-values can tell: calibrate with more vessels"
+            f"a false-alarm rate of {alpha:g} is finer than {least:.2g}, the least that the {fewest} vessels behind "
+            "the p-values of the smallest class can tell: calibrate with more vessels"
         )
 
 
@@ -144,6 +142,13 @@ def track_table(fixes: Fixes, judged: Judged, alpha: float) -> pl.DataFrame:
     }
     frame = pl.DataFrame({name: pl.Series(name, column, strict=False) for name, column in columns.items()})
     return frame.cast(TRACK_SCHEMA)
+
+
+def _unscored(table: pl.DataFrame) -> pl.DataFrame:
+    """Without what an earlier scoring said."""
+    if REASON in table.columns and STATE in table.columns:
+        table = table.with_columns(pl.when(pl.col(STATE) != OBSERVED).then(REASON).alias(REASON))
+    return table.drop("score", "p_value", "anomalous", "track_p_value", strict=False)
 
 
 def _with_scores(cleaned: pl.DataFrame, fixes: Fixes, judged: Judged, alpha: float) -> pl.DataFrame:

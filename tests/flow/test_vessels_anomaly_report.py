@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from geodiff.schema import UsageError
-from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, ScoringSettings
+from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, ScoringSettings, run_benchmark
 from geodiff.tasks.anomaly_data import divide, load_calibration, load_routes
 from geodiff.tasks.anomaly_report import evaluate_scoring, headline
 from geodiff.testing.tracks import make_fleet
@@ -131,6 +131,26 @@ def test_no_vessel_calibrates_and_tests_and_none_was_trained_on(tracks: pl.DataF
     assert not sets[0] & sets[1]
     assert is_held_out(list(sets[0] | sets[1])).all()
     assert parted.trained > 0
+
+
+def test_what_cannot_be_measured_is_said_before_the_work(tracks: pl.DataFrame, tmp_path: Path) -> None:
+    lessons = ScoringSettings(ratios=(0.1,), seeds=1, alpha=0.001, lengths=(1, 6), kinds=("gap",))
+    told: list[str] = []
+    with pytest.raises(UsageError, match="calibrate with more vessels"):
+        evaluate_scoring(tracks, Hermite(), tmp_path, lessons, progress=lambda stage, *_: told.append(stage))
+    assert told == []
+    divided = divide(tracks, Hermite(), calibrate_most=3000, test_most=1200)
+    alone = divided.test.filter(pl.col("track_id") == moving_track(divided.test))
+    with pytest.raises(UsageError, match=r"1 of 1 test tracks .* two at least are needed"):
+        run_benchmark(
+            divided.calibrate, alone, Hermite(), lessons.model_copy(update={"alpha": 0.05}), progress=lambda *_: None
+        )
+
+
+def moving_track(table: pl.DataFrame) -> str:
+    """The track with most fixes under way."""
+    counts = table.filter(pl.col("sog_kn") > 4).group_by("track_id").len().sort("len", "track_id")
+    return str(counts["track_id"][-1])
 
 
 def test_settings_are_checked() -> None:

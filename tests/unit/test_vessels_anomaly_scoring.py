@@ -18,7 +18,7 @@ from geodiff.vessels.scoring_calibrate import learn
 from geodiff.vessels.scoring_embed import KinematicEmbedder, embed_stretches, fit_cloud, stretches
 from geodiff.vessels.scoring_evidence import KINDS, report_evidence, shared_km
 from geodiff.vessels.scoring_fixes import Fixes
-from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, score_tracks
+from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, check_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import FLOOR_KM, Traffic
 
 START = 1_577_836_800.0
@@ -169,6 +169,17 @@ def test_rejected_rows_keep_their_reason_and_get_no_score(calibration: Calibrati
     assert scored["reason"][7] == "too fast"
 
 
+def test_scores_of_before_give_way_to_new_ones(calibration: Calibration) -> None:
+    table = fleet(12, first=80_000)
+    first = score_tracks(table, Hermite(), calibration, alpha=0.5).fixes
+    stale = first.with_columns(pl.lit(True).alias("anomalous"), pl.lit(0.5).alias("track_p_value"))
+    assert first["reason"].count() > first.height / 4
+    again = score_tracks(stale, Hermite(), calibration, alpha=0.05).fixes
+    fresh = score_tracks(table, Hermite(), calibration, alpha=0.05).fixes
+    assert again.equals(fresh.select(again.columns))
+    assert set(again.columns) == set(fresh.columns)
+
+
 def test_an_empty_table_and_one_fix_are_scored(calibration: Calibration) -> None:
     empty = score_tracks(sail(1).clear(), Hermite(), calibration, alpha=0.05)
     assert len(empty.fixes) == 0
@@ -181,6 +192,9 @@ def test_uncleaned_tables_are_refused_by_row(calibration: Calibration) -> None:
     twice = pl.concat([sail(1), sail(1)[5]])
     with pytest.raises(GeodiffError, match=r"row 81: track 1/.* two fixes"):
         score_tracks(twice, Hermite(), calibration, alpha=0.05)
+    timeless = sail(1).with_row_index().with_columns(pl.when(pl.col("index") != 9).then("time").alias("time"))
+    with pytest.raises(GeodiffError, match="row 10: a fix without a time: clean the table first"):
+        score_tracks(timeless.drop("index"), Hermite(), calibration, alpha=0.05)
     with pytest.raises(UsageError, match="no column track_id: clean it first"):
         score_tracks(sail(1).drop("track_id"), Hermite(), calibration, alpha=0.05)
 
@@ -209,6 +223,16 @@ def test_a_rate_that_so_few_vessels_cannot_tell_is_refused(calibration: Calibrat
         learn(fleet(12), Hermite())
 
 
+def test_a_rate_that_one_class_is_too_small_to_tell_is_refused(calibration: Calibration) -> None:
+    plain = json.loads(calibration.to_json())
+    tails = plain["fixes"]["tails"]
+    (widest,) = [key for key in tails if key.startswith(f"{plain['fixes']['depth'] - 1}:")][:1]
+    tails["0:12345"] = tails[widest] | {"vessels": 30}
+    check_alpha(0.05, Calibration.parse(plain))
+    with pytest.raises(UsageError, match=r"finer than 0\.032, the least that the 30 vessels"):
+        check_alpha(0.03, Calibration.parse(plain))
+
+
 def test_reported_speed_and_course_are_held_against_the_displacement() -> None:
     table = sail(1, fixes=60)
     sog, cog = (table[name].to_numpy().copy() for name in ("sog_kn", "cog_deg"))
@@ -217,6 +241,19 @@ def test_reported_speed_and_course_are_held_against_the_displacement() -> None:
     found = {each.kind: each for each in report_evidence(Fixes.from_table(spoiled))}
     assert abs(int(np.nanargmax(found["speed"].value)) - 20) <= 1
     assert abs(int(np.nanargmax(found["course"].value)) - 40) <= 1
+
+
+def test_a_reason_tells_the_step_that_speaks_against_the_course() -> None:
+    table = pl.concat([sail(1, fixes=60, course=90.0), sail(2, fixes=60, course=0.0, place=(20.0, 50.0))])
+    cog = table["cog_deg"].to_numpy().copy()
+    # The last fix but one: what is strange lies on both sides of it, and of its neighbours on one each.
+    cog[58] = 150.0
+    found = report_evidence(Fixes.from_table(table.with_columns(pl.Series("cog_deg", cog))))
+    course = next(each for each in found if each.kind == "course")
+    strange = np.argsort(course.value)[-3:]
+    assert set(strange) == {57, 58, 59}
+    off = np.abs(course.facts["cog_deg"] - course.facts["moved_deg"])[strange]
+    np.testing.assert_allclose(off, 30.0, atol=5.0)
 
 
 def test_silence_counts_over_the_tracks_of_a_vessel() -> None:
