@@ -25,6 +25,7 @@ COLOURS: Final = {
     GENERATED: "#00805e",
     REJECTED: "#d1241f",
     "no track": "#7a7a7a",
+    "anomalous": "#17191c",
 }
 """Told apart by colour-blind readers too (after Okabe and Ito 2008), darkened for thin lines on white."""
 

@@ -20,6 +20,7 @@ from geodiff.outputs.track_columns import MEMBERS, ellipse_columns
 from geodiff.outputs.track_geometry import unwrap
 from geodiff.outputs.track_simplify import mercator_y, significance_km
 from geodiff.outputs.track_thinning import (
+    DOT,
     ELLIPSE,
     LEVELS,
     MEMBER,
@@ -39,19 +40,35 @@ from geodiff.outputs.track_thinning import (
 from geodiff.outputs.track_zarr import iter_track_zarr
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_DEG
-from geodiff.tracks import LAT, LON, OBSERVED, REJECTED, SHIP_TYPE, SOG, STATE, STATES, TIME, TRACK_ID, VESSEL_ID
+from geodiff.tracks import (
+    LAT,
+    LON,
+    OBSERVED,
+    REASON,
+    REJECTED,
+    SHIP_TYPE,
+    SOG,
+    STATE,
+    STATES,
+    TIME,
+    TRACK_ID,
+    VESSEL_ID,
+)
 
 Source = pl.DataFrame | Iterable[pl.DataFrame] | Path
 
 NO_TRACK: Final = "no track"
-CLASSES: Final = (*STATES, NO_TRACK)
+ANOMALOUS: Final = "anomalous"
+"""Also the column that says which fixes a scoring has flagged."""
+
+CLASSES: Final = (*STATES, NO_TRACK, ANOMALOUS)
 """What a point may be; its place here is its code."""
 
 FLOOR_KM: Final = 0.01
 """Points that matter less than this are never drawn."""
 
 _CODE: Final = {name: code for code, name in enumerate(CLASSES)}
-_COLUMNS: Final = (TRACK_ID, VESSEL_ID, TIME, LON, LAT, SOG, STATE, SHIP_TYPE, "name")
+_COLUMNS: Final = (TRACK_ID, VESSEL_ID, TIME, LON, LAT, SOG, STATE, SHIP_TYPE, "name", REASON)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +78,14 @@ class Drawing:
     Attributes:
         points: ``track`` (number in ``tracks``), ``x``, ``y``, ``time_s``, ``sog_kn`` (NaN unknown), ``state`` (code
             of ``CLASSES``), in order along each track.
-        dots: the same columns; ``track`` is -1 for fixes of no track.
+        dots: the same columns; ``track`` is -1 for fixes of no track. Rejected fixes, those of no track, and, as well
+            as in ``points``, those that a scoring flagged. ``reason`` (number in ``reasons``, -1 for none) says why.
         ellipses: ``track``, ``x``, ``y``, ``time_s``, ``lat_deg``, ``level``, ``major_km``,
             ``minor_km``, ``course_deg``.
         members: ``run``, ``member``, ``width``, ``track``, ``x``, ``y``, ``time_s``, ``state``; the points of a line
             (one run and member) follow each other.
         tracks: ``track_id``, ``vessel_id``, ``ship_type``, ``name`` of each track.
+        reasons: texts.
         counts: fixes, tracks and dots seen and shown, tolerance: see ``account``.
     """
 
@@ -75,6 +94,7 @@ class Drawing:
     ellipses: Table
     members: Table
     tracks: pl.DataFrame
+    reasons: tuple[str, ...]
     counts: dict[str, float]
 
     @property
@@ -120,6 +140,7 @@ class TrackPicture:
         self._ellipses: list[Table] = []
         self._members: list[Table] = []
         self._tracks: list[pl.DataFrame] = []
+        self._reasons: dict[str, int] = {}
         self._fixes = self._runs = self._known = 0
         self._stride = 1
 
@@ -137,14 +158,18 @@ class TrackPicture:
         numbers = tracks.select(TRACK_ID, pl.int_range(pl.len()).alias("track") + self._known)
         self._known += len(tracks)
         self._tracks.append(tracks)
-        self._take_dots(frame.filter(~drawn).join(numbers, on=TRACK_ID, how="left", maintain_order="left"))
+        numbered = frame.join(numbers, on=TRACK_ID, how="left", maintain_order="left")
+        self._take_dots(numbered.filter(~drawn | pl.col(ANOMALOUS)))
         if len(good):
-            self._take_lines(good.join(numbers, on=TRACK_ID, how="left", maintain_order="left"))
+            self._take_lines(numbered.filter(drawn))
 
     def _take_dots(self, frame: pl.DataFrame) -> None:
-        rejected = (frame[STATE] == REJECTED).to_numpy()
-        code = np.where(rejected, _CODE[REJECTED], _CODE[NO_TRACK]).astype(np.int8)
-        self._dots.append({**_plain(frame), "state": code})
+        rejected, flagged = (frame[STATE] == REJECTED).to_numpy(), frame[ANOMALOUS].to_numpy()
+        code = np.select([rejected, flagged], [_CODE[REJECTED], _CODE[ANOMALOUS]], _CODE[NO_TRACK]).astype(np.int8)
+        texts = frame[REASON].drop_nulls().unique(maintain_order=True)
+        numbers = [self._reasons.setdefault(text, len(self._reasons)) for text in texts]
+        reason = frame[REASON].replace_strict(texts, numbers, default=-1, return_dtype=pl.Int32).to_numpy()
+        self._dots.append({**_plain(frame), "state": code, "reason": reason})
 
     def _take_lines(self, frame: pl.DataFrame) -> None:
         table = _plain(frame)
@@ -176,7 +201,7 @@ class TrackPicture:
         Raises:
             GeodiffError: nothing that was added has a position.
         """
-        points, dots = joined(self._points, {**POINT, "weight": "f8"}), joined(self._dots, POINT)
+        points, dots = joined(self._points, {**POINT, "weight": "f8"}), joined(self._dots, DOT)
         ellipses, members = joined(self._ellipses, ELLIPSE), joined(self._members, MEMBER)
         if not points["x"].size + dots["x"].size:
             raise GeodiffError("nothing to draw: no fix has a position")
@@ -199,7 +224,7 @@ class TrackPicture:
             "dots_out": dots["x"].size - shown_dots["x"].size,
             "member_share": member_share / self._stride,
         }
-        return Drawing(chosen, shown_dots, shown_ellipses, shown_members, tracks, counts)
+        return Drawing(chosen, shown_dots, shown_ellipses, shown_members, tracks, tuple(self._reasons), counts)
 
 
 def drawing_of(source: Source, limits: Limits | None = None) -> Drawing:
@@ -240,12 +265,14 @@ def _prepared(fixes: pl.DataFrame) -> pl.DataFrame:
     if absent:
         raise GeodiffError(f"the table of fixes has no column {', '.join(absent)}: clean it first")
     further = [name for level in LEVELS for name in ellipse_columns(level)] + list(MEMBERS)
-    empty = {VESSEL_ID: pl.Int64, SOG: pl.Float32, SHIP_TYPE: pl.Int16, "name": pl.String}
+    empty = {VESSEL_ID: pl.Int64, SOG: pl.Float32, SHIP_TYPE: pl.Int16, "name": pl.String, REASON: pl.String}
+    flagged = pl.col(ANOMALOUS).fill_null(False) if fixes.schema.get(ANOMALOUS) == pl.Boolean else pl.lit(False)
     columns = [
         pl.col(name) if name in fixes.columns else pl.lit(None, empty[name]).alias(name) for name in _COLUMNS
     ] + [pl.col(name) for name in further if name in fixes.columns]
     placed = pl.col(LON).is_finite() & pl.col(LAT).is_finite() & pl.col(TIME).is_not_null()
-    return fixes.select(columns).filter(placed).sort(TRACK_ID, TIME, nulls_last=True, maintain_order=True)
+    chosen = fixes.select(*columns, flagged.alias(ANOMALOUS)).filter(placed)
+    return chosen.sort(TRACK_ID, TIME, nulls_last=True, maintain_order=True)
 
 
 def _plain(frame: pl.DataFrame) -> Table:

@@ -29,6 +29,7 @@ from geodiff.tracks import SHIP_TYPE, TRACK_ID, VESSEL_ID
 
 LIMITS: Final = Limits()
 _NAME: Final = 40
+_REASON: Final = 200
 _STEP_DEG: Final = 2e-7
 """Of a stored position: 1e-7 of a degree from the origin would overflow on a whole globe, 2e-7 does not: 2 cm."""
 
@@ -41,7 +42,7 @@ def write_page(
 ) -> Path:
     """Write the interactive chart: pan, zoom, what is under the pointer, time, states, ensembles, regions.
 
-    Its size is bounded by ``Limits`` (about 20 bytes for each vertex, 4 MB in all at most); the page says what was left
+    Its size is bounded by ``Limits`` (about 20 bytes for each vertex, 6 MB in all at most); the page says what was left
     out and how far that lies from what is shown.
 
     Args:
@@ -106,6 +107,7 @@ def _data(drawing: Drawing, coast: Sequence[Array]) -> dict[str, Any]:
     line = np.concatenate([np.zeros(1, np.int64), np.cumsum(breaks)])[: members["x"].size]
     ellipses = drawing.ellipses
     tracks = drawing.tracks
+    told, reason = np.unique(drawing.dots["reason"], return_inverse=True)
     return {
         "origin": origin,
         "extent": framed(drawing.extent),
@@ -121,7 +123,12 @@ def _data(drawing: Drawing, coast: Sequence[Array]) -> dict[str, Any]:
             "name": [None if one is None else str(one)[:_NAME] for one in tracks["name"].to_list()],
         },
         "points": {**_placed(drawing.points, origin, start), **_moving(drawing.points)},
-        "dots": {**_placed(drawing.dots, origin, start), **_moving(drawing.dots)},
+        "dots": {
+            **_placed(drawing.dots, origin, start),
+            **_moving(drawing.dots),
+            "reason": _packed(reason, "<i4"),
+        },
+        "reasons": [drawing.reasons[one][:_REASON] if one >= 0 else "" for one in told.tolist()],
         "members": {
             **_placed(members, origin, start),
             "line": _packed(line, "<i4"),

@@ -20,11 +20,11 @@ from geodiff.outputs.track_chart import (
     framed,
     graticule,
 )
-from geodiff.outputs.track_drawing import CLASSES, Drawing, Source, drawing_of
+from geodiff.outputs.track_drawing import ANOMALOUS, CLASSES, Drawing, Source, drawing_of
 from geodiff.outputs.track_simplify import mercator_latitude, mercator_y
 from geodiff.outputs.track_thinning import Limits, Table
 from geodiff.sphere import KM_PER_DEG
-from geodiff.tracks import OBSERVED
+from geodiff.tracks import OBSERVED, REJECTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,8 @@ def draw_tracks(
 
     States have colours of their own (``track_chart.COLOURS``); imputed, forecast and generated pieces lie above what
     was observed and are dashed where tracks are few; members of an ensemble are faint lines, regions that hold the
-    truth with 50 and 90 % outlined; rejected fixes are crosses. The line below the chart says what was left out.
+    truth with 50 and 90 % outlined; rejected fixes are crosses, those that a scoring flagged rings. The line below the
+    chart says what was left out.
 
     Args:
         source: as for ``track_drawing.drawing_of``, or a drawing.
@@ -203,19 +204,21 @@ def _ensembles(ax: Axes, drawing: Drawing) -> None:
 
 
 def _dots(ax: Axes, dots: Table, tracks: float) -> None:
-    for code, (state, marker) in enumerate(zip(CLASSES, "ooooxo", strict=True)):
+    for code, state in enumerate(CLASSES):
         chosen = dots["state"] == code
         if chosen.any():
-            size = 26 if tracks <= _FEW and marker == "x" else 9 if marker == "x" else 3
-            ax.scatter(
-                dots["x"][chosen],
-                dots["y"][chosen],
-                s=size,
-                marker=marker,
-                c=COLOURS[state],
-                linewidths=0.9 if marker == "x" else 0,
-                zorder=5.5,
-            )
+            style = _marked(state, tracks <= _FEW)
+            ax.scatter(dots["x"][chosen], dots["y"][chosen], zorder=5.5, **style)
+
+
+def _marked(state: str, few: bool) -> dict[str, Any]:
+    """How single points are drawn: crosses, rings, or dots."""
+    colour = COLOURS[state]
+    if state == REJECTED:
+        return {"marker": "x", "s": 26 if few else 9, "c": colour, "linewidths": 0.9}
+    if state == ANOMALOUS:
+        return {"marker": "o", "s": 40 if few else 12, "facecolors": "none", "edgecolors": colour, "linewidths": 0.7}
+    return {"marker": "o", "s": 3, "c": colour, "linewidths": 0}
 
 
 def _scale_bar(ax: Axes, frame: Extent) -> None:
@@ -248,8 +251,9 @@ def _legend(ax: Axes, drawing: Drawing) -> None:
         if (drawing.points["state"] == code).any():
             entries.append(Line2D([], [], color=COLOURS[state], lw=2, label=state))
         if (drawing.dots["state"] == code).any():
-            mark = "x" if state == "rejected" else "o"
-            entries.append(Line2D([], [], color=COLOURS[state], marker=mark, ls="", ms=5, label=state))
+            mark, face = "x" if state == REJECTED else "o", "none" if state == ANOMALOUS else COLOURS[state]
+            look: dict[str, Any] = {"marker": mark, "markerfacecolor": face, "ls": "", "ms": 5}
+            entries.append(Line2D([], [], color=COLOURS[state], label=state, **look))
     if drawing.members["x"].size:
         entries.append(Line2D([], [], color="0.4", lw=0.7, alpha=0.6, label="members"))
     for level, style in ((0.5, "-"), (0.9, ":")):

@@ -23,6 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 LEVELS: Final = (0.5, 0.9)
 POINT: Final = {"track": "i8", "x": "f8", "y": "f8", "time_s": "f8", "sog_kn": "f4", "state": "i1"}
+DOT: Final = {**POINT, "reason": "i4"}
 ELLIPSE: Final = {
     **{name: POINT[name] for name in ("track", "x", "y", "time_s")},
     **dict.fromkeys(("lat_deg", "level", "major_km", "minor_km", "course_deg"), "f8"),
@@ -41,7 +42,7 @@ class Limits:
 
     Attributes:
         points: vertices of lines.
-        dots: points of no line: rejected fixes, fixes of no track.
+        dots: single points: rejected fixes, fixes of no track, flagged ones.
         member_points: vertices of the lines of members.
         ellipses: of all levels together.
     """

@@ -17,12 +17,13 @@
   };
   const placed = { track: "i4", x: "i4", y: "i4", time: "u4" };
   const points = table(data.points, { ...placed, speed: "u2", state: "i1" });
-  const dots = table(data.dots, { ...placed, speed: "u2", state: "i1" });
+  const dots = table(data.dots, { ...placed, speed: "u2", state: "i1", reason: "i4" });
   const members = table(data.members, { ...placed, line: "i4", state: "i1" });
   const ellipses = table(data.ellipses,
     { ...placed, level: "u1", major_km: "f4", minor_km: "f4", course_deg: "f4", lat_deg: "f4" });
   const coast = table(data.coast, { line: "i4", x: "f4", y: "f4" });
   const NO_SPEED = 65535, REJECTED = data.classes.indexOf("rejected");
+  const ANOMALOUS = data.classes.indexOf("anomalous");
   const span = Math.max(1, data.end - data.start);
 
   // First and last vertex of each track; vertices of a track lie together.
@@ -222,6 +223,9 @@
           pen.lineTo(x + 3, y + 3);
           pen.moveTo(x - 3, y + 3);
           pen.lineTo(x + 3, y - 3);
+        } else if (state === ANOMALOUS) {
+          pen.moveTo(x + 5, y);
+          pen.arc(x, y, 5, 0, 2 * Math.PI);
         } else pen.rect(x - 1, y - 1, 2, 2);
       }
       pen.stroke();
@@ -321,7 +325,8 @@
   function nearest(mx, my) {
     let best = 12 * 12, found = null;
     const x = (mx - width / 2) / scale + cx, y = (height / 2 - my) / scale + cy, unit = (STEP * scale) ** 2;
-    for (const [what, from] of [["points", points], ["dots", dots]]) {
+    // Of two in one place the dot, which has a reason.
+    for (const [what, from] of [["dots", dots], ["points", points]]) {
       for (let i = 0; i < from.size; i++) {
         if (!shown[from.state[i]] || !inTime(from.time[i])) continue;
         const d = ((from.x[i] - x / STEP) ** 2 + (from.y[i] - y / STEP) ** 2) * unit;
@@ -349,6 +354,7 @@
     line("span", clock(from.time[i]));
     const speed = from.speed[i] === NO_SPEED ? "speed unknown" : `${(from.speed[i] / 10).toFixed(1)} kn`;
     line("span", `${data.classes[from.state[i]]}, ${speed}`);
+    if (from === dots && data.reasons[dots.reason[i]]) line("span", data.reasons[dots.reason[i]]);
     const lat = latitude(from.y[i] * STEP + data.origin[1]), lon = from.x[i] * STEP + data.origin[0];
     line("span", `${degrees(lat, "NS", true)} ${degrees(lon, "EW", true)}`);
     card.style.left = `${Math.max(4, Math.min(mx + 14, width - card.offsetWidth - 4))}px`;

@@ -317,6 +317,42 @@ def test_a_vessel_that_circles_the_pole_is_drawn_where_it_was(tmp_path: Path) ->
     assert data["extent"][2] - data["extent"][0] < 420.0
 
 
+def flagged_scene(table: pl.DataFrame) -> pl.DataFrame:
+    """Five observed fixes flagged, each for a reason of its own; the rejected ones have a rule."""
+    number = pl.int_range(pl.len())
+    flagged = (pl.col("state") == "observed") & (number < 5)
+    said = pl.when(flagged).then(pl.format("course: {}", number) + HOSTILE)
+    rule = pl.when(pl.col("state") == "rejected").then(pl.lit("jump"))
+    return table.with_columns(anomalous=flagged, reason=pl.coalesce(said, rule))
+
+
+def test_flagged_fixes_are_ringed_and_say_why(tmp_path: Path, table: pl.DataFrame) -> None:
+    scored = flagged_scene(table)
+    drawing = drawing_of(scored)
+    assert drawing.counts["fixes"] == drawing_of(table).counts["fixes"]
+    dots = drawing.dots
+    told = {(CLASSES[s], drawing.reasons[r]) for s, r in zip(dots["state"], dots["reason"], strict=True)}
+    assert told == {("rejected", "jump")} | {("anomalous", f"course: {k}{HOSTILE}") for k in range(5)}
+    ringed = dots["state"] == CLASSES.index("anomalous")
+    assert set(zip(dots["x"][ringed], dots["y"][ringed], strict=True)) == {
+        (lon, float(mercator_y(lat))) for lon, lat in scored.filter("anomalous").select("lon_deg", "lat_deg").rows()
+    }
+    page = write_page(scored, tmp_path / "page.html").read_text()
+    data = data_of(page)
+    reason = np.frombuffer(base64.b64decode(str(data["dots"]["reason"])), "<i4")
+    state = np.frombuffer(base64.b64decode(str(data["dots"]["state"])), "<i1")
+    assert {(CLASSES[s], data["reasons"][r]) for s, r in zip(state, reason, strict=True)} == told
+    assert "<img" not in page
+    dark = np.array(to_rgb(COLOURS["anomalous"]))
+    with_rings, without = (
+        (np.abs(imread(draw_tracks(one, tmp_path / f"{k}.png"))[..., :3] - dark).max(axis=-1) < 0.02).sum()
+        for k, one in enumerate((scored, scored.drop("anomalous")))
+    )
+    assert with_rings > without + 100
+    # A column of somebody else's with the name says nothing.
+    assert drawing_of(scored.with_columns(anomalous=pl.lit("yes"))).counts["dots"] == 6
+
+
 def test_json_in_a_page_cannot_leave_its_element() -> None:
     text = embedded({"name": "</ScRiPt><!--&\u2028\u2029"})
     assert not re.search(r"[<>&\u2028\u2029]", text)
