@@ -32,6 +32,7 @@ from geodiff.tracks import VESSEL_ID
 from geodiff.version import __version__
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_held_out
+from geodiff.vessels.windows_draw import BEHAVIOURS
 
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
@@ -101,6 +102,11 @@ def draw_windows(data: Cleaned, contender: Contender, settings: GenerationSettin
     if not len(test) or not len(learned):
         raise GeodiffError(
             f"{len(test)} windows of vessels held out and {len(learned)} of others: both are needed; give more vessels"
+        )
+    if not (test.behaviour != BEHAVIOURS.index("still")).any():
+        raise GeodiffError(
+            f"all {len(test)} windows of vessels held out lie still: nothing moves that could be compared; give more "
+            "vessels"
         )
     table = data.table.filter(_others(data.table[VESSEL_ID].to_numpy()))
     return Asked(test, learned, _copies(test, settings), TrackHistory.from_table(table) if settings.history else None)

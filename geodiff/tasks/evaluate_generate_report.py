@@ -116,7 +116,8 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     out = []
     for name, row in report["generators"].items():
         ratios = [row["accuracy"].get(each) for each in ("group", "behaviour")]
-        speed = row["divergence"]["all"]["speed_kn"]
+        # One vessel has no halves to compare.
+        speed = row["divergence"].get("all", {}).get("speed_kn")
         cells = ["-" if each is None else f"{each['ratio']['mean']:.2f}" for each in ratios]
         cells += ["-" if speed is None else f"{speed['jsd_bits']:.3f}"]
         out.append((name, *cells, f"{100 * row['too_fast']:.2f} %", f"{100 * row['too_sharp']:.2f} %"))

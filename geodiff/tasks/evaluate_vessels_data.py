@@ -66,11 +66,14 @@ def load_cleaned(files: Sequence[Path], *, tell: Callable[[str], None] | None = 
     Raises:
         UsageError, GeodiffError: a file cannot be read, or nothing of a track is left.
     """
-    tables, notes = [], []
+    tables, notes = list[pl.DataFrame](), []
     for path in files:
         table, note = _read(path)
-        tables.append(table)
-        notes.append(note)
+        # Files may overlap: a fix that an earlier one holds would be a second vessel of the identity.
+        before = pl.concat([each.select(VESSEL_ID, TIME) for each in (table.clear(), *tables)])
+        once = table.join(before, on=[VESSEL_ID, TIME], how="anti", maintain_order="left")
+        tables.append(once)
+        notes.append(note | {"in_files_before": table.height - once.height})
         if tell:
             rejected = sum(note["rejected"].values())
             tell(
@@ -160,9 +163,11 @@ def draw_cases(
     else:
         found = list(forecast_cases(tracks, spans, most=settings.max_cases, draw=settings.draw, seed=settings.seed))
     if not found:
+        apart = tracks.interval_s
+        facts = f"fixes are {apart:.0f} s apart" if np.isfinite(apart) else "no track has two fixes"
         raise GeodiffError(
             f"{len(np.unique(tracks.vessel_id))} vessels, but no track holds {spans[0]} with fixes on the known side: "
-            f"fixes are {tracks.interval_s:.0f} s apart, choose other {_option(settings)}"
+            f"{facts}, choose other {_option(settings)}"
         )
     vessels = np.unique(tracks.vessel_id)
     known = _past(data, past)

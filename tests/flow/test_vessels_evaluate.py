@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from geodiff.cli import app
@@ -108,6 +109,12 @@ def oracle(data, known=()):
 
 def settings(**changes):
     return VesselSettings.parse({"task": "impute", "lengths": "10min,30min", "max_cases": 60, "members": 5, **changes})
+
+
+def test_files_that_overlap_count_once(cleaned, noaa):
+    twice = load_cleaned([noaa, noaa])
+    assert_frame_equal(twice.table, cleaned.table)
+    assert [note["in_files_before"] for note in twice.notes["files"]] == [0, cleaned.table.height]
 
 
 def test_the_report_says_what_is_known_by_construction(cleaned, tmp_path):

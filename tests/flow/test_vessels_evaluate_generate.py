@@ -15,12 +15,12 @@ from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks import evaluate_generate as task
-from geodiff.tasks.evaluate_generate_report import evaluate_generation
+from geodiff.tasks.evaluate_generate_report import evaluate_generation, headline
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.motion_models import load_contender
 from geodiff.tasks.track_fleets import track_config
 from geodiff.testing.tracks import make_fleet
-from geodiff.vessels.split import vessel_digest
+from geodiff.vessels.split import is_held_out, vessel_digest
 
 CARD = {"vessels": vessel_digest([1]), "generation": {"step_s": 300.0, "steps": 12, "unit_kn": 0.3}}
 
@@ -133,6 +133,22 @@ def test_what_cannot_be_evaluated_is_said(fleet, weights, tmp_path):
         evaluate_generation([fleet], str(weights), tmp_path, settings(hours=1.0, step_s=1200.0))
     with pytest.raises(UsageError, match="guidance"):
         evaluate_generation([fleet], str(weights), tmp_path, settings(guidance=(1.0, 1.0)))
+    still = make_fleet(3, vessels=60, hours=2.1, interval_s=120.0, behaviours=("moored",), defects={}).fixes
+    still.write_parquet(tmp_path / "still.parquet")
+    with pytest.raises(GeodiffError, match="windows of vessels held out lie still"):
+        evaluate_generation([tmp_path / "still.parquet"], str(weights), tmp_path / "still", settings())
+    assert not (tmp_path / "still").exists()
+
+
+def test_one_vessel_held_out_has_no_divergence_and_still_a_page(fleet, weights, few_are_enough, tmp_path):
+    fixes = pl.read_parquet(fleet)
+    moving = fixes.group_by("vessel_id").agg(pl.col("sog_kn").mean().alias("fast")).filter(pl.col("fast") > 4)
+    held = np.sort(moving["vessel_id"].to_numpy()[is_held_out(moving["vessel_id"].to_numpy())])
+    kept = fixes.filter(~pl.Series(is_held_out(fixes["vessel_id"].to_numpy())) | (pl.col("vessel_id") == held[0]))
+    kept.write_parquet(tmp_path / "one.parquet")
+    report, page = evaluate_generation([tmp_path / "one.parquet"], str(weights), tmp_path / "out", settings())
+    assert page.is_file()
+    assert all(row[3] == "-" for row in headline(report))
 
 
 def test_a_model_is_not_asked_about_vessels_of_its_training(fleet, weights, tmp_path):
