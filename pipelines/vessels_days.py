@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.cli.inputs import default_workers
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.vessels_plan import Paths, make_plan
 from geodiff.tasks.vessels_pool import PROCESSES, Pool
 from geodiff.tasks.vessels_run import run_tracks
@@ -31,23 +31,31 @@ def no_bars(*_: object) -> None:
     """Show no progress."""
 
 
-def run_day(path: Path, out: Path, given: argparse.Namespace, history: Sequence[Path]) -> tuple[str, Path]:
-    """Do one file; the rest of its log line, and its clean fixes."""
-    pool = Pool(given.workers, given.scheduler or (PROCESSES if given.workers > 1 else None))
+def settings_of(given: argparse.Namespace) -> dict[str, TrackSettings]:
+    """Of each job; UsageError where one is wrong, before anything is done."""
+    model = {} if given.model is None else {"model": given.model}
+    return {
+        "clean": CleanSettings.parse({"layout": given.layout, "timezone": given.timezone}),
+        "impute": ImputeSettings.parse({"ensemble": given.ensemble, **model}),
+        "score": ScoreSettings.parse({"alpha": given.alpha}),
+    }
 
-    def run(kind: str, source: Path, settings: TrackSettings, paths: Paths = Paths()) -> dict[str, Any]:  # noqa: B008
-        summary: dict[str, Any] = run_tracks(
-            make_plan(kind, [source], settings, out, paths=paths), pool=pool, progress=no_bars
-        ).summary
+
+def run_day(
+    path: Path, given: argparse.Namespace, settings: dict[str, TrackSettings], pool: Pool, history: Sequence[Path]
+) -> tuple[str, Path]:
+    """Do one file; the rest of its log line, and its clean fixes."""
+    out = given.out.resolve()
+
+    def run(kind: str, source: Path, paths: Paths = Paths()) -> dict[str, Any]:  # noqa: B008
+        plan = make_plan(kind, [source], settings[kind], out, paths=paths)
+        summary: dict[str, Any] = run_tracks(plan, pool=pool, progress=no_bars).summary
         return summary
 
-    clean = run("clean", path, CleanSettings(layout=given.layout, timezone=given.timezone))
+    clean = run("clean", path)
     fixes = Path(clean["files"]["fixes"])
-    model = {} if given.model is None else {"model": given.model}
-    impute = run(
-        "impute", fixes, ImputeSettings.parse({"ensemble": given.ensemble, **model}), Paths(history=tuple(history))
-    )
-    score = run("score", fixes, ScoreSettings(alpha=given.alpha), Paths(calibration=given.calibration))
+    impute = run("impute", fixes, Paths(history=tuple(history)))
+    score = run("score", fixes, Paths(calibration=given.calibration))
     counts = {**clean["counts"], **impute["counts"], **score["counts"]}
     told = ("tracks", "rejected", "gaps: filled", "gaps: moored", "imputed fixes", "tracks flagged")
     return ", ".join(f"{name} {_total(counts[name])}" for name in told if name in counts), fixes
@@ -77,20 +85,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     files = [path for path in sorted(given.folder.glob(given.pattern)) if path.is_file()]
-    worst, past = 0, list[Path]()
     if not files:
         parser.error(f"no file {given.pattern} in {given.folder}")
+    if given.history < 0:
+        parser.error(f"--history {given.history}: 0 or more")
+    if given.calibration is not None and not given.calibration.is_file():
+        parser.error(f"--calibration {given.calibration}: no such file")
+    try:
+        settings = settings_of(given)
+        pool = Pool(given.workers, given.scheduler or (PROCESSES if given.workers > 1 else None))
+    except UsageError as error:
+        parser.error(str(error))
+    past, failed = list[Path](), False
     for path in files:
-        started, code = time.monotonic(), 0
+        started, tell = time.monotonic(), log.info
         try:
-            line, fixes = run_day(path, given.out.resolve(), given, past[-given.history :] if given.history else [])
+            line, fixes = run_day(path, given, settings, pool, past[-given.history :] if given.history else [])
             past.append(fixes)
         except Exception as error:  # whatever it is, the other files must have their turn
-            code = getattr(error, "exit_code", 1)
+            failed, tell = True, log.error
             line = f"failed: {error}" if isinstance(error, GeodiffError) else f"failed: {type(error).__name__}: {error}"
-        worst, tell = max(worst, code), log.error if code else log.info
         tell("%s: %s (%.0f s)", path.name, " ".join(line.split()), time.monotonic() - started)
-    return worst
+    return int(failed)
 
 
 if __name__ == "__main__":
