@@ -142,7 +142,8 @@ def covered_ground(geometries: Geometries) -> tuple[dict[str, Any], tuple[float,
     if crossing:
         sheets = [hull.intersection(shapely.box(left, -90.0, left + 360.0, 90.0)) for left in (-180.0, 180.0)]
         hull = sheets[0].union(shapely.transform(sheets[1], lambda xy: xy - [360.0, 0.0]))
-    geometry: dict[str, Any] = shapely.geometry.mapping(hull)
+    # Exterior rings run counterclockwise (RFC 7946, 3.1.6): read the other way round they hold the rest of the globe.
+    geometry: dict[str, Any] = shapely.geometry.mapping(shapely.orient_polygons(hull))
     return geometry, (west, south, east, north)
 
 

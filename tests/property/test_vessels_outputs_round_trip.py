@@ -224,6 +224,8 @@ def test_the_ground_covered_holds_every_point(points: list[tuple[float, float]])
     geometry, (west, south, east, north) = covered_ground(np.asarray(shapely.points(lon, lat), dtype=object))
     hull = shapely.geometry.shape(geometry)
     assert hull.is_valid
+    rings = [part.exterior for part in getattr(hull, "geoms", [hull]) if part.geom_type == "Polygon"]
+    assert all(ring.is_ccw for ring in rings)
     assert (shapely.distance(shapely.points(lon, lat), hull) < 1e-6).all()
     assert south <= lat.min()
     assert lat.max() <= north
