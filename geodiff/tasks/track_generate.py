@@ -35,6 +35,9 @@ Box = tuple[float, float, float, float]
 
 MOST_HOURS = 72.0
 
+CONTINUES = "continues"
+"""int64: ``vessel_id`` of the partial track that a made one goes on from, which has an identity of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateSettings:
@@ -88,7 +91,8 @@ def generate_tracks(
             each.
 
     Returns:
-        A table of fixes with state "generated", one ``track_id`` each; speed and course follow from the positions.
+        A table of fixes with state "generated", one ``track_id`` each; speed and course follow from the positions. Of
+        partial tracks also ``CONTINUES``: the ``vessel_id`` whose track each goes on from.
 
     Raises:
         UsageError: neither or both of start and partial.
@@ -98,7 +102,12 @@ def generate_tracks(
     seeds = _first(settings, start, start_time) if partial is None else _copies(partial, settings)
     made = grow_tracks(model, seeds, np.full(len(seeds), BEHAVIOURS.index(settings.behaviour)), settings)
     kinds = [query.ship_type for query in seeds]
-    return pl.concat([track_table(n, *each, kind) for n, (each, kind) in enumerate(zip(made, kinds, strict=True), 1)])
+    tables = [track_table(n, *each, kind) for n, (each, kind) in enumerate(zip(made, kinds, strict=True), 1)]
+    if partial is not None:
+        whose = [query.vessel_id for query in partial for _ in range(settings.count)]
+        told = [pl.lit(one, pl.Int64).alias(CONTINUES) for one in whose]
+        tables = [table.with_columns(each) for table, each in zip(tables, told, strict=True)]
+    return pl.concat(tables)
 
 
 def grow_tracks(

@@ -14,15 +14,14 @@ from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
 from geodiff.tasks.vessels_gaps import Floats, Ints
 from geodiff.tracks import (
     COG,
-    HEADING,
-    NAV_STATUS,
-    REASON,
-    ROT,
-    ROW,
+    SHIP_TYPE,
     SOG,
     SOURCE,
     STATE,
+    STATIC_TYPES,
     TIME,
+    TRACK_ID,
+    VESSEL_ID,
     MotionModel,
     TrackAnswer,
     TrackQuery,
@@ -33,6 +32,9 @@ BATCH: Final = 2048
 
 POSITIONS: Final = 1 << 22
 """Positions of members that are drawn at once, questions x times x members: about 120 bytes each, 500 MB in all."""
+
+LASTING: Final = frozenset({TRACK_ID, VESSEL_ID, SHIP_TYPE, *STATIC_TYPES})
+"""Columns that hold for a vessel and not for one of its fixes."""
 
 Question = tuple[int, TrackQuery]
 """Row of the table after which the answer stands, and what is asked."""
@@ -163,8 +165,8 @@ def _rows(
     table: pl.DataFrame, before: Ints, time_s: Floats, columns: dict[str, pl.Series], state: str, model: str
 ) -> pl.DataFrame:
     times = pl.Series(TIME, np.rint(time_s * 1e6).astype(np.int64)).cast(table.schema[TIME])
-    nothing = [pl.lit(None, table.schema[name]).alias(name) for name in (HEADING, ROT, NAV_STATUS, ROW, REASON)]
+    # What a fix measured, or what was said of it, is not true of another time: neither of columns of the user's own.
     kept = table.drop(MEMBERS, strict=False)[before]
-    return kept.with_columns(
-        *nothing, times, *columns.values(), pl.lit(state).alias(STATE), pl.lit(model).alias(SOURCE)
-    )
+    nothing = [pl.lit(None, kind).alias(name) for name, kind in kept.schema.items() if name not in LASTING]
+    said = pl.lit(state).alias(STATE), pl.lit(model).alias(SOURCE)
+    return kept.with_columns(nothing).with_columns(times, *columns.values(), *said)

@@ -123,7 +123,7 @@ def forecast(
     step_s: int = 300,
     seed: int = 0,
     history: gpd.GeoDataFrame | None = None,
-    coastline: gpd.GeoDataFrame | Path | None = None,
+    coastline: gpd.GeoDataFrame | Path | str | None = None,
     calibrate: bool = True,
 ) -> gpd.GeoDataFrame:
     """Forecast every vessel beyond its last fix. See ``vessels_forecast.forecast_tracks`` for the rules.
@@ -148,9 +148,9 @@ def forecast(
     settings = ForecastSettings.parse(asked, where="forecast")
     cleaned = track_table(tracks, settings.at)
     chosen = told_model(installed("forecast", model), cleaned, history, settings.at)
-    coast = Coast.read(coastline) if isinstance(coastline, Path) else None
-    if coastline is not None and coast is None:
-        coast = Coast.of(coastline)
+    coast = None
+    if coastline is not None:
+        coast = Coast.read(Path(coastline)) if isinstance(coastline, str | Path) else Coast.of(coastline)
     with one_thread():
         chosen = calibrated_model(chosen, settings, cleaned)
         table, _ = forecast_tracks(cleaned, chosen, settings, coast=coast)
@@ -161,7 +161,7 @@ def score(
     tracks: gpd.GeoDataFrame,
     *,
     model: str = "hermite",
-    calibration: Path | None = None,
+    calibration: Path | str | None = None,
     ensemble: int = 16,
     alpha: float = 0.01,
     seed: int = 0,
@@ -189,7 +189,7 @@ def score(
     settings = ScoreSettings.parse(asked, where="score")
     cleaned = track_table(tracks)
     with one_thread():
-        scored, _ = scorer_of(cleaned, settings, calibration).score(cleaned)
+        scored, _ = scorer_of(cleaned, settings, None if calibration is None else Path(calibration)).score(cleaned)
     return to_geodataframe(scored.fixes)
 
 
@@ -223,7 +223,8 @@ def generate(
         history: past tracks of the region, which keep to its lanes; none when None.
 
     Returns:
-        Fixes of state "generated", by track and time; those of ``geodiff vessels generate`` with the same settings.
+        Fixes of state "generated", by track and time; those of ``geodiff vessels generate`` with the same settings. Of
+        partial tracks, ``continues`` holds the ``vessel_id`` whose track each goes on from.
 
     Raises:
         UsageError, GeodiffError: as of ``impute``; neither or both of ``partial`` and ``start``; a classical rule.

@@ -112,7 +112,7 @@ def _spooled(folder: Path) -> Path:
 def whose(inputs: Sequence[Input]) -> str:
     """How an error names the inputs."""
     if len(inputs) != 1:
-        return f"{len(inputs)} files"
+        return f"{len(inputs)} files" if inputs else "nothing is read"
     return "standard input" if inputs[0].href == STDIN else inputs[0].href
 
 
@@ -167,7 +167,7 @@ def check_told(inputs: Sequence[Input], history: Sequence[Input], options: Mappi
     readers += [as_told(one, options, one_of_many=True) for one in history]
     check_day(readers, options["date"])
     tables = [one for one in readers if isinstance(one, TableReader | FilesReader)]
-    where = whose(inputs)
+    where = whose(inputs or history)
     if options["date"] is not None and not any(one.dateless for one in tables):
         raise UsageError(f"{where}: --date is for times of day alone, and would be ignored: the times hold theirs")
     if options["sensor"] is not None and not any(one.by_range for one in tables):

@@ -207,4 +207,8 @@ class GenerateSettings(TrackSettings):
     @field_validator("start_time")
     @classmethod
     def _utc(cls, time: datetime | None) -> datetime | None:
-        return None if time is None else (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        if time is None:
+            return None
+        if not 1970 <= time.year < 2200:
+            raise UsageError(f"start_time {time}: a year from 1970 to 2199")
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)

@@ -110,6 +110,8 @@ def from_geodataframe(
         GeodiffError: no CRS, shapes that are not points, positions most of which are none, times or numbers that cannot
             be read.
     """
+    if not hasattr(frame, "geometry"):
+        raise GeodiffError(f"a GeoDataFrame of points is needed, not a {type(frame).__name__} without geometry")
     named = _renamed(frame, dict(columns or {}))
     raw = not {TRACK_ID, STATE} <= set(named.columns)
     times = _times(named, time_zone)
@@ -212,6 +214,8 @@ def _from_pandas(name: str, column: pd.Series[Any], kind: pl.DataType | None) ->
         if kind == pl.String and series.dtype.is_numeric():
             # Numbers with gaps arrive as floats: 9074729.0 is the text "9074729".
             series = series.cast(pl.Int64)
+        if series.dtype in (pl.Categorical, pl.Enum):
+            series = series.cast(pl.String)
         whole = kind.is_integer() and series.dtype.is_float()
         if whole and not series.drop_nulls().floor().equals(series.drop_nulls()):
             raise ValueError("not whole numbers")

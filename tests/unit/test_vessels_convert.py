@@ -125,6 +125,13 @@ def test_codes_may_be_words() -> None:
     assert table.columns[:10] == list(FIX_SCHEMA)[:10]
 
 
+def test_identities_may_be_texts_of_any_kind() -> None:
+    texts = ["366000001", None, "366000002"]
+    for column in (texts, pd.Categorical(texts), pd.Series(texts, dtype="string").to_list()):
+        table = from_geodataframe(frame(time=TIMES, MMSI=column), {"vessel_id": "MMSI"})
+        assert table["vessel_id"].to_list() == [366000001, None, 366000002]
+
+
 def test_rows_that_are_no_fixes_lose_their_position_and_are_told() -> None:
     times = pd.date_range("2024-05-01", periods=8, freq="1min").to_series(index=range(8))
     times[7] = pd.Timestamp("1970-01-01")

@@ -79,6 +79,7 @@ def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):
         assert distance_km(track["lon_deg"][0], track["lat_deg"][0], lon[-1], lat[-1]) < 1e-6
         assert track["time"][0].timestamp() == time[-1]
     assert made["ship_type"].unique().to_list() == [80]
+    assert made["continues"].unique().to_list() == [99]
     other = generate_tracks(model, GenerateSettings(count=1, hours=1.0, ship_type=30), partial=[given])
     assert other["ship_type"].unique().to_list() == [30]
     assert not np.allclose(other["lon_deg"][-1], made["lon_deg"][12], atol=1e-9)

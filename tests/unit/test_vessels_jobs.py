@@ -9,6 +9,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import shapely
@@ -84,6 +85,18 @@ def test_a_gap_is_filled_on_the_grid_and_observed_fixes_stay():
     assert distance_km(filled["lon_deg"], filled["lat_deg"], *truth).max() < 0.05
     np.testing.assert_allclose(filled["sog_kn"], 12.0, atol=0.1)
     np.testing.assert_allclose(filled["cog_deg"], 60.0, atol=2.0)
+
+
+def test_what_is_made_keeps_what_lasts_and_nothing_that_a_fix_measured():
+    extra = {"name": "QUEEN", "anomalous": True, "p_value": 0.001, "LAT": 12.5, "heading_deg": 5.0}
+    cleaned = clean_fixes(gap_run(47)).with_columns(pl.lit(value).alias(name) for name, value in extra.items())
+    filled = impute_tracks(cleaned, Hermite(), SETTINGS)[0].filter(pl.col("state") == "imputed")
+    later = forecast_tracks(cleaned, DeadReckoning(), ForecastSettings(hours=1.0))[0].filter(state="forecast")
+    for made in (filled, later):
+        assert made["name"].unique().to_list() == ["QUEEN"]
+        assert made["ship_type"].unique().to_list() == [70]
+        assert made.select("anomalous", "p_value", "LAT", "heading_deg").null_count().row(0) == (len(made),) * 4
+        assert made.schema["anomalous"] == pl.Boolean
 
 
 def test_an_ensemble_gives_quantiles_in_order_and_regions():
@@ -457,6 +470,7 @@ def test_what_a_model_made_is_nobodys_fix():
         (ForecastSettings, {"hours": 12, "step_s": 1, "ensemble": 256}, None),
         (ImputeSettings, {"longest_h": 240, "step_s": 1, "ensemble": 20}, "17,280,000 positions"),
         (GenerateSettings, {"start": (0, 95)}, "outside the world"),
+        (GenerateSettings, {"start": (0, 5), "start_time": "9999-12-31T23:59"}, "a year from 1970 to 2199"),
         (GenerateSettings, {"start": (0, 10, 5, 5)}, "south"),
         (GenerateSettings, {"start": (179, -17, -179, -16)}, None),
         (GenerateSettings, {"guidance": float("nan")}, "guidance"),
@@ -508,3 +522,7 @@ def test_notebooks_have_the_jobs_on_geodataframes():
         geodiff.score(tracks)
     with pytest.raises(UsageError, match="hours"):
         geodiff.forecast(tracks, hours=24)
+    with pytest.raises(UsageError, match=r"nowhere\.geojson: no such file"):
+        geodiff.forecast(tracks, model="dead_reckoning", coastline="nowhere.geojson")
+    with pytest.raises(GeodiffError, match="a GeoDataFrame of points is needed, not a DataFrame"):
+        geodiff.clean(pd.DataFrame(tracks.drop(columns="geometry")))
