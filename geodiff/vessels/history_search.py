@@ -185,20 +185,19 @@ class PassSearch:
 
     def _moving_fixes_of(self, vessel: int, point: Floats, reach_km: float) -> Ints:
         """Indices of a vessel's moving fixes in a cube about a place (3,): a long archive has few of them there."""
-        ids, order, points = self._moving_by_vessel
+        ids, order = self._moving_by_vessel
         low, high = np.searchsorted(ids, [vessel, vessel + 1])
-        rows = low + np.flatnonzero(np.abs(points[low:high, 0] - point[0]) < reach_km)
-        for axis in (1, 2):
-            rows = rows[np.abs(points[rows, axis] - point[axis]) < reach_km]
-        found: Ints = order[rows]
+        found: Ints = order[low:high]
+        for axis in range(3):
+            found = found[np.abs(self._points[found, axis] - point[axis]) < reach_km]
         return found
 
     @cached_property
-    def _moving_by_vessel(self) -> tuple[Ints, Ints, Floats]:
-        """Identities in rising order, their moving fixes' indices, and where these are."""
+    def _moving_by_vessel(self) -> tuple[Ints, Ints]:
+        """Identities in rising order, and their moving fixes' indices."""
         moving = np.flatnonzero(self.speed_km_s > SLOWEST_KM_S)
         order = moving[np.argsort(self._vessel_id[moving], kind="stable")]
-        return self._vessel_id[order], order, self._points[order]
+        return self._vessel_id[order], order
 
     def _nearest(self, features: Floats, vessel_id: Ints, until_s: Floats, scale: int) -> tuple[Ints, Floats]:
         """The nearest fix of each of the nearest tracks: indices (n, k), -1 where there is none, and distances.
