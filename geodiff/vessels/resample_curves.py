@@ -48,16 +48,18 @@ def along(ends: Ends, before: Index, time_s: Floats, *, cubic: bool) -> Floats:
     Returns:
         (4, m) longitude and latitude in degrees, speed in knots, course in degrees.
     """
+    ends, before = _asked_about(ends, before)
     out = _straight(ends, before, time_s)
     far = np.flatnonzero(~_near(ends)[before])
     if not len(far):
         return out
     before, time_s = before[far], time_s[far]
     lon, lat = np.radians(ends.lon_deg), np.radians(ends.lat_deg)
-    place = _unit(np.sin(lon), np.cos(lon), np.sin(lat), np.cos(lat))
+    turns = np.sin(lon), np.cos(lon), np.sin(lat), np.cos(lat)
+    place = _unit(*turns)
     lasts = (ends.time_s[1:] - ends.time_s[:-1])[before]
     part = (time_s - ends.time_s[before]) / lasts
-    speed = _tangents(ends, lon, lat) if cubic else _unit(*(np.full(len(lon), np.nan),) * 4)
+    speed = _tangents(ends, turns) if cubic else _unit(*(np.full(len(lon), np.nan),) * 4)
     told = ~np.isnan(speed[0][before] + speed[0][before + 1])
     for which, bent in ((np.flatnonzero(told), True), (np.flatnonzero(~told), False)):
         if not len(which):
@@ -69,6 +71,17 @@ def along(ends: Ends, before: Index, time_s: Floats, *, cubic: bool) -> Floats:
         )
         out[:, far[which]] = _as_fixes(*curve, seconds)
     return out
+
+
+def _asked_about(ends: Ends, before: Index) -> tuple[Ends, Index]:
+    """The fixes on both sides of some time, and ``before`` among them: of a fix a minute most are not."""
+    used = np.zeros(len(ends.time_s), np.bool_)
+    used[before] = used[before + 1] = True
+    if used.all():
+        return ends, before
+    # The fix behind each stays its follower, for it is used as well.
+    columns = (ends.time_s, ends.lon_deg, ends.lat_deg, ends.sog_kn, ends.cog_deg)
+    return Ends(*(values[used] for values in columns)), (np.cumsum(used) - 1)[before]
 
 
 def _near(ends: Ends) -> Bools:
@@ -126,15 +139,18 @@ def _tamed(speed: Vector, lasts: Floats, chord: Floats) -> Vector:
     return speed[0] * scale, speed[1] * scale, speed[2] * scale
 
 
-def _tangents(ends: Ends, lon: Floats, lat: Floats) -> Vector:
-    """(n,) velocities in radians per second; NaN where speed or course is unknown; at rest no course is needed."""
+def _tangents(ends: Ends, turns: tuple[Floats, Floats, Floats, Floats]) -> Vector:
+    """(n,) velocities in radians per second; NaN where speed or course is unknown; at rest no course is needed.
+
+    ``turns``: sines and cosines of longitude and of latitude.
+    """
     pace = ends.sog_kn * RADIANS_PER_S_PER_KN
     course = np.radians(np.where(ends.sog_kn == 0.0, 0.0, ends.cog_deg))
     east, north = pace * np.sin(course), pace * np.cos(course)
-    sin_lon, cos_lon, sin_lat = np.sin(lon), np.cos(lon), np.sin(lat)
+    sin_lon, cos_lon, sin_lat, cos_lat = turns
     x = -east * sin_lon - north * sin_lat * cos_lon
     y = east * cos_lon - north * sin_lat * sin_lon
-    return x, y, north * np.cos(lat)
+    return x, y, north * cos_lat
 
 
 def _as_fixes(here: Vector, pace: Vector, lasts: Floats) -> Floats:
