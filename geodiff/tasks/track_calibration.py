@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from geodiff.metrics.ensemble import spatial_median
 from geodiff.schema import GeodiffError
+from geodiff.tasks.track_regions import reachable_km
 from geodiff.vessels.cases import MOVING_KN
 from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
@@ -151,10 +152,9 @@ class TrackCalibration:
         east_angle = np.arctan2(major[..., 1], major[..., 0]) + windows.frame[:, None, 2]
         course = (90.0 - np.degrees(east_angle)) % 180.0
         kind, state, lead = classes_of(windows)
-        reach = self.reach[:, kind, state, lead]
-        return np.concatenate(
-            [reach[..., None] * size[None], np.broadcast_to(course[None, ..., None], (*reach.shape, 1))], -1
-        )
+        radius = self.reach[:, kind, state, lead][..., None] * size[None]
+        radius = np.minimum(radius, reachable_km(windows, middle_km)[..., None])
+        return np.concatenate([radius, np.broadcast_to(course[None, ..., None], (*radius.shape[:-1], 1))], -1)
 
 
 def lead_class(windows: Windows) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Ellipses of regions between the times for which they were found, and with courses from true north."""
+"""Ellipses of regions: between the times they were found for, from true north, no further than a vessel can get."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.sphere import course_deg, from_local_km
+from geodiff.vessels.clean_rules import DEFAULT_RULES
+from geodiff.vessels.identity import is_aircraft
+from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
-from geodiff.vessels.window_fixes import turn
+from geodiff.vessels.window_fixes import AFTER, BEFORE, turn
+from geodiff.vessels.windows import Windows
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,6 +49,31 @@ def ellipses_between(at_s: Floats, ellipse_km: Floats, known_s: Floats, ask_s: F
     size, axes = np.linalg.eigh(roots[:, left] + share[:, None, None] * (roots[:, right] - roots[:, left]))
     course = np.degrees(np.arctan2(axes[..., 0, 1], axes[..., 1, 1])) % 180.0
     return np.stack([size[..., 1], size[..., 0], course], -1)
+
+
+def reachable_km(windows: Windows, middle_km: Floats) -> Floats:
+    """How far from the point estimate a vessel can be at most, at the speed that cleaning allows its ship type.
+
+    A region is sized by the spread of members, which of a vessel at rest are a few metres apart; where many set off
+    unforeseen, the factor that holds their share reaches further than any vessel goes.
+
+    Args:
+        windows: n windows.
+        middle_km: (n, ASKED, 2) point estimates in their frames.
+
+    Returns:
+        (n, ASKED) km.
+    """
+    limits = DEFAULT_RULES.limits
+    by_type = np.array([limits.of_type(code) for code in range(100)])
+    fastest = np.where(is_aircraft(windows.vessel_id), limits.aircraft, by_type[np.clip(windows.ship_type, 0, 99)])
+    away = np.linalg.norm(middle_km[:, None] - windows.edges[:, :, None, 1:3], axis=-1)
+    wait = np.abs(windows.asked_s[:, None] - windows.edges[:, :, 0, None])
+    farthest = away + fastest[:, None, None] * KM_S_PER_KN * wait + DEFAULT_RULES.slack_km
+    # The stretch before the first fix has no fix at its beginning, that after the last none at its end.
+    farthest[windows.kind == BEFORE, 0] = farthest[windows.kind == AFTER, 1] = np.inf
+    nearest: Floats = farthest.min(1)
+    return nearest
 
 
 def from_true_north(ellipse_km: Floats, place_km: Floats, frame: Floats) -> Floats:

@@ -21,6 +21,7 @@ from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, named_where, track_config
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
+from geodiff.vessels.clean_rules import DEFAULT_RULES
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.window_fixes import ASKED
 from geodiff.vessels.window_history import LIKENESS_WIDTH, PATH_WIDTH
@@ -301,6 +302,21 @@ def test_regions_within_a_gap_close_at_both_ends(calibrated):
     gap = calibrated.predict([query(ask=np.arange(3000.0 + 30, 5400.0, 30))], members=8, seed=0)[0].ellipse_km
     assert gap[1, 0, 0] < 0.5 * gap[1, 30, 0]
     assert gap[1, -1, 0] < 0.5 * gap[1, 40, 0]
+
+
+def test_no_region_reaches_further_than_the_vessel_can(calibrated):
+    """A region sized by members that hardly differ, for vessels of which many set off, once reached over an ocean."""
+    wide = dataclasses.replace(calibrated.calibration, reach=np.full((2, *CLASSES), 9000.0))
+    model = calibrated.with_calibration(wide)
+    ahead = query(gap=(12, 12), ask=6600 + 3600.0 * np.arange(1, 4), speed=0.1)
+    within = query(gap=(6, 11), speed=0.1)
+    for asked, knots in ((ahead, 40.0), (dataclasses.replace(ahead, ship_type=52), 30.0), (within, 40.0)):
+        found = model.predict([asked], members=8, seed=0)[0]
+        wait = np.abs(asked.ask_s[:, None] - asked.time_s)
+        apart = distance_km(found.lon_deg[:, None], found.lat_deg[:, None], asked.lon_deg, asked.lat_deg)
+        farthest = (apart + knots * 1.852 / 3600 * wait).min(1)
+        for radius in (found.ellipse_km[1, :, 0], found.ellipse_km[1, :, 1]):
+            np.testing.assert_allclose(radius, farthest, rtol=0.02, atol=2 * DEFAULT_RULES.slack_km)
 
 
 def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
