@@ -41,6 +41,9 @@ STATE: Final = "state"
 REASON: Final = "reason"
 """text: why a fix was rejected, a rule of ``vessels``; null otherwise."""
 
+ANOMALOUS: Final = "anomalous"
+"""bool: which fixes, or tracks, a scoring has flagged."""
+
 OBSERVED, IMPUTED, FORECAST, GENERATED, REJECTED = STATES = (
     "observed",
     "imputed",

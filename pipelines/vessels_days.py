@@ -27,30 +27,14 @@ from geodiff.tasks.vessels_settings import CleanSettings, ImputeSettings, ScoreS
 log = logging.getLogger("vessels_days")
 
 
-def no_bars(*_: object) -> None:
-    """Show no progress."""
-
-
-def settings_of(given: argparse.Namespace) -> dict[str, TrackSettings]:
-    """Of each job; UsageError where one is wrong, before anything is done."""
-    model = {} if given.model is None else {"model": given.model}
-    return {
-        "clean": CleanSettings.parse({"layout": given.layout, "timezone": given.timezone}),
-        "impute": ImputeSettings.parse({"ensemble": given.ensemble, **model}),
-        "score": ScoreSettings.parse({"alpha": given.alpha}),
-    }
-
-
 def run_day(
     path: Path, given: argparse.Namespace, settings: dict[str, TrackSettings], pool: Pool, history: Sequence[Path]
 ) -> tuple[str, Path]:
     """Do one file; the rest of its log line, and its clean fixes."""
-    out = given.out.resolve()
 
     def run(kind: str, source: Path, paths: Paths = Paths()) -> dict[str, Any]:  # noqa: B008
-        plan = make_plan(kind, [source], settings[kind], out, paths=paths)
-        summary: dict[str, Any] = run_tracks(plan, pool=pool, progress=no_bars).summary
-        return summary
+        plan = make_plan(kind, [source], settings[kind], given.out, paths=paths)
+        return run_tracks(plan, pool=pool, progress=lambda *_: None).summary
 
     clean = run("clean", path)
     fixes = Path(clean["files"]["fixes"])
@@ -75,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timezone", help="of times without an offset")
     parser.add_argument("--model", help="of motion, for gaps; default: the trained one")
     parser.add_argument("--ensemble", type=int, default=16, help="members")
-    parser.add_argument(
-        "--history", type=int, default=0, metavar="DAYS", help="so many files before are past tracks too"
-    )
+    parser.add_argument("--history", type=int, default=0, metavar="DAYS", help="files before that are past tracks too")
     parser.add_argument("--alpha", type=float, default=0.01, help="false-alarm rate of the scores")
     parser.add_argument("--calibration", type=Path, help="of the scores; default: the file's own vessels")
     parser.add_argument("--workers", type=int, default=default_workers(), help="default: all cores")
@@ -91,8 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--history {given.history}: 0 or more")
     if given.calibration is not None and not given.calibration.is_file():
         parser.error(f"--calibration {given.calibration}: no such file")
+    model = {} if given.model is None else {"model": given.model}
     try:
-        settings = settings_of(given)
+        settings: dict[str, TrackSettings] = {
+            "clean": CleanSettings.parse({"layout": given.layout, "timezone": given.timezone}),
+            "impute": ImputeSettings.parse({"ensemble": given.ensemble, **model}),
+            "score": ScoreSettings.parse({"alpha": given.alpha}),
+        }
         pool = Pool(given.workers, given.scheduler or (PROCESSES if given.workers > 1 else None))
     except UsageError as error:
         parser.error(str(error))

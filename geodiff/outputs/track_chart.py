@@ -13,7 +13,7 @@ from geodiff.outputs.track_simplify import MAX_LATITUDE_DEG, mercator_y
 from geodiff.outputs.track_thinning import Table
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_DEG
-from geodiff.tracks import FORECAST, GENERATED, IMPUTED, OBSERVED, REJECTED
+from geodiff.tracks import ANOMALOUS, FORECAST, GENERATED, IMPUTED, OBSERVED, REJECTED
 
 Array = npt.NDArray[np.float64]
 Extent = tuple[float, float, float, float]
@@ -25,7 +25,7 @@ COLOURS: Final = {
     GENERATED: "#00805e",
     REJECTED: "#d1241f",
     "no track": "#7a7a7a",
-    "anomalous": "#17191c",
+    ANOMALOUS: "#17191c",
 }
 """Told apart by colour-blind readers too (after Okabe and Ito 2008), darkened for thin lines on white."""
 

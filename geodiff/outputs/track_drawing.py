@@ -41,6 +41,7 @@ from geodiff.outputs.track_zarr import iter_track_zarr
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_DEG
 from geodiff.tracks import (
+    ANOMALOUS,
     LAT,
     LON,
     OBSERVED,
@@ -58,9 +59,6 @@ from geodiff.tracks import (
 Source = pl.DataFrame | Iterable[pl.DataFrame] | Path
 
 NO_TRACK: Final = "no track"
-ANOMALOUS: Final = "anomalous"
-"""Also the column that says which fixes a scoring has flagged."""
-
 CLASSES: Final = (*STATES, NO_TRACK, ANOMALOUS)
 """What a point may be; its place here is its code."""
 

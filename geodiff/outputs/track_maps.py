@@ -20,11 +20,11 @@ from geodiff.outputs.track_chart import (
     framed,
     graticule,
 )
-from geodiff.outputs.track_drawing import ANOMALOUS, CLASSES, Drawing, Source, drawing_of
+from geodiff.outputs.track_drawing import CLASSES, Drawing, Source, drawing_of
 from geodiff.outputs.track_simplify import mercator_latitude, mercator_y
 from geodiff.outputs.track_thinning import Limits, Table
 from geodiff.sphere import KM_PER_DEG
-from geodiff.tracks import OBSERVED, REJECTED
+from geodiff.tracks import ANOMALOUS, OBSERVED, REJECTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

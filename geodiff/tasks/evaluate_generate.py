@@ -20,6 +20,7 @@ import numpy.typing as npt
 from geodiff.config import config_hash
 from geodiff.outputs.atomic import explained
 from geodiff.schema import GeodiffError, UsageError
+from geodiff.tasks.evaluate_generate_accuracy import STILL
 from geodiff.tasks.evaluate_generate_rules import RULES
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.evaluate_ledger import Ledger, Record
@@ -32,7 +33,6 @@ from geodiff.tracks import VESSEL_ID
 from geodiff.version import __version__
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_held_out
-from geodiff.vessels.windows_draw import BEHAVIOURS
 
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
@@ -103,7 +103,7 @@ def draw_windows(data: Cleaned, contender: Contender, settings: GenerationSettin
         raise GeodiffError(
             f"{len(test)} windows of vessels held out and {len(learned)} of others: both are needed; give more vessels"
         )
-    if not (test.behaviour != BEHAVIOURS.index("still")).any():
+    if (test.behaviour == STILL).all():
         raise GeodiffError(
             f"all {len(test)} windows of vessels held out lie still: nothing moves that could be compared; give more "
             "vessels"

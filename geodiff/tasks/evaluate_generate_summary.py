@@ -157,8 +157,7 @@ def _apart(pieces: Pieces, label: npt.NDArray[np.int64]) -> float | None:
 
 def _plausible(pieces: Pieces, motion: Motion, sharp: float) -> dict[str, float]:
     """Shares of steps that are faster than the ship type can be, and of turns sharper than nearly all real ones."""
-    limits = SpeedLimits()
-    limit = np.array([limits.of_type(int(each)) for each in pieces.ship_type])
+    limit = SpeedLimits().of_types(pieces.ship_type)
     turns = motion.lateral_m_s2[np.isfinite(motion.lateral_m_s2)]
     return {
         "too_fast": float((motion.speed_kn > limit[:, None]).mean()),

@@ -26,7 +26,7 @@ from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tasks.track_velocities import grid_of
-from geodiff.tracks import TrackQuery, ship_group
+from geodiff.tracks import VESSEL_ID, TrackQuery, ship_group
 from geodiff.vessels.windows_draw import BEHAVIOURS
 
 Floats = npt.NDArray[np.float64]
@@ -102,12 +102,11 @@ def generate_tracks(
     seeds = _first(settings, start, start_time) if partial is None else _copies(partial, settings)
     made = grow_tracks(model, seeds, np.full(len(seeds), BEHAVIOURS.index(settings.behaviour)), settings)
     kinds = [query.ship_type for query in seeds]
-    tables = [track_table(n, *each, kind) for n, (each, kind) in enumerate(zip(made, kinds, strict=True), 1)]
-    if partial is not None:
-        whose = [query.vessel_id for query in partial for _ in range(settings.count)]
-        told = [pl.lit(one, pl.Int64).alias(CONTINUES) for one in whose]
-        tables = [table.with_columns(each) for table, each in zip(tables, told, strict=True)]
-    return pl.concat(tables)
+    table = pl.concat([track_table(n, *each, kind) for n, (each, kind) in enumerate(zip(made, kinds, strict=True), 1)])
+    if partial is None:
+        return table
+    whose = pl.Series(CONTINUES, [query.vessel_id for query in partial], pl.Int64)
+    return table.with_columns(whose.gather((table[VESSEL_ID] - 1) // settings.count))
 
 
 def grow_tracks(

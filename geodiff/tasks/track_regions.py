@@ -65,8 +65,7 @@ def reachable_km(windows: Windows, middle_km: Floats) -> Floats:
         (n, ASKED) km.
     """
     limits = DEFAULT_RULES.limits
-    by_type = np.array([limits.of_type(code) for code in range(100)])
-    fastest = np.where(is_aircraft(windows.vessel_id), limits.aircraft, by_type[np.clip(windows.ship_type, 0, 99)])
+    fastest = np.where(is_aircraft(windows.vessel_id), limits.aircraft, limits.of_types(windows.ship_type))
     away = np.linalg.norm(middle_km[:, None] - windows.edges[:, :, None, 1:3], axis=-1)
     wait = np.abs(windows.asked_s[:, None] - windows.edges[:, :, 0, None])
     farthest = away + fastest[:, None, None] * KM_S_PER_KN * wait + DEFAULT_RULES.slack_km

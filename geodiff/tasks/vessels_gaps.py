@@ -175,9 +175,7 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float, aw
     slow = [np.nan_to_num(sent.sog_kn[each]) <= STILL_KN for each in (before, after)]
     moored = (way <= STILL_KM) & (speed <= STILL_KN) & slow[0] & slow[1]
     long = ~moored & (wait > longest_s)
-    limits = np.array([SpeedLimits().of_type(code) for code in range(256)])
-    fastest = limits[np.clip(sent.ship_type[sent.sender[before]], 0, 255)]
-    fast = ~moored & ~long & (speed > fastest)
+    fast = ~moored & ~long & (speed > SpeedLimits().of_types(sent.ship_type[sent.sender[before]]))
     if away is None:
         return Gaps(before, moored, long, fast)
     vessel = sent.vessel_id[sent.sender[before]]

@@ -18,7 +18,7 @@ from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_context import open_traffic, place_of
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
-from geodiff.tracks import REASON, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
+from geodiff.tracks import ANOMALOUS, REASON, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
 from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, learn
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
@@ -90,14 +90,14 @@ class Scorer:
         tracks = tracks.sort("vessel_id", "track_id")
         flagged = (pl.col("p_value") <= self.alpha).fill_null(False)
         of_track = tracks.select("track_id", pl.col("p_value").alias("track_p_value"))
-        fixes = fixes.with_columns(flagged.alias("anomalous")).join(
+        fixes = fixes.with_columns(flagged.alias(ANOMALOUS)).join(
             of_track, on="track_id", how="left", maintain_order="left"
         )
         counts = {
             "fixes scored": int(fixes["p_value"].count()),
-            "fixes flagged": int(fixes["anomalous"].sum()),
+            "fixes flagged": int(fixes[ANOMALOUS].sum()),
             "tracks scored": len(tracks),
-            "tracks flagged": int(tracks["anomalous"].sum()),
+            "tracks flagged": int(tracks[ANOMALOUS].sum()),
         }
         return Scored(fixes, tracks), counts
 
@@ -119,7 +119,7 @@ def whole_tracks(pieces: pl.DataFrame, alpha: float) -> pl.DataFrame:
         (pl.col("p_value").min() * pl.len()).clip(upper_bound=1.0),
         pl.col(REASON).first(),
     )
-    anomalous = (pl.col("p_value") <= alpha).alias("anomalous")
+    anomalous = (pl.col("p_value") <= alpha).alias(ANOMALOUS)
     tracks = tracks.with_columns(anomalous, pl.when(anomalous).then(REASON).alias(REASON))
     return tracks.select(pl.col(name).cast(kind) for name, kind in TRACK_SCHEMA.items())
 
@@ -267,5 +267,5 @@ def calibrate_folds(
 
 def told_tracks(tracks: pl.DataFrame) -> list[dict[str, Any]]:
     """The strangest tracks, for a summary."""
-    worst = tracks.filter("anomalous").sort("p_value", "track_id").head(10)
+    worst = tracks.filter(ANOMALOUS).sort("p_value", "track_id").head(10)
     return worst.select("track_id", "p_value", "reason").to_dicts()

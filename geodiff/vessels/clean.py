@@ -95,8 +95,7 @@ def _arrays(ordered: pl.DataFrame, kept: Index, rules: CleanRules) -> Fixes:
 
 def _limits(rows: pl.DataFrame, vessel: Ints, rules: CleanRules) -> Floats:
     """(n,) limit of speed in knots of what each row says it is."""
-    by_type = np.array([rules.limits.of_type(code) for code in range(256)])
-    found: Floats = by_type[rows[SHIP_TYPE].fill_null(0).clip(0, 255).to_numpy()]
+    found = rules.limits.of_types(rows[SHIP_TYPE].fill_null(0).to_numpy())
     flown = rows[SOURCE].is_in(AIRCRAFT_SOURCES).fill_null(False).to_numpy()
     if rules.mmsi:
         flown = flown | is_aircraft(vessel)

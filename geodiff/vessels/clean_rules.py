@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from geodiff.schema import UsageError
 
@@ -74,6 +77,12 @@ class SpeedLimits:
         single = {30: self.fishing, 33: self.service, 34: self.service, 35: self.service}
         single |= {36: self.pleasure, 37: self.pleasure}
         return single.get(ship_type, by_decade.get(ship_type // 10, self.unknown))
+
+    def of_types(self, ship_type: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+        """Limits in knots of codes of any shape; those without a meaning count as unknown."""
+        by_type = np.array([self.of_type(code) for code in range(256)])
+        found: npt.NDArray[np.float64] = by_type[np.clip(ship_type, 0, 255)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import polars as pl
 
 from geodiff.schema import UsageError
 from geodiff.sphere import KM_PER_NMI
-from geodiff.tracks import OBSERVED, REASON, SHIP_GROUPS, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
+from geodiff.tracks import ANOMALOUS, OBSERVED, REASON, SHIP_GROUPS, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_evidence import FLOW, KINDS, PACE, Evidence
@@ -37,7 +37,7 @@ TRACK_SCHEMA: Final = pl.Schema(
         "flagged": pl.Int64(),
         "score": pl.Float64(),
         "p_value": pl.Float64(),
-        "anomalous": pl.Boolean(),
+        ANOMALOUS: pl.Boolean(),
         REASON: pl.String(),
     }
 )
@@ -137,7 +137,7 @@ def track_table(fixes: Fixes, judged: Judged, alpha: float) -> pl.DataFrame:
         "flagged": sums[0],
         "score": judged.track_score,
         "p_value": judged.track_p_value,
-        "anomalous": anomalous,
+        ANOMALOUS: anomalous,
         REASON: reasons,
     }
     frame = pl.DataFrame({name: pl.Series(name, column, strict=False) for name, column in columns.items()})
@@ -148,7 +148,7 @@ def _unscored(table: pl.DataFrame) -> pl.DataFrame:
     """Without what an earlier scoring said."""
     if REASON in table.columns and STATE in table.columns:
         table = table.with_columns(pl.when(pl.col(STATE) != OBSERVED).then(REASON).alias(REASON))
-    return table.drop("score", "p_value", "anomalous", "track_p_value", strict=False)
+    return table.drop("score", "p_value", ANOMALOUS, "track_p_value", strict=False)
 
 
 def _with_scores(cleaned: pl.DataFrame, fixes: Fixes, judged: Judged, alpha: float) -> pl.DataFrame:

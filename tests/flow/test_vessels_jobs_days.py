@@ -25,7 +25,7 @@ def flow(repository: Path) -> ModuleType:
 
 
 def test_the_flow_is_short(repository: Path) -> None:
-    assert len((repository / "pipelines" / "vessels_days.py").read_text().splitlines()) <= 120
+    assert len((repository / "pipelines" / "vessels_days.py").read_text().splitlines()) <= 100
 
 
 def test_days_are_done_once_and_a_bad_one_does_not_stop_the_others(

@@ -226,7 +226,7 @@ def test_a_rate_that_so_few_vessels_cannot_tell_is_refused(calibration: Calibrat
 def test_a_rate_that_one_class_is_too_small_to_tell_is_refused(calibration: Calibration) -> None:
     plain = json.loads(calibration.to_json())
     tails = plain["fixes"]["tails"]
-    (widest,) = [key for key in tails if key.startswith(f"{plain['fixes']['depth'] - 1}:")][:1]
+    widest = next(key for key in tails if key.startswith(f"{plain['fixes']['depth'] - 1}:"))
     tails["0:12345"] = tails[widest] | {"vessels": 30}
     check_alpha(0.05, Calibration.parse(plain))
     with pytest.raises(UsageError, match=r"finer than 0\.032, the least that the 30 vessels"):
