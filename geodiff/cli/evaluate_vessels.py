@@ -32,8 +32,8 @@ def evaluate_vessels(
     split: Annotated[
         str,
         typer.Option(
-            help="held-out: the tenth of vessels that no training sees; unseen: those that no --model was trained on; "
-            "all: refused if one was trained on any."
+            help="held-out: the tenth of vessels that trainings hold out; unseen: those that no --model was trained "
+            "on; all: refused if one was trained on any."
         ),
     ] = "held-out",
     draw: Annotated[str, typer.Option(help="fixes: cases among all fixes alike; vessels: of each vessel in turn.")] = (

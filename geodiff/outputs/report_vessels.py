@@ -46,7 +46,7 @@ def _tints(report: Report) -> dict[str, str]:
 def _opening(report: Report) -> str:
     asked, data = report["asked"], report["data"]
     whom = {
-        "held-out": "held out of every training",
+        "held-out": f"held out of training (fold {asked['fold']})",
         "unseen": "that none of the models was trained on",
         "all": "of the data, none of which any of the models was trained on",
     }[report["settings"]["split"]]

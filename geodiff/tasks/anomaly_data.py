@@ -12,7 +12,7 @@ import polars as pl
 
 from geodiff.outputs.atomic import explained, replacing, write_json
 from geodiff.schema import BoolArray, UsageError
-from geodiff.tasks.motion_models import Trained
+from geodiff.tasks.motion_models import Trained, held_out_fold
 from geodiff.tracks import VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
 from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS
@@ -49,8 +49,9 @@ def divide(cleaned: pl.DataFrame, model: MotionModel, *, calibrate_most: int, te
     ids = cleaned[VESSEL_ID].drop_nulls().unique().sort().to_numpy()
     seen = model.trained_on(ids) if isinstance(model, Trained) else np.zeros(len(ids), bool)
     order = _mixed(ids)
-    test: BoolArray = is_held_out(ids) & ~seen
-    calibrate: BoolArray = ~is_held_out(ids) & ~seen
+    held = is_held_out(ids, held_out_fold([model]))
+    test: BoolArray = held & ~seen
+    calibrate: BoolArray = ~held & ~seen
     if np.count_nonzero(calibrate) < FEWEST_VESSELS:
         calibrate = test & (order < 0.6) | calibrate
         test = test & ~calibrate

@@ -11,11 +11,11 @@ that accuracy is near chance, which is why chance is told.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from geodiff.config import config_hash
 from geodiff.outputs.atomic import explained
@@ -25,7 +25,7 @@ from geodiff.tasks.evaluate_generate_rules import RULES
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_vessels_data import Cleaned
-from geodiff.tasks.motion_models import Contender
+from geodiff.tasks.motion_models import Contender, held_out_fold
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.track_generate import GenerateSettings, grow_tracks
 from geodiff.tasks.track_pieces import Grid, Pieces, choose, cut_pieces, usual_grid
@@ -37,7 +37,6 @@ from geodiff.vessels.split import is_held_out
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
-Ints = npt.NDArray[np.int64]
 
 FORMAT = 3
 """Of what is kept: a change makes results of before count no more."""
@@ -89,16 +88,17 @@ def draw_windows(data: Cleaned, contender: Contender, settings: GenerationSettin
     """
     if not isinstance(contender.model, DenoiserMotion):
         raise UsageError(f"--model {contender.name}: this rule makes no tracks; give the path of trained weights")
+    held_out = partial(is_held_out, fold=held_out_fold([contender.model]))
     vessels = np.unique(data.table[VESSEL_ID].to_numpy())
-    seen = contender.seen(vessels[is_held_out(vessels)])
+    seen = contender.seen(vessels[held_out(vessels)])
     if seen is not None and seen.any():
         raise GeodiffError(
             f"{contender.name} was trained on {int(seen.sum())} of the {len(seen)} vessels that are held out: its "
             "tracks cannot be judged by them"
         )
     pieces = cut_pieces(data.table, _grid(data, settings))
-    test = choose(pieces, settings.max_tracks, seed=settings.seed, allowed=is_held_out)
-    learned = choose(pieces, settings.max_train, seed=settings.seed, allowed=_others)
+    test = choose(pieces, settings.max_tracks, seed=settings.seed, allowed=held_out)
+    learned = choose(pieces, settings.max_train, seed=settings.seed, allowed=lambda vessel_id: ~held_out(vessel_id))
     if not len(test) or not len(learned):
         raise GeodiffError(
             f"{len(test)} windows of vessels held out and {len(learned)} of others: both are needed; give more vessels"
@@ -108,12 +108,8 @@ def draw_windows(data: Cleaned, contender: Contender, settings: GenerationSettin
             f"all {len(test)} windows of vessels held out lie still: nothing moves that could be compared; give more "
             "vessels"
         )
-    table = data.table.filter(_others(data.table[VESSEL_ID].to_numpy()))
+    table = data.table.filter(~held_out(data.table[VESSEL_ID].to_numpy()))
     return Asked(test, learned, _copies(test, settings), TrackHistory.from_table(table) if settings.history else None)
-
-
-def _others(vessel_id: Ints) -> npt.NDArray[np.bool_]:
-    return ~is_held_out(vessel_id)
 
 
 def _grid(data: Cleaned, settings: GenerationSettings) -> Grid:

@@ -12,7 +12,7 @@ import polars as pl
 
 from geodiff.schema import BoolArray, GeodiffError
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
-from geodiff.tasks.motion_models import Contender
+from geodiff.tasks.motion_models import Contender, held_out_fold
 from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes
@@ -83,7 +83,7 @@ def load_cleaned(files: Sequence[Path], *, tell: Callable[[str], None] | None = 
     if joined.is_empty():
         raise GeodiffError(f"{', '.join(map(str, files))}: no observed fix of a known vessel is left after cleaning")
     seconds = joined[TIME].dt.epoch("us").to_numpy() / 1e6
-    cut = period_cut(float(seconds.min()), float(seconds.max()))
+    cut = period_cut(seconds)
     told = {
         "files": notes,
         "fixes": joined.height,
@@ -150,8 +150,8 @@ def draw_cases(
         UsageError: lengths that cannot be read.
         GeodiffError: no vessel or case is left, or a model was trained on the vessels.
     """
-    ids = data.table[VESSEL_ID].to_numpy()
-    asked = _asked(ids, contenders, settings)
+    ids, fold = data.table[VESSEL_ID].to_numpy(), held_out_fold(each.model for each in contenders)
+    asked = _asked(ids, contenders, settings, fold)
     tracks = Tracks.of(data.table.filter(pl.Series(asked)))
     spans = _spans(tracks, settings)
     if settings.task == "impute":
@@ -175,24 +175,25 @@ def draw_cases(
     told = known.collect() if settings.history else data.table.clear()
     history = None if told.is_empty() else TrackHistory.from_table(told, private=vessels)
     last = np.array([case.query.ask_s[-1] for case in found])
-    split = split_of([case.query.vessel_id for case in found], last, data.cut_s)
+    split = split_of([case.query.vessel_id for case in found], last, data.cut_s, fold)
     notes = {
         "vessels": len(vessels),
         "tracks": len(np.unique(tracks.first)),
         "fixes": len(tracks),
         "interval_s": tracks.interval_s if np.isfinite(tracks.interval_s) else None,
         "history_vessels": len(np.setdiff1d(told[VESSEL_ID].unique().to_numpy(), vessels)),
-        "held_out": int(is_held_out(vessels).sum()),
+        "held_out": int(is_held_out(vessels, fold).sum()),
+        "fold": fold,
     }
     return Drawn(tuple(found), tuple(split.tolist()), tuple(map(str, spans)), others, history, notes)
 
 
 def _asked(
-    ids: np.ndarray[Any, np.dtype[np.int64]], contenders: Sequence[Contender], settings: VesselSettings
+    ids: np.ndarray[Any, np.dtype[np.int64]], contenders: Sequence[Contender], settings: VesselSettings, fold: int
 ) -> BoolArray:
     """(n,) which fixes are of vessels that are asked about."""
     vessels, where = np.unique(ids, return_inverse=True)
-    chosen = is_held_out(vessels) if settings.split == "held-out" else np.ones(len(vessels), bool)
+    chosen = is_held_out(vessels, fold) if settings.split == "held-out" else np.ones(len(vessels), bool)
     for contender in contenders:
         seen = contender.seen(vessels)
         if seen is None:

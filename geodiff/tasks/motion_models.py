@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from geodiff.config import catalogs_dir
-from geodiff.schema import BoolArray, UsageError
+from geodiff.schema import BoolArray, GeodiffError, UsageError
 from geodiff.tracks import MotionModel
 from geodiff.vessels.baselines import ConstantTurn, DeadReckoning, Hermite, Linear
 from geodiff.vessels.historic import NearestHistoric
@@ -81,6 +81,22 @@ class Contender:
     def told(self, history: TrackHistory | None) -> Contender:
         """The same one, told what other vessels did, if it can be."""
         return replace(self, model=self.model.with_history(history)) if isinstance(self.model, Historic) else self
+
+
+def held_out_fold(models: Iterable[MotionModel]) -> int:
+    """Which tenth of the vessels the trainings of some models held out (``vessels.split``); the first for rules.
+
+    Raises:
+        GeodiffError: they held out different ones.
+    """
+    folds = {int(getattr(model, "fold", 0)) for model in models if isinstance(model, Trained)}
+    if len(folds) > 1:
+        told = " and ".join(map(str, sorted(folds)))
+        raise GeodiffError(
+            f"the models were trained with folds {told}, and no vessel is held out of all: evaluate them one by one, "
+            "or on vessels of another file"
+        )
+    return folds.pop() if folds else 0
 
 
 def shipped_models() -> dict[str, Path]:

@@ -49,10 +49,10 @@ class TrackData:
     notes: dict[str, Any]
 
 
-def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
+def split_tracks(tables: Mapping[str, pl.DataFrame], fold: int = 0) -> TrackData:
     """Split cleaned tables, by name, for a training.
 
-    Vessels that are held out, and of a long period its end, are left to tests (``vessels.split``).
+    Vessels that the fold holds out, and of a long period its end, are left to tests (``vessels.split``).
 
     Raises:
         GeodiffError: nothing is left to learn from or to calibrate on.
@@ -66,10 +66,10 @@ def split_tracks(tables: Mapping[str, pl.DataFrame]) -> TrackData:
             raise GeodiffError(f"{name}: no observed fix of a track is left after cleaning")
         seconds = kept[TIME].dt.epoch("s")
         kept = kept.with_columns(pl.format("{}|{}", pl.lit(name), TRACK_ID).alias(TRACK_ID))
-        before = kept.filter(seconds < period_cut(float(seconds.min()), float(seconds.max())))  # type: ignore[arg-type]
+        before = kept.filter(seconds < period_cut(seconds.to_numpy()))
         ids = before[VESSEL_ID].to_numpy()
-        aside = is_for_calibration(ids)
-        learned.append(before.filter(~aside & ~is_held_out(ids)))
+        aside = is_for_calibration(ids, fold)
+        learned.append(before.filter(~aside & ~is_held_out(ids, fold)))
         watched.append(before.filter(aside))
         notes.append(_describe(name, learned[-1]))
     trained, set_aside = pl.concat(learned, how="diagonal"), pl.concat(watched, how="diagonal")

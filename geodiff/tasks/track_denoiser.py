@@ -25,7 +25,7 @@ from geodiff.tasks.track_regions import from_true_north
 from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.split import in_digest
+from geodiff.vessels.split import FOLDS, in_digest
 from geodiff.vessels.window_fixes import ASKED, to_degrees
 from geodiff.vessels.windows import Windows, build_windows, predict_km
 
@@ -89,6 +89,19 @@ class DenoiserMotion:
     def levels(self) -> tuple[float, ...]:
         """Probabilities of the ellipses."""
         return self.calibration.levels if self.calibration else ()
+
+    @property
+    def fold(self) -> int:
+        """The tenth of the vessels that its training held out (``vessels.split``).
+
+        Raises:
+            GeodiffError: the card names none.
+        """
+        training = self.card.get("training")
+        found = training.get("fold", 0) if isinstance(training, dict) else 0
+        if found not in range(FOLDS):
+            raise GeodiffError(f"the card of {self.name} says that fold {found!r} was held out; there are {FOLDS}")
+        return int(found)
 
     def with_history(self, history: TrackHistory | None) -> DenoiserMotion:
         """The same model, told what other vessels did."""

@@ -37,10 +37,16 @@ class TrackTraining(AveragedTraining):
     weight_decay = 1e-3
 
     def __init__(
-        self, model: TrackDenoiser, config: TrackTrainConfig, data: TrackData, lessons: GenerationLessons | None
+        self,
+        model: TrackDenoiser,
+        config: TrackTrainConfig,
+        data: TrackData,
+        lessons: GenerationLessons | None,
+        start: str | None = None,
     ) -> None:
         agreed = {
             "data": {"vessels": data.notes.get("vessels")},
+            "start": {"start_from": start},
             "training": config.model_dump(mode="json", exclude=UNBOUND | {"calibration_windows"}),
         }
         super().__init__(model, config, agreed)
@@ -134,7 +140,7 @@ def train_tracks(
     generates = card_entry(data.pieces) if data.pieces is not None and config.generation_share else {}
     card = {"training": config.model_dump(mode="json"), **data.notes, **generates, **_started_from(before, data.notes)}
     # Before the clock of the training starts.
-    module = TrackTraining(model, config, data, prepare_lessons(data, config, tell=tell))
+    module = TrackTraining(model, config, data, prepare_lessons(data, config, tell=tell), before.get("sha256"))
     last = out / "last.ckpt"
     if resume and last.exists():
         module.first_step = first_step(last, module.agreed)

@@ -58,13 +58,15 @@ def calibrate_tracks(
     few = max(windows * len(ids[0]) // (len(ids[0]) + len(ids[1])), 1)
     aside, learned = answered(data.aside, few), answered(data.learned, windows - few)
     changes: dict[str, Any] = {}
-    if model.trained_on(ids[1]).any():
+    known = model.trained_on(ids[1])
+    # Weights from elsewhere know few of these vessels, if any, by heart.
+    both = known.mean() < 0.5
+    if not both:
         held = _held(learned, aside)
         both = not _short(held, len(ids[0]))
         changes["held_aside_by_learned"] = np.nan_to_num(held).round(4).tolist()
-    else:
-        # Weights from elsewhere know none of these vessels by heart; from now on they have been shown them.
-        both = True
+    if not known.all():
+        # From now on they have been shown them.
         changes["vessels"] = join_digests([str(model.card.get("vessels", "")), vessel_digest(np.concatenate(ids))])
     found = fit_calibration(*(Answered.joined([aside, learned]) if both else answered(data.aside, windows)).all)
     changes["calibrated_with"] = {"aside": len(ids[0]), "others": len(ids[1]) if both else 0}

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from geodiff.config import Settings
+from geodiff.vessels.split import FOLDS
 from geodiff.vessels.windows_draw import DrawSettings
 
 
@@ -26,6 +27,7 @@ class TrackTrainConfig(Settings):
         generation_windows: windows prepared for that at most; 30,000 take a core two minutes and 300 MB.
         scene_share: share of the batches whose windows are scenes of up to ``scene_vessels`` vessels.
         group_share: share that are told the group of ship types.
+        fold: the tenth of the vessels that is held out; what ships holds out the first.
         shortest_s, longest_s: range of the durations that are hidden.
         calibration_windows: questions from which spread and regions are calibrated (``train_tracks_calibrate``).
     """
@@ -52,6 +54,7 @@ class TrackTrainConfig(Settings):
     scene_share: float = Field(0.1, ge=0, le=1)
     scene_vessels: int = Field(4, ge=2, le=64)
     group_share: float = Field(0.85, ge=0, le=1)
+    fold: int = Field(0, ge=0, lt=FOLDS)
     shortest_s: float = Field(300.0, gt=0, allow_inf_nan=False)
     longest_s: float = Field(14 * 3600.0, gt=0, allow_inf_nan=False)
     calibration_windows: int = Field(12_000, ge=100)

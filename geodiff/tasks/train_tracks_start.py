@@ -38,17 +38,18 @@ def start_track_training(
     Raises:
         GeodiffError: data that cannot be read, or a resumed training with other settings.
     """
-    data = load_track_data(files, tell=tell)
+    data = load_track_data(files, fold=config.fold, tell=tell)
     weights = train_tracks(data, out, config, start_from=start_from, resume=resume, tell=tell)
     calibrate_tracks(weights, data, drawn=config.drawn, windows=config.calibration_windows, seed=config.seed)
     return weights
 
 
-def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None = None) -> TrackData:
+def load_track_data(files: Sequence[Path], *, fold: int = 0, tell: Callable[[str], None] | None = None) -> TrackData:
     """Read and clean files of fixes and split them for a training.
 
     Args:
         files: each is one source; names of files stand in the card.
+        fold: which tenth of the vessels is held out.
         tell: is given a line for each file.
 
     Raises:
@@ -57,8 +58,9 @@ def load_track_data(files: Sequence[Path], *, tell: Callable[[str], None] | None
     tables: dict[str, pl.DataFrame] = {}
     for path in files:
         fixes, counts = read_fixes([path])
-        tables[path.stem] = clean_fixes(fixes, usual_rules(fixes))
+        name = path.stem if path.stem not in tables else f"{path.stem} ({len(tables) + 1})"
+        tables[name] = clean_fixes(fixes, usual_rules(fixes))
         if tell:
-            kept = tables[path.stem].filter(pl.col("state") == "observed").height
+            kept = tables[name].filter(pl.col("state") == "observed").height
             tell(f"{path.name}: {counts.read} rows read, {counts.kept} fixes, {kept} of them kept by cleaning")
-    return split_tracks(tables)
+    return split_tracks(tables, fold)

@@ -15,6 +15,9 @@ from geodiff.metrics.ensemble import spatial_median
 from geodiff.model.track_objectives import track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
+from geodiff.tasks.evaluate_vessels import load_contenders
+from geodiff.tasks.evaluate_vessels_data import draw_cases, load_cleaned
+from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.track_batches import make_batch
 from geodiff.tasks.track_calibration import classes_of, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
@@ -23,7 +26,7 @@ from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.train_tracks import TrackTraining, train_tracks
 from geodiff.tasks.train_tracks_calibrate import calibrate_tracks
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
-from geodiff.tasks.train_tracks_start import start_track_training
+from geodiff.tasks.train_tracks_start import load_track_data, start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.split import is_for_calibration, is_held_out, vessel_digest
@@ -82,6 +85,22 @@ def test_held_out_vessels_are_in_nothing_that_trains(fleet, data):
     assert is_for_calibration(np.unique(told.vessel_id[told.private])).all()
 
 
+def test_a_fold_holds_out_other_vessels_and_is_asked_about_them(fleet, tmp_path):
+    path = tmp_path / "fleet.parquet"
+    fleet.write_parquet(path)
+    weights = start_track_training([path], tmp_path / "out", config(fold=4))
+    ids = fleet["vessel_id"].drop_nulls().unique().to_numpy()
+    told = DenoiserMotion.load(weights).trained_on(ids)
+    assert not told[is_held_out(ids, 4)].any()
+    assert told[is_held_out(ids)].any()
+    cleaned, models = load_cleaned([path]), load_contenders([str(weights)])
+    drawn = draw_cases(cleaned, models, VesselSettings(task="impute", lengths="10min"))
+    assert {case.query.vessel_id for case in drawn.cases} <= set(ids[is_held_out(ids, 4)].tolist())
+    assert set(drawn.split) == {"vessel"}
+    assert drawn.notes["held_out"] == drawn.notes["vessels"]
+    assert drawn.notes["fold"] == 4
+
+
 def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatch):
     whole = train_tracks(data, tmp_path / "whole", config())
     with monkeypatch.context() as killed:
@@ -93,6 +112,32 @@ def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatc
         torch.testing.assert_close(weights_of(parts)[name], value, msg=name)
     with pytest.raises(GeodiffError, match="trained with another width"):
         train_tracks(data, tmp_path / "parts", config(width=24))
+    with pytest.raises(GeodiffError, match="trained with another start_from"):
+        train_tracks(data, tmp_path / "parts", config(), start_from=whole)
+
+
+def test_files_of_one_name_are_all_trained_on(fleet, tmp_path):
+    ids = fleet["vessel_id"].drop_nulls().unique().sort()
+    paths = [tmp_path / str(year) / "ais.parquet" for year in (2020, 2021)]
+    for path, some in zip(paths, (ids[::2], ids[1::2]), strict=True):
+        path.parent.mkdir()
+        fleet.filter(pl.col("vessel_id").is_in(some.implode())).write_parquet(path)
+    told = load_track_data(paths)
+    assert [each["name"] for each in told.notes["data"]] == ["ais", "ais (2)"]
+    assert all(each["vessels"] > 10 for each in told.notes["data"])
+
+
+def test_vessels_that_calibrate_are_told_even_where_some_were_known(data, fleet, tmp_path):
+    ids = fleet["vessel_id"].drop_nulls().unique().sort()
+    few = split_tracks({"few": clean_fixes(fleet.filter(pl.col("vessel_id").is_in(ids[: len(ids) // 2].implode())))})
+    weights = train_tracks(few, tmp_path, config())
+    before = DenoiserMotion.load(weights).trained_on(ids.to_numpy())
+    calibrate_tracks(weights, data, drawn=DrawSettings(longest_s=3600.0), windows=300)
+    after = DenoiserMotion.load(weights).trained_on(ids.to_numpy())
+    told = np.isin(ids.to_numpy(), pl.concat([data.aside, data.learned])["vessel_id"].to_numpy())
+    assert before.any()
+    assert (before & told).any()
+    assert (after == (before | told)).all()
 
 
 def test_from_a_file_to_calibrated_weights(fleet, tmp_path):

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.split import in_digest, is_held_out, period_cut, split_of, vessel_digest
+from geodiff.vessels.split import (
+    FOLDS,
+    in_digest,
+    is_for_calibration,
+    is_held_out,
+    period_cut,
+    split_of,
+    vessel_digest,
+)
 
 IDS = np.arange(200_000_000, 200_020_000)
 
@@ -22,10 +30,25 @@ def test_the_rule_is_frozen():
     assert IDS[is_held_out(IDS)][:5].tolist() == [200_000_009, 200_000_030, 200_000_052, 200_000_094, 200_000_117]
 
 
+def test_each_vessel_is_held_out_in_one_fold_of_ten():
+    folds = np.array([is_held_out(IDS, fold) for fold in range(FOLDS)])
+    assert (folds.sum(0) == 1).all()
+    assert ((folds.mean(1) > 0.09) & (folds.mean(1) < 0.11)).all()
+    assert (folds[0] == is_held_out(IDS)).all()
+    held = IDS[folds[3]]
+    assert not is_for_calibration(held, 3).any()
+    assert is_for_calibration(held, 4).any()
+    assert split_of(held[:1], np.zeros(1), 5.0, 3).tolist() == ["vessel"]
+    assert split_of(held[:1], np.zeros(1), 5.0, 4).tolist() == ["train"]
+
+
 def test_a_long_period_is_cut_and_a_day_is_not():
     day = 86_400.0
-    assert period_cut(0.0, 100 * day) == 90 * day
-    assert period_cut(0.0, day) == float("inf")
+    hours = np.arange(0.0, 100 * day, 3600.0)
+    assert period_cut(hours) == pytest.approx(90 * day, rel=0.002)
+    assert period_cut(hours[::-1]) == period_cut(hours)
+    assert period_cut(np.append(hours, -1000 * day)) == pytest.approx(90 * day, rel=0.002)
+    assert period_cut(hours[:24]) == float("inf")
     held, known = IDS[is_held_out(IDS)][0], IDS[~is_held_out(IDS)][0]
     found = split_of([known, held, known, held], np.array([1.0, 1.0, 5.0, 5.0]), 5.0)
     assert found.tolist() == ["train", "vessel", "later", "both"]
