@@ -12,7 +12,6 @@ import typer
 from geodiff.cli.show import print_pairs, print_rows
 from geodiff.schema import UsageError
 
-SENSORS = ("ais", "radar")
 IDENTITY_COLUMNS = {
     "purity": "purity",
     "completeness": "complete",
@@ -39,25 +38,42 @@ def associate_report(
     truth: Annotated[
         Path | None, typer.Option(help="Fixes of targets whose place is known: tracks are compared with them (GOSPA).")
     ] = None,
-    sensor: Annotated[str, typer.Option(help="ais or radar: where the settings start from.")] = "ais",
+    sensor: Annotated[
+        str | None, typer.Option(help="ais or radar: where the settings start from; default: radar for its plots.")
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="YAML of settings that differ.")] = None,
     date: Annotated[str | None, typer.Option(help="Day of the first row, for files of times of day.")] = None,
-    position: Annotated[str | None, typer.Option(help="LON,LAT of the radar, for plots in metres.")] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LON,LAT[,COURSE]", help="Of the radar, for plots in ranges or metres; and where its axis points."
+        ),
+    ] = None,
     cutoff_m: Annotated[float, typer.Option(min=0.1, help="Cutoff of GOSPA.")] = 30.0,
 ) -> None:
     """Score association without identity beside global and greedy nearest neighbours; JSON and HTML with maps."""
+    from geodiff.config import read_yaml
     from geodiff.tasks.evaluate_association import (
         TargetRules,
         score_identities,
         score_targets,
         write_association_report,
     )
+    from geodiff.tasks.vessels_associate import rules_of
+    from geodiff.tasks.vessels_plan import sensor_of
+    from geodiff.tasks.vessels_settings import AssociateSettings
 
     if len(data) > 1:
         raise UsageError(f"--data: one scene at a time, these are {len(data)}: score each by itself")
-    chosen = _settings(sensor, settings)
-    fixes = _read(data[0], date, position, truth=truth is None)
-    targets = None if truth is None else _read(truth, date, position, truth=False)
+    given = {
+        "sensor": sensor or ("radar" if _is_autoferry(data[0]) else None),
+        "position": None if position is None else position.split(","),
+        "rules": {} if settings is None else read_yaml(settings),
+    }
+    asked = AssociateSettings.parse(given, where="options")
+    chosen, place = rules_of(asked), sensor_of(asked)
+    fixes = _read(data[0], date, place, truth=truth is None)
+    targets = None if truth is None else _read(truth, date, place, truth=False)
     if targets is None:
         figures, tables = score_identities(fixes, chosen)
     else:
@@ -73,46 +89,25 @@ def associate_report(
     print_pairs("", [("report", str(page)), ("figures", str(path))])
 
 
-def _settings(sensor: str, path: Path | None) -> Any:
-    """The settings of the sensor, with what a file says otherwise.
-
-    Raises:
-        UsageError: an unknown sensor or setting.
-    """
-    from geodiff.config import read_yaml
-    from geodiff.vessels.associate import RADAR, AssociateSettings
-
-    if sensor not in SENSORS:
-        raise UsageError(f"--sensor {sensor}: choose among {', '.join(SENSORS)}")
-    base = RADAR if sensor == "radar" else AssociateSettings()
-    if path is None:
-        return base
-    return AssociateSettings.parse({**base.model_dump(), **read_yaml(path)}, where=str(path))
+def _is_autoferry(path: Path) -> bool:
+    """Whether this is a scenario of plots, which is known by its name."""
+    return path.name.removesuffix(".gz").endswith("_detections.json")
 
 
-def _read(path: Path, date: str | None, position: str | None, *, truth: bool) -> Any:
+def _read(path: Path, date: str | None, sensor: Any, *, truth: bool) -> Any:
     """The fixes of a file; Autoferry scenarios are known by their names.
 
     Raises:
-        UsageError, GeodiffError: as the readers, or the position is not two numbers.
+        UsageError, GeodiffError: as the readers.
     """
     from geodiff.vessels.layouts import shipped_layouts
-    from geodiff.vessels.radar import RadarSensor
     from geodiff.vessels.radar_autoferry import read_autoferry, read_autoferry_truth
     from geodiff.vessels.read import open_fixes, read_fixes
 
-    name = path.name.removesuffix(".gz")
-    if name.endswith("_detections.json"):
+    if _is_autoferry(path):
         return read_autoferry(path)
-    if name.endswith("_groundTruth.json"):
+    if path.name.removesuffix(".gz").endswith("_groundTruth.json"):
         return read_autoferry_truth(path)
-    sensor = None
-    if position is not None:
-        try:
-            lon, lat = (float(word) for word in position.split(","))
-        except ValueError:
-            raise UsageError(f"--position {position}: two numbers are wanted, longitude,latitude") from None
-        sensor = RadarSensor(lon, lat)
     layout = open_fixes(path, date=date, sensor=sensor).layout
     known = shipped_layouts().get(layout)
     hidden = truth and known is not None and known.truth is not None

@@ -211,10 +211,15 @@ def associate(
     *,
     out: Out,
     name: Name = None,
-    sensor: Annotated[str | None, typer.Option(help="ais or radar: whose settings to start from.")] = None,
+    sensor: Annotated[
+        str | None, typer.Option(help="ais or radar: whose settings to start from; default: radar with --position.")
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="YAML of settings of the association that differ.")] = None,
     position: Annotated[
-        str | None, typer.Option(metavar="LON,LAT", help="Of the radar, for plots in ranges or metres.")
+        str | None,
+        typer.Option(
+            metavar="LON,LAT[,COURSE]", help="Of the radar, for plots in ranges or metres; and where its axis points."
+        ),
     ] = None,
     layout: Layout = None,
     date: Date = None,

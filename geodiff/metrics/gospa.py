@@ -7,7 +7,6 @@ the sum of a cost of localisation, of missed targets and of false ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,17 +98,3 @@ def gospa_pairs(truth: Array, found: Array, *, cutoff: float, p: float = 2.0) ->
     unit = cutoff**p / 2
     localisation = float((apart[row[near], column[near]] ** p).sum())
     return Gospa(localisation, unit * misses, unit * falses, len(pairs), misses, falses, 1, p), pairs
-
-
-def mean_gospa(truth: Sequence[Array], found: Sequence[Array], *, cutoff: float, p: float = 2.0) -> Gospa:
-    """Sum over times of ``gospa``; its ``distance`` is the p-mean.
-
-    Raises:
-        GeodiffError: as ``gospa``, or the sequences differ in length.
-    """
-    if len(truth) != len(found):
-        raise GeodiffError(f"GOSPA over times: {len(truth)} sets of targets against {len(found)} of estimates")
-    total = Gospa(0.0, 0.0, 0.0, 0, 0, 0, 0, p)
-    for each, other in zip(truth, found, strict=True):
-        total = total + gospa(each, other, cutoff=cutoff, p=p)
-    return total

@@ -42,7 +42,8 @@ class TargetRules:
     Attributes:
         cutoff_m: c of GOSPA.
         order: p of GOSPA.
-        least_travel_m: tracks that never get so far from their start are structures, and not compared.
+        least_travel_m: tracks that never get so far from their start are structures, and not compared: a target that
+            lies still counts as missed.
     """
 
     cutoff_m: float = 30.0
@@ -96,7 +97,7 @@ def score_targets(
     rules: TargetRules,
     methods: Sequence[str] = tuple(METHODS),
 ) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-    """Compare the tracks of a radar with targets whose place is known, at the time of every scan.
+    """Compare the tracks of a radar with targets whose place is known, at the time of every scan that has a plot.
 
     Between its first and last plot a track is where its plots interpolate to, also in scans that missed it; the same
     holds for the targets, which must be sampled much more often.
@@ -118,7 +119,7 @@ def score_targets(
     """
     if VESSEL_ID not in truth.columns or truth[VESSEL_ID].null_count():
         raise UsageError("the truth needs an identity for every fix: one target, one vessel_id")
-    centre = float(truth[LON].median() or 0), float(truth[LAT].median() or 0)  # type: ignore[arg-type]
+    centre = float(truth[LON][0]), float(truth[LAT][0])
     targets = _paths(truth, VESSEL_ID, centre)
     span = [f(seconds) for f, seconds in ((min, _seconds(truth)), (max, _seconds(truth)))]
     scans = np.unique(_seconds(plots))
@@ -151,13 +152,14 @@ class _Path:
 
 
 def _paths(fixes: pl.DataFrame, key: str, centre: tuple[float, float]) -> list[_Path]:
-    # Plots of an extended target share a time: their mean is the place.
-    means = fixes.group_by(key, TIME).agg(pl.col(LON).mean(), pl.col(LAT).mean()).sort(key, TIME)
-    paths = []
-    for _, rows in means.group_by(key, maintain_order=True):
-        east, north = to_local_km(rows[LON].to_numpy(), rows[LAT].to_numpy(), *centre)
-        paths.append(_Path(_seconds(rows), 1000 * np.stack([east, north], axis=1)))
-    return paths
+    east, north = to_local_km(fixes[LON].to_numpy(), fixes[LAT].to_numpy(), *centre)
+    places = fixes.select(key, TIME, east=1000 * pl.Series(east), north=1000 * pl.Series(north))
+    # Plots of an extended target share a time: their mean is the place, in metres, for longitudes have none at 180.
+    means = places.group_by(key, TIME).mean().sort(key, TIME)
+    return [
+        _Path(_seconds(rows), rows.select("east", "north").to_numpy())
+        for _, rows in means.group_by(key, maintain_order=True)
+    ]
 
 
 def _seconds(fixes: pl.DataFrame) -> FloatArray:

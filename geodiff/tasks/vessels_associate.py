@@ -37,7 +37,8 @@ def rules_of(settings: AssociateSettings) -> Rules:
     Raises:
         UsageError: an unknown or impossible setting.
     """
-    base = RADAR if settings.sensor == "radar" else Rules()
+    sensor = settings.sensor or ("ais" if settings.position is None else "radar")
+    base = RADAR if sensor == "radar" else Rules()
     return Rules.parse({**base.model_dump(), **settings.rules}, where="settings of the association")
 
 

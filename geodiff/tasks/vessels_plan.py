@@ -21,7 +21,7 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}
@@ -260,7 +260,12 @@ def _run_id(
     model = None if contender is None else [contender.name, contender.digest]
     files = [one.sha256 for one in inputs], [one.sha256 for one in history]
     others = [_digest(path) for path in (paths.coastline, paths.calibration)]
-    return config_hash([FORMAT, kind, asked, layout, *files, model, others])
+    return config_hash([FORMAT, kind, asked, layout, *files, model, others, association_of(settings)])
+
+
+def association_of(settings: TrackSettings) -> dict[str, Any] | None:
+    """All settings of the association, those of the sensor among them; None for another job."""
+    return rules_of(settings).model_dump(mode="json") if isinstance(settings, AssociateSettings) else None
 
 
 def _digest(path: Path | None) -> str | None:

@@ -19,7 +19,7 @@ from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_inputs import Input
 from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, TrackJob, save_table
-from geodiff.tasks.vessels_plan import TrackPlan
+from geodiff.tasks.vessels_plan import TrackPlan, association_of
 from geodiff.version import __version__
 from geodiff.vessels.partition import MANIFEST
 
@@ -95,6 +95,7 @@ def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
         "geodiff:version": __version__,
         "geodiff:model": plan.model,
         "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
+        **({"geodiff:association": rules} if (rules := association_of(plan.job.settings)) else {}),
         **({"geodiff:regions": found} if (found := read_json(plan.job.regions_path)) else {}),
         **{
             f"geodiff:{what}": [{"href": one.href, "sha256": one.sha256} for one in files]

@@ -156,14 +156,22 @@ class AssociateSettings(TrackSettings):
     """Of ``associate``.
 
     Attributes:
-        sensor: where the settings of the association start from.
-        position: longitude and latitude of the radar, for plots in ranges or metres.
+        sensor: where the settings of the association start from; None: radar where its position is told, else ais.
+        position: longitude and latitude of the radar, for plots in ranges or metres; and where it is not north, the
+            course of its zero bearing or "north" axis.
         rules: what differs from the sensor's settings; keys of ``vessels.associate.AssociateSettings``.
     """
 
-    sensor: Literal["ais", "radar"] = "ais"
-    position: tuple[float, float] | None = None
+    sensor: Literal["ais", "radar"] | None = None
+    position: tuple[float, ...] | None = None
     rules: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("position")
+    @classmethod
+    def _two_or_three(cls, position: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if position is not None and len(position) not in (2, 3):
+            raise UsageError(f"position: {len(position)} numbers; longitude,latitude or longitude,latitude,course")
+        return position
 
 
 class GenerateSettings(TrackSettings):

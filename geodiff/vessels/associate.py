@@ -26,6 +26,7 @@ CLUTTER = "clutter"
 
 _ORDER = "_associate_order"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Window = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
 
 class AssociateSettings(Settings):
@@ -38,7 +39,8 @@ class AssociateSettings(Settings):
         report_s: usual interval between two plots of a vessel.
         scan_s: least interval between two plots of a vessel: for a radar three quarters of a rotation. 0 where a
             fix may be heard twice.
-        cluster_m: plots of one scan in steps up to this are one extended target; 0: every plot is a target.
+        cluster_m: plots of one scan in steps up to this are one extended target; 0: every plot is a target. Plots may
+            share the time of their scan, or each tell that of its bearing: then ``confirm_s`` must suit the antenna.
         repeat_s: a plot that repeats place, speed and course of another to the digit within this time is the same
             report heard twice; 0: never.
         berth_m: vessels at rest do not lie nearer to each other than this (by their mean places); 0: they may.
@@ -48,7 +50,7 @@ class AssociateSettings(Settings):
         confirm_hits, confirm_s: a track is confirmed by so many targets within so many seconds; tracks that never are
             are clutter. 1 confirms everything. Where an antenna turns so slowly that fewer scans fall into that time,
             it is the time of so many scans, by the median interval between the times of the first ``block_rows`` rows.
-        lag_s: decisions wait for so much later data.
+        lag_s: decisions wait for so much later data, or for half a block where that is less.
         block_rows: rows that are looked at together; sets the memory.
     """
 
@@ -62,7 +64,7 @@ class AssociateSettings(Settings):
     berth_m: Annotated[float, Field(ge=0, le=100)] = 4.0
     new_share: Annotated[float, Field(gt=0, le=1)] = 0.002
     fastest_kn: Positive = 60.0
-    levels: Annotated[tuple[tuple[Positive, Annotated[float, Field(ge=0)]], ...], Field(min_length=1)] = (
+    levels: Annotated[tuple[tuple[Window, Annotated[float, Field(ge=0)]], ...], Field(min_length=1)] = (
         (900.0, 0.0),
         (7200.0, 0.0),
     )

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from geodiff.tracks import OBSERVED, REASON, REJECTED, STATE, TRACK_ID, FloatArray
 from geodiff.vessels.associate import CLUTTER, AssociateSettings
+from geodiff.vessels.associate_confirm import confirm_span, confirmed_tracks
 from geodiff.vessels.associate_motion import Mode
 from geodiff.vessels.associate_plots import BoolArray, IntArray, Plots, canonical_order, plots_of, targets
 
@@ -164,9 +165,11 @@ def _sequential(
 ) -> pl.DataFrame:
     order = canonical_order(fixes)
     plots = plots_of(fixes[order])
-    seen, target = targets(plots, settings.repeat_s, settings.cluster_m)
+    seen, target = targets(plots, settings.repeat_s, settings.cluster_m, settings.scan_s)
     number = _tracks(seen, make(settings))
-    confirmed = _confirmed(seen.time_s, number, settings)
+    span = confirm_span(plots.time_s, settings.confirm_hits, settings.confirm_s)
+    confirmed = np.zeros(int(number.max(initial=-1)) + 1, bool)
+    confirmed[confirmed_tracks(seen.time_s, number, settings.confirm_hits, span)] = True
     track = np.empty(len(order), np.int64)
     track[order] = np.where(confirmed[number], number, -1)[target]
     names = pl.Series(track)
@@ -193,16 +196,3 @@ def _tracks(seen: Plots, tracks: _Nearest) -> IntArray:
         tracks.begin(number[first + rest], scan.take(rest))
         fresh += len(rest)
     return number
-
-
-def _confirmed(time_s: FloatArray, number: IntArray, settings: AssociateSettings) -> BoolArray:
-    confirmed = np.full(int(number.max(initial=-1)) + 1, settings.confirm_hits == 1)
-    hits = settings.confirm_hits
-    if hits > 1 and len(number) >= hits:
-        order = np.argsort(number, kind="stable")
-        times, tracks = time_s[order], number[order]
-        near: BoolArray = (tracks[hits - 1 :] == tracks[: 1 - hits]) & (
-            times[hits - 1 :] - times[: 1 - hits] <= settings.confirm_s
-        )
-        confirmed[tracks[hits - 1 :][near]] = True
-    return confirmed

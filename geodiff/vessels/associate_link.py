@@ -188,16 +188,19 @@ class Grid:
         self.bands = max(int(np.pi * EARTH_RADIUS_M / size_m), 1)
 
     @staticmethod
-    def density(plots: Plots, size_m: float, least_s: float) -> FloatArray:
-        """Plots per square metre and second about each plot: those of nine cells, over the time of all plots."""
+    def density(plots: Plots, size_m: float, least_s: float, pause_s: float) -> FloatArray:
+        """Plots per square metre and second about each plot: those of nine cells, over the time of all plots.
+
+        A longer silence than ``pause_s`` counts as so long: between two recordings nobody listened.
+        """
         grid = Grid(size_m)
         names, count = np.unique(grid.name(*grid.cells(plots.place_m)), return_counts=True)
         total = np.zeros(len(plots))
         for cell in grid.around(plots.place_m):
             where = np.minimum(np.searchsorted(names, cell), len(names) - 1)
             total += np.where(names[where] == cell, count[where], 0)
-        span = max(float(np.ptp(plots.time_s)) if len(plots) else 0.0, least_s)
-        return total / (9 * size_m**2 * span)
+        listened = float(np.minimum(np.diff(plots.time_s), pause_s).sum())
+        return total / (9 * size_m**2 * max(listened, least_s))
 
     def cells(self, place_m: FloatArray) -> tuple[IntArray, IntArray]:
         z = np.clip(place_m[:, 2] / np.linalg.norm(place_m, axis=1), -1.0, 1.0)

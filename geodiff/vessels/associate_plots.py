@@ -79,10 +79,10 @@ def canonical_order(fixes: pl.DataFrame) -> IntArray:
     bad = fixes.select(pl.any_horizontal(*(pl.col(name).is_null() for name in NEEDED)).arg_true()).to_series()
     if len(bad):
         raise GeodiffError(
-            f"row {bad[0] + 1} of {len(fixes)} has no time or no place ({len(bad)} such rows): clean first"
+            f"{len(bad)} of {len(fixes)} rows have no time or no place, the first is row {bad[0] + 1}: leave them out"
         )
     keys = [name for name in (TIME, LAT, LON, SOG, COG, HEADING) if name in fixes.columns]
-    return fixes.select(pl.arg_sort_by(keys)).to_series().to_numpy().astype(np.int64)
+    return fixes.select(pl.arg_sort_by(keys, maintain_order=True)).to_series().to_numpy().astype(np.int64)
 
 
 def plots_of(fixes: pl.DataFrame) -> Plots:
@@ -109,12 +109,14 @@ def _column(fixes: pl.DataFrame, name: str) -> FloatArray:
     return fixes[name].cast(pl.Float64).fill_null(np.nan).to_numpy().astype(np.float64)
 
 
-def cluster_scans(plots: Plots, reach_m: float) -> IntArray:
+def cluster_scans(plots: Plots, reach_m: float, scan_s: float = 0.0) -> IntArray:
     """Number the extended targets: plots of one scan that lie in a chain of steps up to ``reach_m`` are one target.
 
     Args:
-        plots: with one time for all plots of a scan.
+        plots: with one time for all plots of a scan, or each with that of its bearing.
         reach_m: 0 makes every plot a target of its own.
+        scan_s: least time between two scans of a place; plots at one within a quarter of it are of one scan. 0: those
+            of one time.
 
     Returns:
         (n,) int64, rising with the first plot of each target.
@@ -124,11 +126,18 @@ def cluster_scans(plots: Plots, reach_m: float) -> IntArray:
         return np.arange(count, dtype=np.int64)
     # Scans are set apart in a fourth dimension, so that one tree serves all of them.
     scan = np.cumsum(np.diff(plots.time_s, prepend=plots.time_s[0]) > 0).astype(np.float64)
-    tree = cKDTree(np.column_stack([plots.place_m, 4 * reach_m * scan]))
+    apart = (plots.time_s - plots.time_s[0]) / scan_s if scan_s > 0 else scan
+    tree = cKDTree(np.column_stack([plots.place_m, 4 * reach_m * apart]))
     pairs = tree.query_pairs(reach_m, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, label = connected_components(graph, directed=False)
-    return by_first(label)
+    if scan_s <= 0:
+        return by_first(label)
+    # A chain through time, of a sensor that looks more often than that, is cut where the next scan could be.
+    begin = np.full(int(label.max()) + 1, np.inf)
+    np.minimum.at(begin, label, plots.time_s)
+    piece = ((plots.time_s - begin[label]) / scan_s).astype(np.int64)
+    return by_first(label + piece * np.int64(len(begin)))
 
 
 def by_first(label: npt.NDArray[np.integer]) -> IntArray:
@@ -140,13 +149,13 @@ def by_first(label: npt.NDArray[np.integer]) -> IntArray:
     return found
 
 
-def targets(plots: Plots, repeat_s: float, cluster_m: float) -> tuple[Plots, IntArray]:
+def targets(plots: Plots, repeat_s: float, cluster_m: float, scan_s: float = 0.0) -> tuple[Plots, IntArray]:
     """One plot for each report and each extended target.
 
     Args:
         plots: in canonical order.
         repeat_s: a plot that repeats another to the digit within this time is the same report, heard twice.
-        cluster_m: as for ``cluster_scans``.
+        cluster_m, scan_s: as for ``cluster_scans``.
 
     Returns:
         The plots, and (n,) the target of each given plot, rising with the first plot of each target.
@@ -154,7 +163,7 @@ def targets(plots: Plots, repeat_s: float, cluster_m: float) -> tuple[Plots, Int
     report = _repeats(plots, repeat_s)
     _, first = np.unique(report, return_index=True)
     heard = plots.take(first)
-    target = cluster_scans(heard, cluster_m)
+    target = cluster_scans(heard, cluster_m, scan_s)
     return centres(heard, target), target[report]
 
 

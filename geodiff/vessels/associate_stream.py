@@ -1,14 +1,13 @@
 """Association over a stream: blocks of rows, of which the older part is decided and the younger part waits for more.
 
-What is carried from block to block is the tail of every track that may go on and the rows that are not decided: the
-memory depends on the traffic, not on the length of the stream.
+What is carried from block to block is the tail of every track that may go on, the rows that are not decided, and those
+of tracks that may still be confirmed: the memory depends on the traffic, not on the length of the stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import polars as pl
 from geodiff.schema import GeodiffError
 from geodiff.tracks import TIME, FloatArray
 from geodiff.vessels.associate_berths import join_berths
+from geodiff.vessels.associate_confirm import confirm_span, confirmed_tracks
 from geodiff.vessels.associate_link import DEPTH, Grid, Level, Odds, link
 from geodiff.vessels.associate_motion import MotionPredictor
 from geodiff.vessels.associate_plots import (
@@ -33,6 +33,9 @@ from geodiff.vessels.associate_plots import (
 
 LEAST_SPAN_S = 600.0
 """Densities are taken over at least this time, so that a short block does not look busy."""
+
+PATIENCE = 10.0
+"""A track that is not confirmed after so many of the longest gaps that are closed is clutter, and may begin anew."""
 
 
 State = tuple[dict[str, npt.NDArray[Any]], dict[str, pl.DataFrame]]
@@ -157,7 +160,7 @@ class Stream:
         rows = rows[canonical_order(rows)]  # rows of one time may have come in two batches
         self._pace(rows[TIME])
         found = plots_of(rows)
-        plots, target = targets(found, self.rules.repeat_s, self.rules.cluster_m)
+        plots, target = targets(found, self.rules.repeat_s, self.rules.cluster_m, self.rules.scan_s)
         piece = self._linked(plots)
         cut = len(plots) if last else self._cut(plots.time_s)
         track = self._numbered(piece, plots, cut)
@@ -173,18 +176,18 @@ class Stream:
 
         The first block tells how far scans are apart: it hangs neither on the batches nor on where a run was killed.
         """
-        step = None if self._paced else times.unique().sort().diff().median()
-        if isinstance(step, timedelta):
+        if not self._paced and times[0] < times[-1]:
             hits, seconds = self.rules.confirm
-            self.rules = replace(self.rules, confirm=(hits, max(seconds, hits * step.total_seconds())))
-            self._paced = True
+            span = confirm_span(times.dt.timestamp("us").to_numpy() / 1e6, hits, seconds)
+            self.rules, self._paced = replace(self.rules, confirm=(hits, span)), True
 
     def _linked(self, plots: Plots) -> IntArray:
         """Pieces of the carried tails (in front) and of the plots."""
         rules = self.rules
         carried = len(self._tail)
         together = Plots.join(self._tail, plots)
-        density = np.concatenate([np.ones(carried), Grid.density(plots, rules.patch_m, LEAST_SPAN_S)])
+        pause_s = max(level.window_s for level in rules.levels)
+        density = np.concatenate([np.ones(carried), Grid.density(plots, rules.patch_m, LEAST_SPAN_S, pause_s)])
         odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
         alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
         piece = by_first(np.concatenate([self._tail_track, alone]))
@@ -220,21 +223,19 @@ class Stream:
         order = np.argsort(track, kind="stable")
         begin, end = (np.searchsorted(track[order], track[order], side=side) for side in ("left", "right"))
         rank = end - 1 - np.arange(len(order))  # 0: the last of its track
-        longest = max(level.window_s for level in self.rules.levels)
-        alive = together.time_s[order][end - 1] >= self._decided_s - max(longest, self.rules.confirm[1])
+        longest = max(*(level.window_s for level in self.rules.levels), self.rules.confirm[1])
+        alive = together.time_s[order][end - 1] >= self._decided_s - longest
+        # An echo that comes now and then could be held for ever, and all of its rows with it.
+        at = np.searchsorted(self._numbers, track[order])
+        alive &= self._confirmed[at] | (self._began[at] >= self._decided_s - PATIENCE * longest)
         kept = np.sort(order[(rank < DEPTH) & alive & (begin <= end)])
         self._tail, self._tail_track = together.take(kept), track[kept]
 
     def _confirm(self, time_s: FloatArray, track: IntArray) -> None:
         """Confirm the tracks with enough hits in a short time; a tail is long enough to see them across blocks."""
-        hits, seconds = self.rules.confirm
-        order = np.argsort(track, kind="stable")
-        times, tracks = time_s[order], track[order]
-        if hits == 1 or len(order) < hits:
-            return
-        near = (tracks[hits - 1 :] == tracks[: 1 - hits]) & (times[hits - 1 :] - times[: 1 - hits] <= seconds)
-        sure = np.unique(tracks[hits - 1 :][near])
-        self._confirmed[np.searchsorted(self._numbers, sure)] = True
+        if self.rules.confirm[0] > 1:
+            sure = confirmed_tracks(time_s, track, *self.rules.confirm)
+            self._confirmed[np.searchsorted(self._numbers, sure)] = True
 
     def _release(self, decided_s: float) -> Iterator[Decided]:
         """Give out rows of confirmed tracks and of those that can no longer be; hold the others."""

@@ -47,7 +47,7 @@ def read_autoferry(path: Path, *, sensor: Literal["radar", "lidar"] = "radar") -
                 north, east = (float(value) for value in scan["ownshipPosition"])
                 time = float(scan["time"])
                 rows += [(time, north + n, east + e, None, number) for n, e in _points(scan["measurement"])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise GeodiffError(f"{path}: not detections of an Autoferry scenario ({_reason(error)})") from None
     return _fixes(rows, path).with_columns(pl.lit(sensor).alias("source"))
 
@@ -67,7 +67,7 @@ def read_autoferry_truth(path: Path) -> pl.DataFrame:
             for target in scan:
                 north, east = (float(value) for value in target["position"][:2])
                 rows.append((float(target["time"]), north, east, int(target["targetID"]), number))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise GeodiffError(f"{path}: not the truth of an Autoferry scenario ({_reason(error)})") from None
     fixes = _fixes(rows, path).with_columns(pl.lit("gps").alias("source"))
     return fixes.unique(["vessel_id", "time"], keep="first", maintain_order=True).sort("vessel_id", "time")

@@ -176,7 +176,9 @@ class TableReader:
         if "__spelt" in frame.columns:
             frame = frame.with_columns(spelt_names(frame))
         bad = pl.col(unreadable("vessel_id")) if unreadable("vessel_id") in frame.columns else pl.lit(False)
-        frame = frame.with_columns(not_available(frame)).with_columns(bad.alias("__unreadable_id"))
+        # The codes are those of transponders.
+        none = not_available(frame) if layout.kind == "ais" else [pl.col("^cog_deg$").replace(360.0, 0.0)]
+        frame = frame.with_columns(none).with_columns(bad.alias("__unreadable_id"))
         if self.by_range and self._options.sensor is not None:
             frame = place_plots(frame, self._options.sensor)
         return self._fill_static(frame, progress) if layout.static_rows else frame

@@ -74,10 +74,11 @@ def test_without_identities_there_is_nothing_to_score(fleet):
 def test_wrong_options_are_named(fleet, tmp_path):
     fleet.write_parquet(tmp_path / "fixes.parquet")
     words = ("--data", tmp_path / "fixes.parquet", "--out", tmp_path)
-    assert "choose among ais, radar" in str(run(*words, "--sensor", "sonar").exception)
+    assert "'ais' or 'radar'" in str(run(*words, "--sensor", "sonar").exception)
     (tmp_path / "s.yaml").write_text("berth: 3\n")
     assert "berth" in str(run(*words, "--settings", tmp_path / "s.yaml").exception)
-    assert "longitude,latitude" in str(run(*words, "--position", "here").exception)
+    assert "longitude,latitude" in str(run(*words, "--position", "1,2,3,4").exception)
+    assert "valid number" in str(run(*words, "--position", "here").exception)
 
 
 def test_hampton_roads_is_pure_enough(geodiff_data):

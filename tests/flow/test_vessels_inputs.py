@@ -301,12 +301,13 @@ def test_what_no_file_needs_is_refused(geodiff: Cli, day: Path, tmp_path: Path) 
     refused(geodiff("vessels", "clean", day, "--date", "2020-01-01", *out), 2, "day.csv: --date", "would be ignored")
     wrong = geodiff("vessels", "associate", day, "--position", "5,60", *out)
     refused(wrong, 2, "day.csv: --position", "would be ignored")
-    # Beside plots of a radar, positions in degrees are welcome.
+    # Beside plots of a radar, positions in degrees are welcome; of minutes, as AIS.
     plots = "".join(f"2020-01-01T00:{n:02d}:00,{1000 + 100 * n},45\n" for n in range(9))
     (tmp_path / "plots.csv").write_text("time,range_m,bearing_deg\n" + plots)
     lone = geodiff("vessels", "clean", tmp_path / "plots.csv", *out)
     refused(lone, 2, "need the position of the radar", "geodiff vessels associate", "--position LON,LAT")
-    done(geodiff("vessels", "associate", tmp_path / "plots.csv", day, "--position", "-89.8,29", *out), tmp_path / "o")
+    words = ("vessels", "associate", tmp_path / "plots.csv", day, "--position", "-89.8,29", "--sensor", "ais", *out)
+    done(geodiff(*words), tmp_path / "o")
 
 
 def test_a_second_name_says_where_the_run_lies(geodiff: Cli, day: Path, tmp_path: Path) -> None:

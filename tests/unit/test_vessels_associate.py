@@ -15,7 +15,7 @@ from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches, open_stream
 from geodiff.vessels.associate_baselines import gnn, greedy
-from geodiff.vessels.associate_plots import canonical_order
+from geodiff.vessels.associate_plots import canonical_order, cluster_scans, plots_of
 
 START_S = datetime(2020, 6, 1, tzinfo=UTC).timestamp()
 M_S_PER_KN = 1852 / 3600
@@ -194,6 +194,47 @@ def test_the_pace_of_an_antenna_survives_batches_and_interruptions():
     assert len(found.join(whole.select(*keys, number), on=[*keys, "track"])) == len(whole) == len(found)
 
 
+def test_plots_that_tell_the_time_of_their_bearing_are_of_one_scan_as_well():
+    plots = radar(1)
+    angle = np.random.default_rng(0).uniform(0, 9_000, len(plots)).astype(np.int64)  # up to 9 ms later
+    stamped = plots.with_columns(pl.col(TIME) + pl.Series(angle).cast(pl.Duration("us")))
+    score, whole = scored(associate(stamped, RADAR)), scored(associate(plots, RADAR))
+    assert score.tracks == whole.tracks
+    assert score.purity > 0.95
+    assert score.completeness == pytest.approx(whole.completeness, abs=0.02)
+
+
+def test_a_sensor_that_never_pauses_does_not_make_one_target_of_all_time():
+    """A lidar of ten looks a second at a moored boat: targets of three quarters of a second."""
+    lone = table([0] * 200, np.arange(200) * 0.1, np.zeros(200), np.zeros(200))
+    plots = plots_of(lone[canonical_order(lone)])
+    found = np.bincount(cluster_scans(plots, 8.0, 0.75))
+    assert found.min() >= 4
+    assert found.max() <= 8
+
+
+def test_an_echo_that_comes_now_and_then_is_not_held_for_ever():
+    """Every second scan, an hour long: never eight hits in twenty seconds."""
+    seconds = np.arange(0.0, 3600.0, 2.5)
+    place = np.random.default_rng(0).uniform(-5000, 5000, (2, len(seconds)))
+    place[:, ::2] = 0.0
+    echo = table(np.arange(len(seconds)) % 2, seconds, *place)
+    stream = open_stream(RADAR.model_copy(update={"block_rows": 100}))
+    held, confirmed = [], 0
+    for start in range(0, len(echo), 20):
+        confirmed += sum(int(decided.confirmed.sum()) for decided in stream.feed(echo[start : start + 20]))
+        held.append(sum(len(frame) for frame in stream.state()[1].values()))
+    list(stream.finish())
+    assert confirmed == 0
+    assert max(held[len(held) // 2 :]) <= 300
+
+
+@pytest.mark.parametrize("rule", [associate, gnn, greedy])
+def test_no_rule_is_too_impatient_for_a_slow_antenna(rule):
+    plots = radar(1, every=3.0, clutter=0)
+    assert rule(plots, RADAR)[TRACK_ID].drop_nulls().n_unique() >= 3
+
+
 def test_clutter_alone_gives_hardly_a_track():
     found = associate(radar(4, detect=0.0, clutter=10), RADAR)
     assert (found[STATE] == REJECTED).mean() > 0.95
@@ -275,7 +316,7 @@ def test_neither_the_dateline_nor_a_pole_is_a_seam(centre):
 
 def test_missing_places_and_columns_are_named():
     fixes = straight(0, (0, 0), (5, 0), times_of(1))
-    with pytest.raises(GeodiffError, match="row 3 of"):
+    with pytest.raises(GeodiffError, match="1 of 347 rows have no time or no place, the first is row 3"):
         associate(fixes.with_columns(pl.when(pl.int_range(pl.len()) != 2).then(pl.col(LAT)).alias(LAT)))
     with pytest.raises(GeodiffError, match="needs the column lon_deg"):
         associate(fixes.drop(LON))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def test_polar_files_refuse_what_is_no_plot(tmp_path: Path) -> None:
         "range is not a number": 1,
         "position not available": 2,
     }
+
+
+def test_speeds_and_courses_of_a_radar_are_no_codes_and_turn_with_its_axis(tmp_path: Path) -> None:
+    path = tmp_path / "plots.csv"
+    rows = ["1000,0,51.2,360.0", "1000,90,63.0,0", "0,1000,,", "500,500,5.5,123.4"]
+    lines = [f"2023-08-15T12:00:0{second}Z,{row}\n" for second, row in enumerate(rows)]
+    path.write_text("time,range_m,bearing_deg,sog_kn,cog_deg\n" + "".join(lines))
+    fixes, counts = read_fixes(path, sensor=SENSOR)
+    assert fixes["sog_kn"].to_list() == [pytest.approx(51.2), 63.0, None, 5.5]
+    assert fixes["cog_deg"].to_list() == [0.0, 0.0, None, pytest.approx(123.4)]
+    assert not counts.blanked
+    turned, _ = read_fixes(path, sensor=replace(SENSOR, heading_deg=30.0))
+    assert turned["cog_deg"].to_list() == [30.0, 30.0, None, pytest.approx(153.4)]
+    to_place = course_deg(SENSOR.lon_deg, SENSOR.lat_deg, turned["lon_deg"][:2], turned["lat_deg"][:2])
+    assert to_place == pytest.approx([30.0, 120.0])
 
 
 def scenario(folder: Path, scans: object, name: str = "s_detections.json.gz") -> Path:
