@@ -31,6 +31,13 @@ def turn_deg(start_deg: Values, end_deg: Values) -> Array:
     return wrap_longitude(np.asarray(end_deg, np.float64) - np.asarray(start_deg, np.float64))
 
 
+def course_of(east: Values, north: Values) -> Array:
+    """Course of a motion, clockwise from north, in [0, 360)."""
+    course: Array = np.degrees(np.arctan2(east, north)) % 360.0
+    # Of a negative number next to nothing the remainder rounds to 360.
+    return np.where(course >= 360.0, 0.0, course)
+
+
 def distance_km(lon1_deg: Values, lat1_deg: Values, lon2_deg: Values, lat2_deg: Values) -> Array:
     """Great-circle distance by the haversine formula (Sinnott 1984), exact for near points too."""
     lon1, lat1, lon2, lat2 = (np.radians(np.asarray(v, np.float64)) for v in (lon1_deg, lat1_deg, lon2_deg, lat2_deg))
@@ -44,8 +51,7 @@ def course_deg(lon1_deg: Values, lat1_deg: Values, lon2_deg: Values, lat2_deg: V
     lon1, lat1, lon2, lat2 = (np.radians(np.asarray(v, np.float64)) for v in (lon1_deg, lat1_deg, lon2_deg, lat2_deg))
     east = np.sin(lon2 - lon1) * np.cos(lat2)
     north = np.cos(lat1) * np.sin(lat2) - np.sin(lat1) * np.cos(lat2) * np.cos(lon2 - lon1)
-    out: Array = np.degrees(np.arctan2(east, north)) % 360.0
-    return out
+    return course_of(east, north)
 
 
 def to_local_km(lon_deg: Values, lat_deg: Values, lon0_deg: Values, lat0_deg: Values) -> tuple[Array, Array]:

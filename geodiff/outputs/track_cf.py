@@ -69,6 +69,14 @@ _DESCRIPTIONS: Final[dict[str, dict[str, Any]]] = {
         )
     },
 }
+_WIDER: Final = {
+    "int8": "int16",
+    "int16": "int32",
+    "int32": "int64",
+    "uint8": "int16",
+    "uint16": "int32",
+    "uint32": "int64",
+}
 _QUANTILE: Final = re.compile(r"(lon|lat)_q(\d\d)_deg")
 _ELLIPSE: Final = re.compile(r"ellipse(\d+)_(major_km|minor_km|course_deg)")
 _AXES: Final = {
@@ -121,6 +129,9 @@ def storage_of(name: str, kind: pl.DataType) -> Storage:
     if name == TIME:
         return Storage("int64", int(np.iinfo(np.int64).min))
     dtype = "int64" if kind == pl.Datetime else str(kind).lower()
+    if name not in _DESCRIPTIONS:
+        # Somebody else's column may hold any value of its type: what says "unknown" needs a wider one.
+        dtype = _WIDER.get(dtype, dtype)
     limits = np.iinfo(dtype)
     fill = int(limits.min if limits.min < 0 else limits.max)
     if name == VESSEL_ID:

@@ -170,6 +170,8 @@ def encoded(series: pl.Series) -> npt.NDArray[Any]:
         series = series.dt.epoch("us")
     elif kind == pl.Boolean:
         series = series.cast(pl.Int8)
+    if kind.is_integer() and storage.dtype != str(kind).lower():
+        return series.cast(pl.Int64).fill_null(storage.fill).to_numpy().astype(storage.dtype)
     return series.fill_null(storage.fill).to_numpy()
 
 
@@ -286,7 +288,7 @@ def decoded(name: str, array: zarr.Array[Any], start: int, stop: int) -> pl.Seri
     series = pl.Series(name, values)
     if kind.is_float():
         return series.fill_nan(None)
-    return series.replace(storage_of(name, kind).fill, None).cast(kind)
+    return series.replace(array.attrs.get("_FillValue", storage_of(name, kind).fill), None).cast(kind)
 
 
 def _zstd() -> Any:

@@ -163,3 +163,25 @@ def hourly_satellite_track() -> tuple[list[Row], CleanRules]:
 @case
 def hourly_satellite_track_with_an_outlier() -> tuple[list[Row], CleanRules]:
     return spoiled(sail(every=3600.0, knots=14.0), 12, reach_km=900.0), HOURLY
+
+
+@case
+def towing_boat_that_reports_38_knots() -> list[Row]:
+    return sail(60, knots=38.0, every=180.0, ship_type=31)
+
+
+@case
+def ferry_that_leaves_hours_later_on_the_hour() -> tuple[list[Row], CleanRules]:
+    """Its way out was not heard, so that the next one would fit there as well."""
+    minute, here = 60.0, (-30.0, 40.0)
+    end = sail(2, every=55 * minute, knots=15.0, place=here, course=90.0)[1]
+    there = end.lon_deg or 0.0, end.lat_deg or 0.0
+    back = sail(56, start=361 * minute, knots=15.0, place=there, course=270.0)
+    out = sail(56, start=605 * minute, knots=15.0, place=here, course=90.0)
+    berths = [
+        *lie(240, place=here),
+        *lie(60, start=300 * minute, place=there, seed=2),
+        *lie(150, start=418 * minute, place=here, seed=4),
+        *lie(60, start=720 * minute, place=there, seed=5),
+    ]
+    return sorted([*berths, *back, *out], key=lambda row: row.time_s or 0.0), HOURLY

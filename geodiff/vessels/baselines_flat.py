@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import Array, to_local_km
+from geodiff.sphere import Array, course_of, to_local_km
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.kinematics import KM_S_PER_KN, difference_velocity, velocity_km_s
 
@@ -126,5 +126,5 @@ def _filled(owner: Index, time: Array, place: tuple[Array, Array], sog: Array, c
     slope[first & ~alone] = difference_velocity(times[first & ~alone][:, 1:], km[first & ~alone][:, 1:])[:, 0]
     slope[last & ~alone] = difference_velocity(times[last & ~alone][:, :2], km[last & ~alone][:, :2])[:, 1]
     speed = np.hypot(slope[:, 0], slope[:, 1]) / KM_S_PER_KN
-    course = np.degrees(np.arctan2(slope[:, 0], slope[:, 1])) % 360
+    course = course_of(slope[:, 0], slope[:, 1])
     return np.where(np.isfinite(sog), sog, speed), np.where(np.isfinite(cog), cog, course)

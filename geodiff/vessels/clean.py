@@ -26,7 +26,7 @@ from geodiff.tracks import (
     TRACK_TYPES,
     VESSEL_ID,
 )
-from geodiff.vessels.clean_arrays import STAMP_S, Fixes, Floats, Index, Ints
+from geodiff.vessels.clean_arrays import PATIENCE_S, STAMP_S, Fixes, Floats, Index, Ints
 from geodiff.vessels.clean_judge import judge, suspects
 from geodiff.vessels.clean_rows import Codes, first_look, in_order
 from geodiff.vessels.clean_rules import DEFAULT_RULES, REASONS, CleanRules
@@ -89,8 +89,8 @@ def _arrays(ordered: pl.DataFrame, kept: Index, rules: CleanRules) -> Fixes:
     sog, cog = (rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in (SOG, COG))
     place = rows[LON].to_numpy(), rows[LAT].to_numpy()
     limit = _limits(rows, vessel, rules)
-    stamp = np.broadcast_to(STAMP_S, len(vessel))
-    return Fixes(vessel, rows[TIME].to_physical().to_numpy(), *place, sog, cog, limit, stamp)
+    alike = (np.broadcast_to(each, len(vessel)) for each in (STAMP_S, PATIENCE_S))
+    return Fixes(vessel, rows[TIME].to_physical().to_numpy(), *place, sog, cog, limit, *alike)
 
 
 def _limits(rows: pl.DataFrame, vessel: Ints, rules: CleanRules) -> Floats:

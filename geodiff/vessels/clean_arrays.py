@@ -18,7 +18,15 @@ KM_PER_S_PER_KN = KM_PER_NMI / 3600.0
 STAMP_S = 1.0
 """Whole seconds: a time may be off by this."""
 
+BOTH, MOST_TOLD_KN = 1.2, 80.0
+"""A vessel may be faster than its type where it says so before and after: by this factor, up to so many knots."""
+
 MINUTE_US = 60_000_000
+
+PATIENCE_S = 900.0
+USUAL_STEPS, MOST_PATIENCE_S = 2.5, 2.5 * 3600.0
+"""After a longer silence a meeting says little; of a vessel that is heard seldom after so many of its usual steps, but
+at most the second."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +40,8 @@ class Fixes:
         sog_kn, cog_deg: NaN where unknown.
         limit_kn: speed limit: of each row by itself, or the highest of the vessel (``in_context``).
         stamp_s: how far off a time may be: ``STAMP_S``, or as its vessel's times tell (``in_context``).
+        patience_s: how long a silence may be and still say much: ``PATIENCE_S``, or as usual for the vessel
+            (``in_context``).
     """
 
     vessel: Ints
@@ -42,6 +52,7 @@ class Fixes:
     cog_deg: Floats
     limit_kn: Floats
     stamp_s: Floats
+    patience_s: Floats
 
     def __len__(self) -> int:
         return len(self.vessel)
@@ -61,8 +72,14 @@ class Fixes:
     def reach_km(self, start: Index, end: Index, slack_km: float) -> Floats:
         """How far a vessel can have come between two fixes at its limit of speed, errors allowed for."""
         seconds = np.abs(self.wait_s(start, end)) + self.stamp_s[start]
-        reach: Floats = slack_km + self.limit_kn[start] * KM_PER_S_PER_KN * seconds
+        reach: Floats = slack_km + self.most_kn(start, end) * KM_PER_S_PER_KN * seconds
         return reach
+
+    def most_kn(self, start: Index, end: Index) -> Floats:
+        """The limit of speed between two fixes: of their type, or what both of them report."""
+        both = np.minimum(BOTH * np.minimum(self.sog_kn[start], self.sog_kn[end]), MOST_TOLD_KN)
+        most: Floats = np.fmax(self.limit_kn[start], both)
+        return most
 
 
 def first_of_each(values: npt.NDArray[np.generic]) -> Index:
@@ -73,7 +90,7 @@ def first_of_each(values: npt.NDArray[np.generic]) -> Index:
 
 
 def in_context(fixes: Fixes) -> Fixes:
-    """The same with what a vessel's rows tell together: the highest of its limits, and how its times are rounded.
+    """The same with what a vessel's rows tell together: its highest limit, how its times are rounded, its usual steps.
 
     Where all times of a vessel are whole minutes each may be off by a minute.
     """
@@ -84,7 +101,17 @@ def in_context(fixes: Fixes) -> Fixes:
     limit = np.maximum.reduceat(fixes.limit_kn, starts)
     coarse = np.logical_and.reduceat(fixes.time_us % MINUTE_US == 0, starts)
     stamp = np.where(coarse, MINUTE_US * 1e-6, STAMP_S)
-    return replace(fixes, limit_kn=np.repeat(limit, lengths), stamp_s=np.repeat(stamp, lengths))
+    whole = replace(fixes, limit_kn=np.repeat(limit, lengths), stamp_s=np.repeat(stamp, lengths))
+    return replace(whole, patience_s=np.repeat(_patience_s(fixes, starts, lengths), lengths))
+
+
+def _patience_s(fixes: Fixes, starts: Index, lengths: Index) -> Floats:
+    """(vessel,) from the median step; that of one fix, or of none to the next, is unknown."""
+    step = np.append(np.diff(fixes.time_us), 0) * 1e-6
+    step[starts + lengths - 1] = np.inf  # those to the next vessel come last, and do not count
+    order = np.lexsort((step, fixes.vessel))
+    middle = step[order][starts + np.maximum(lengths - 2, 0) // 2]
+    return np.clip(USUAL_STEPS * np.where(np.isfinite(middle), middle, 0.0), PATIENCE_S, MOST_PATIENCE_S)
 
 
 def far_at_most(lon1: Floats, lat1: Floats, lon2: Floats, lat2: Floats) -> Floats:
@@ -111,11 +138,12 @@ def screen(fixes: Fixes, slack_km: float) -> Bools:
     same = fixes.vessel[1:] == fixes.vessel[:-1]
     slow = np.fmin(told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1])), fixes.limit_kn[1:])
     look = np.flatnonzero((far > slack_km + slow * KM_PER_S_PER_KN * seconds) & same)
-    exact = fixes.distance_km(look, look + 1)
-    beyond = exact > slack_km + fixes.limit_kn[look] * KM_PER_S_PER_KN * seconds[look]
+    exact, most = fixes.distance_km(look, look + 1), fixes.most_kn(look, look + 1)
+    beyond = exact > slack_km + most * KM_PER_S_PER_KN * seconds[look]
     suspect[look[beyond] + 1] = True
     odd = np.zeros(len(fixes), np.bool_)
-    odd[look[exact > slack_km + slow[look] * KM_PER_S_PER_KN * seconds[look]] + 1] = True
+    told = np.fmin(told_kn(np.maximum(fixes.sog_kn[look], fixes.sog_kn[look + 1])), most)
+    odd[look[exact > slack_km + told * KM_PER_S_PER_KN * seconds[look]] + 1] = True
     suspect[1:-1] |= odd[1:-1] & odd[2:]
     return suspect
 

@@ -21,15 +21,13 @@ WINDOW = 16
 """Runs that an end looks ahead."""
 
 ROUNDS = 12
-"""Rounds of linking at most: a run that finds no partner among its neighbours may find one when those are linked."""
+"""Rounds of easy links, and of others, at most: a run that finds no partner among its neighbours may find one when
+those are linked."""
 
 EASY = 0.25
 EASY_UNTOLD = 0.5
 """A step is easy where a vessel that stays, or keeps its reported speed and course, errs by at most this part of its
-limit (the second: where it reports neither)."""
-
-PATIENCE_S = 900.0
-"""And by no more than after this time: a meeting after a long silence says little."""
+limit (the second: where it reports neither), and by no more than after ``patience_s``."""
 
 
 NEIGHBOURS = 16
@@ -107,17 +105,16 @@ def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[I
     """(run,) the run that follows each, -1 for none, and whether the link to the run before it was hard."""
     ahead, behind = np.full(len(first), -1, np.intp), np.full(len(first), -1, np.intp)
     hard = np.zeros(len(first), np.bool_)
-    easy = True
-    for _ in range(ROUNDS):
-        which = np.flatnonzero((ahead < 0) | (behind < 0))
-        free = ahead[which] < 0, behind[which] < 0
-        start, end = _agreed(fixes, (first, last), free, which, (easy, slack_km))
-        ahead[start], behind[end] = end, start
-        hard[end] = not easy
-        if not len(start):
-            if not easy:
+    # Rounds of their own for both: what other vessels still link easily takes none from those that are done with it.
+    for easy in (True, False):
+        for _ in range(ROUNDS):
+            which = np.flatnonzero((ahead < 0) | (behind < 0))
+            free = ahead[which] < 0, behind[which] < 0
+            start, end = _agreed(fixes, (first, last), free, which, (easy, slack_km))
+            ahead[start], behind[end] = end, start
+            hard[end] = not easy
+            if not len(start):
                 break
-            easy = False
     return ahead, hard
 
 
@@ -153,11 +150,11 @@ def _possible(fixes: Fixes, i: Index, j: Index, easy: bool, slack_km: float) -> 
     within: Bools = gap <= fixes.reach_km(i, j, slack_km)
     if not easy:
         return within
-    missed = _missed_km(fixes, i, j)
+    missed = missed_km(fixes, i, j)
     share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
-    seconds = np.minimum(fixes.wait_s(i, j), PATIENCE_S) + fixes.stamp_s[i]
+    seconds = np.minimum(fixes.wait_s(i, j), fixes.patience_s[i]) + fixes.stamp_s[i]
     allowed = slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
-    told = _plausible(fixes, i, j, slack_km) & (seconds <= PATIENCE_S)
+    told = _plausible(fixes, i, j, slack_km) & (seconds <= fixes.patience_s[i])
     return within & ((np.fmin(gap, missed) <= allowed) | told)
 
 
@@ -174,7 +171,7 @@ def _plausible(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
     return found
 
 
-def _missed_km(fixes: Fixes, i: Index, j: Index) -> Floats:
+def missed_km(fixes: Fixes, i: Index, j: Index) -> Floats:
     """Distance between fix ``j`` and where fix ``i`` would be by dead reckoning; NaN where it tells no motion."""
     reach = fixes.sog_kn[i] * KM_PER_S_PER_KN * fixes.wait_s(i, j)
     lon, lat = move(fixes.lon_deg[i], fixes.lat_deg[i], np.nan_to_num(fixes.cog_deg[i]), np.nan_to_num(reach))

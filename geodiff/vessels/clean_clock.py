@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from geodiff.sphere import distance_km
-from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, first_of_each
-from geodiff.vessels.clean_chains import Chains, chain_starts
+from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, Ints, first_of_each
+from geodiff.vessels.clean_chains import Chains, chain_starts, missed_km
 from geodiff.vessels.clean_rules import CleanRules
 
 LEAST_FIXES = 3
@@ -26,6 +26,11 @@ LONE_S = 1800.0
 """A block that may follow from the rest of its chain is suspect where it stands alone by this much, the vessel is
 silent so long nowhere else but where the block belongs, and the shift is a whole number of hours: a ferry has many
 silences."""
+
+ASTRAY = 0.1
+MOST_ASTRAY_KM = 4.0
+"""A block that follows from the fixes before it, and those after from it, within this part of the way, is where it
+says it is: a ferry leaves the berth where it was heard last."""
 
 SHARE = 0.2
 """And where it holds no more than this part of the vessel's fixes."""
@@ -83,7 +88,19 @@ def _suspect(fixes: Fixes, chains: Chains, pieces: tuple[Index, Index, Index]) -
     starts = first_of_each(fixes.vessel)
     total = np.repeat(np.diff(np.append(starts, len(fixes))), np.diff(np.append(starts, len(fixes))))
     moves = fixes.distance_km(first, last) >= LEAST_KM
-    return np.asarray((count >= LEAST_FIXES) & (count <= SHARE * total[first]) & moves)
+    found = (count >= LEAST_FIXES) & (count <= SHARE * total[first]) & moves
+    # Pieces of a chain stand one after another.
+    chain = chains.of_fix[first]
+    inner = np.flatnonzero(found[1:-1] & (chain[:-2] == chain[1:-1]) & (chain[2:] == chain[1:-1])) + 1
+    found[inner] &= ~(_follows(fixes, last[inner - 1], first[inner]) & _follows(fixes, last[inner], first[inner + 1]))
+    return np.asarray(found)
+
+
+def _follows(fixes: Fixes, i: Index, j: Index) -> Bools:
+    """Whether a vessel that stays where fix ``i`` was, or keeps on as it reported, comes to fix ``j``, nearly."""
+    missed = np.fmin(fixes.distance_km(i, j), missed_km(fixes, i, j))
+    way = np.nan_to_num(fixes.sog_kn[i]) * KM_PER_S_PER_KN * fixes.wait_s(i, j)
+    return np.asarray(missed <= LEAST_KM + np.minimum(ASTRAY * way, MOST_ASTRAY_KM))
 
 
 def _silences_for(fixes: Fixes, chains: Chains, is_track: Bools, pieces: Index, blocks: _Blocks) -> pl.DataFrame:
@@ -93,13 +110,12 @@ def _silences_for(fixes: Fixes, chains: Chains, is_track: Bools, pieces: Index, 
     before, after = order[:-1], order[1:]
     same = (chains.of_fix[before] == chains.of_fix[after]) & np.isin(fixes.vessel[before], fixes.vessel[blocks.first])
     before, after = before[same], after[same]
-    gap = pl.DataFrame({"vessel": fixes.vessel[before], "before": before, "after": after})
-    gap = gap.with_columns(pl.Series("silence", fixes.wait_s(before, after)))
-    lasts = fixes.wait_s(blocks.first, blocks.last)
-    block = pl.DataFrame({"vessel": fixes.vessel[blocks.first], "block": np.arange(len(blocks.first)), "lasts": lasts})
-    block = block.with_columns(pl.Series("most", lasts + 2.0 * blocks.wait_s))
-    longer = gap.filter(pl.col("silence") > float(lasts.min()))
-    pairs = longer.join(block, on="vessel").filter(pl.col("silence").is_between("lasts", "most"))
+    silence, lasts = fixes.wait_s(before, after), fixes.wait_s(blocks.first, blocks.last)
+    block, gap = _within(
+        (fixes.vessel[blocks.first], lasts, lasts + 2.0 * blocks.wait_s), (fixes.vessel[before], silence)
+    )
+    pairs = pl.DataFrame({"block": block, "before": before[gap], "after": after[gap]})
+    pairs = pairs.with_columns(pl.Series("silence", silence[gap]), pl.Series("lasts", lasts[block]))
     # A block is not held against its own silences, nor against a chain of fewer fixes than it has.
     size = np.bincount(chains.of_fix)[chains.of_fix[pairs["before"].to_numpy()]]
     number = blocks.number[pairs["block"].to_numpy()]
@@ -110,6 +126,32 @@ def _silences_for(fixes: Fixes, chains: Chains, is_track: Bools, pieces: Index, 
     return pairs.with_columns(pl.Series("hours", left)).filter(
         ~own & (size > np.bincount(pieces)[number]) & (~left | steady)
     )
+
+
+def _within(ranges: tuple[Ints, Floats, Floats], values: tuple[Ints, Floats]) -> tuple[Index, Index]:
+    """Pairs of a range and a value of the same vessel that lies in it; no more than these are ever held.
+
+    Args:
+        ranges: (k,) vessel, least and greatest.
+        values: (m,) vessel and value.
+
+    Returns:
+        Positions in the ranges, and in the values.
+    """
+    vessel, value = values
+    order = np.lexsort((value, vessel))
+    rising = np.sort(value)
+    # Vessel and rank of the value as one number: integers compare exactly.
+    names, code = np.unique(vessel[order], return_inverse=True)
+    key = code * np.int64(len(value) + 1) + np.searchsorted(rising, value[order])
+    known = np.isin(ranges[0], names)
+    mine = np.minimum(np.searchsorted(names, ranges[0]), max(len(names) - 1, 0)) * np.int64(len(value) + 1)
+    begin = np.searchsorted(key, mine + np.searchsorted(rising, ranges[1]))
+    end = np.searchsorted(key, mine + np.searchsorted(rising, ranges[2], side="right"))
+    count = np.where(known, np.maximum(end - begin, 0), 0)
+    which = np.repeat(np.arange(len(count)), count)
+    place = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    return which, order[begin[which] + place]
 
 
 def _pieces_of_chain(chains: Chains, pieces: Index) -> Index:

@@ -140,7 +140,7 @@ def _renamed(frame: gpd.GeoDataFrame, columns: dict[str, str]) -> pd.DataFrame:
     if absent:
         raise GeodiffError(f"the GeoDataFrame has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}")
     plain = pd.DataFrame(frame)
-    if TIME in columns and columns[TIME] == frame.index.name and frame.index.name not in frame.columns:
+    if frame.index.name in columns.values() and frame.index.name not in frame.columns:
         plain = plain.reset_index()
     # A name of ours that is the source of another is renamed itself: names may be swapped.
     twice = [ours for ours in columns if ours in plain.columns and ours not in columns.values()]
@@ -226,15 +226,14 @@ def _from_pandas(name: str, column: pd.Series[Any], kind: pl.DataType | None) ->
         raise GeodiffError(f"column {name!r} of the GeoDataFrame cannot be read{wanted}: {reason}") from error
 
 
-def to_trajectories(fixes: pl.DataFrame, *, rejected: bool = False) -> mpd.TrajectoryCollection:
+def to_trajectories(fixes: pl.DataFrame) -> mpd.TrajectoryCollection:
     """A MovingPandas ``TrajectoryCollection``: one trajectory for each ``track_id``, with all columns.
 
     MovingPandas keeps naive times, which are UTC here, needs two fixes for a trajectory and one fix for a time: what it
     cannot hold is left out, and a warning says how much.
 
     Args:
-        fixes: with ``track_id``.
-        rejected: keep the fixes that cleaning rejected.
+        fixes: with ``track_id``; those that cleaning rejected belong to no track.
 
     Raises:
         GeodiffError: movingpandas is not installed, there is no ``track_id``, or no track has two fixes.
@@ -244,7 +243,7 @@ def to_trajectories(fixes: pl.DataFrame, *, rejected: bool = False) -> mpd.Traje
         raise GeodiffError(f"the table of fixes has no column {TRACK_ID}: clean it first")
     placed = pl.col(TRACK_ID).is_not_null() & pl.col(TIME).is_not_null() & pl.col(LON).is_finite()
     kept = fixes.filter(placed & pl.col(LAT).is_finite())
-    if STATE in fixes.columns and not rejected:
+    if STATE in fixes.columns:
         kept = kept.filter(pl.col(STATE) != REJECTED)
     unique = kept.unique([TRACK_ID, TIME], keep="first", maintain_order=True)
     several = unique.filter(pl.len().over(TRACK_ID) > 1).sort(TRACK_ID, TIME)

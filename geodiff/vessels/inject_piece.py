@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 
 from geodiff.schema import BoolArray
-from geodiff.sphere import KM_PER_NMI, from_local_km, to_local_km, turn_deg
+from geodiff.sphere import KM_PER_NMI, course_of, from_local_km, to_local_km, turn_deg
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
 
 MOST_KN: Final = 40.0
@@ -70,7 +70,7 @@ class Piece:
     def velocity(self) -> tuple[Floats, Floats]:
         """Speed in knots and course in degrees of the path, by finite differences."""
         east, north = np.gradient(self.east_km, self.time_s), np.gradient(self.north_km, self.time_s)
-        return np.hypot(east, north) * KN_PER_KM_S, np.degrees(np.arctan2(east, north)) % 360.0
+        return np.hypot(east, north) * KN_PER_KM_S, course_of(east, north)
 
 
 def altered(before: Piece, after: Piece) -> Piece | None:

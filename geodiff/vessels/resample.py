@@ -100,8 +100,10 @@ def _filled(
     columns = [*cleaned.select(copied)[rows], *cleaned.select(pl.col(measured).gather(known))]
     columns.append(pl.Series(TIME, time_us).cast(cleaned.schema[TIME]))
     for name, values in zip((LON, LAT, SOG, COG), found, strict=True):
-        kind = cleaned.schema[name]
-        columns.append(cleaned[name].gather(rows).scatter(where, pl.Series(values).cast(kind)))
+        values = pl.Series(values).cast(cleaned.schema[name])
+        if name == COG:  # in float32 what is just below 360 becomes it
+            values = values.replace(360.0, 0.0)
+        columns.append(cleaned[name].gather(rows).scatter(where, values))
     columns.append(pl.Series(STATE, [OBSERVED, IMPUTED]).gather(imputed.astype(np.uint8)))
     columns.append(_sources(cleaned[SOURCE], rows, imputed, method))
     return pl.DataFrame(columns).select(cleaned.columns)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_DEG, KM_PER_NMI
+from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_DEG, KM_PER_NMI, course_of
 from geodiff.vessels.clean_arrays import Bools, Floats, Index, far_at_most
 
 RADIANS_PER_S_PER_KN = KM_PER_NMI / EARTH_RADIUS_KM / 3600.0
@@ -97,7 +97,7 @@ def _straight(ends: Ends, before: Index, time_s: Floats) -> Floats:
     east, north = d_lon * np.cos(np.radians(ends.lat_deg[:-1])), d_lat
     # Between tracks time may run back; such steps are not asked for.
     speed = np.hypot(east, north) * KM_PER_DEG / KM_PER_NMI * 3600.0 / np.where(lasts > 0, lasts, np.inf)
-    course = np.degrees(np.arctan2(east, north)) % 360.0
+    course = course_of(east, north)
     part = (time_s - ends.time_s[before]) / lasts[before]
     lon = ends.lon_deg[before] + part * d_lon[before]
     lon = np.where(np.abs(lon) > 180.0, lon - np.copysign(360.0, lon), lon)
@@ -162,7 +162,7 @@ def _as_fixes(here: Vector, pace: Vector, lasts: Floats) -> Floats:
     east = (pace[1] * x - pace[0] * y) / flat
     north = pace[2] * axis - (pace[0] * x + pace[1] * y) / flat * z
     speed = np.hypot(east, north) / norm / lasts / RADIANS_PER_S_PER_KN
-    course = np.degrees(np.arctan2(east, north)) % 360.0
+    course = course_of(east, north)
     lon = np.degrees(np.arctan2(y, x))
     return np.stack([np.where(lon >= 180.0, lon - 360.0, lon), np.degrees(np.arctan2(z, axis)), speed, course])
 

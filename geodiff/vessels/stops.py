@@ -93,8 +93,33 @@ def without_stops(cleaned: pl.DataFrame, *, radius_m: float = RADIUS_M, min_s: f
 
 def _stops(track: Index, time_us: Ints, places: tuple[Floats, Floats], size: tuple[float, float]) -> Ints:
     """(n,) number of the stop of each fix, -1 for none; fixes sorted by track and time."""
+    found = np.full(len(track), -1, np.int64)
+    quiet = _quiet(track, time_us, places, size)
+    rows = np.arange(len(track))
+    while True:
+        # Of whole tracks, so that what is left of one does not run together.
+        some = np.isin(track[rows], track[rows[quiet]])
+        rows, quiet = rows[some], quiet[some]
+        here, when = track[rows], time_us[rows]
+        still = _settled(here, when, (places[0][rows], places[1][rows]), size, quiet)
+        if not still.any():
+            break
+        # A shorter stop beside a longer one is left over: the fixes that are away from one may be another.
+        found[rows[still]] = found.max() + 1 + np.unique(_runs(here, still)[still], return_inverse=True)[1]
+        quiet = quiet & ~still
+        quiet = _long(_runs(here, quiet), quiet, when, size[1])
+    taken = found >= 0
+    first, inverse = np.unique(found[taken], return_index=True, return_inverse=True)[1:]
+    found[taken] = np.argsort(np.argsort(first))[inverse]
+    return found
+
+
+def _settled(
+    track: Index, time_us: Ints, places: tuple[Floats, Floats], size: tuple[float, float], quiet: Bools
+) -> Bools:
+    """(n,) True for the fixes of stops among quiet ones: those that stay when what is away from its run has left."""
     lon, lat = places
-    still = _quiet(track, time_us, places, size)
+    still = quiet
     for _ in range(ROUNDS):
         run = _runs(track, still)
         if not still.any():
@@ -108,11 +133,7 @@ def _stops(track: Index, time_us: Ints, places: tuple[Floats, Floats], size: tup
         if not leave.any():
             break
         still = _long(_runs(track, still & ~leave), still & ~leave, time_us, size[1])
-    still = _long(_runs(track, still), still, time_us, size[1])
-    number = np.full(len(track), -1, np.int64)
-    if still.any():
-        number[still] = np.unique(_runs(track, still)[still], return_inverse=True)[1]
-    return number
+    return _long(_runs(track, still), still, time_us, size[1])
 
 
 def _quiet(track: Index, time_us: Ints, places: tuple[Floats, Floats], size: tuple[float, float]) -> Bools:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import polars as pl
 import pytest
 
@@ -9,7 +11,7 @@ import geodiff.testing.tracks_cases_identity
 import geodiff.testing.tracks_cases_jumps
 import geodiff.testing.tracks_cases_rows
 import geodiff.testing.tracks_cases_sound  # noqa: F401 (registers its cases)
-from geodiff.testing.tracks_cases import CASES
+from geodiff.testing.tracks_cases import CASES, START_S, Case, Row
 from geodiff.vessels.clean import clean_fixes
 
 
@@ -40,3 +42,15 @@ def test_all_cases_in_one_table_keep_their_answers() -> None:
             alone.append(clean_fixes(part))
     assert len(parts) > 40
     assert clean_fixes(pl.concat(parts)).equals(pl.concat(alone))
+
+
+def test_a_tangled_neighbour_does_not_disturb_a_vessel() -> None:
+    """An identity of fourteen units that are heard in bursts takes many rounds to sort out."""
+    case = CASES["hourly satellite track with an outlier"]
+    alone = clean_fixes(case.fixes(), case.rules)
+    units = [
+        Row(START_S + 600.0 * burst + unit, -30.0 + 0.006 * unit, 20.0, vessel_id=219_000_002)
+        for burst, unit in product(range(10), range(14))
+    ]
+    both = clean_fixes(pl.concat([case.fixes(), Case("units", tuple(units)).fixes()]), case.rules)
+    assert both.filter(pl.col("vessel_id") == 219_000_001).equals(alone)

@@ -389,3 +389,15 @@ def test_a_synthetic_fleet_goes_through(tmp_path: Path) -> None:
     table = read_track_zarr(store.zarr_path)
     assert table.select(fleet.columns).sort("row").equals(fleet.sort("row"))
     assert module.standard_frame(fleet).equals(table)
+
+
+@pytest.mark.parametrize("kind", [pl.Int8, pl.UInt8, pl.Int16, pl.UInt16, pl.Int32, pl.UInt32])
+def test_a_column_of_somebody_else_may_hold_any_value_of_its_type(kind: pl.DataType, tmp_path: Path) -> None:
+    ends = pl.select(low=kind.min(), high=kind.max()).row(0)
+    values = pl.Series("mine", ([*ends, None, 7] * len(EAST))[: len(EAST)], dtype=kind)
+    path = write_track_zarr(EAST.with_columns(values), tmp_path / "t.zarr")
+    found = read_track_zarr(path)
+    assert found.schema["mine"] == kind
+    assert found.sort("time")["mine"].to_list() == EAST.with_columns(values).sort("time")["mine"].to_list()
+    with xr.open_zarr(path) as opened:
+        assert np.nanmax(opened["mine"].to_numpy()) == values.max()

@@ -103,6 +103,17 @@ def test_rows_say_where_they_come_from() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_the_course_of_north_is_never_360(method: Method) -> None:
+    seconds = [60.0 * k for k in range(60)]
+    north = _table(seconds, [10.39] * 60, [60.0 + 0.003 * k for k in range(60)], 11.0, None)
+    course = resample(north, 20.0, method=method)["cog_deg"].drop_nulls()
+    assert len(course) > 100
+    assert (course < 360.0).all()
+    turned = np.minimum(course.to_numpy(), 360.0 - course.to_numpy())
+    assert turned.max() < 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_nothing_beyond_tracks_and_across_gaps(method: Method) -> None:
     fleet = make_fleet(3, 12, 8.0, defects={"gap": 2.0, "shared identity": 0.3, "jump": 2.0})
     cleaned = clean_fixes(fleet.fixes)
@@ -198,6 +209,14 @@ def test_stops_are_where_a_vessel_lay(place: tuple[float, float]) -> None:
     true = move(place[0], place[1], 90.0, np.array([12.0, 12.0 + 2 * 10 * 40 / 60]) * KM_PER_NMI)
     assert distance_km(stops["lon_deg"], stops["lat_deg"], *true).max() < 0.05
     assert stops["radius_m"].max() < 300
+
+
+def test_two_berths_of_one_port_are_two_stops() -> None:
+    """Ten hours at the first, some minutes to shift by 400 m, six hours at the second."""
+    stops = find_stops(_moves((600, 0.0), (5, 2.6), (360, 0.0)))
+    minutes = stops.select((pl.col("first", "last") - START).dt.total_minutes()).to_numpy()
+    np.testing.assert_allclose(minutes, [(0, 600), (605, 965)], atol=4)
+    assert stops["stop"].to_list() == [0, 1]
 
 
 def test_slow_is_not_still() -> None:
