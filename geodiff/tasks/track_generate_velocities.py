@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.rng import generator
-from geodiff.sphere import KM_PER_NMI
+from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
 from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, longer, possible
 from geodiff.tasks.track_pieces import Grid
@@ -106,15 +106,26 @@ def _shown(query: TrackQuery, grid: Grid, history: TrackHistory | None) -> Track
     late = query.time_s >= query.time_s[-1] - steps * grid.step_s - 0.5
     # When it is made says nothing: all that ever happened there may be gone by.
     later = float(history.time_s.max()) + 1.0 - query.time_s[-1] if history is not None and len(history) else 0.0
+    sog, cog = query.sog_kn[late], query.cog_deg[late]
+    if len(sog) == 1 and len(query.time_s) > 1 and np.isnan(sog + cog).any():
+        sog, cog = arrival(query)
     return dataclasses.replace(
         query,
         time_s=query.time_s[late] + later,
         lon_deg=query.lon_deg[late],
         lat_deg=query.lat_deg[late],
-        sog_kn=query.sog_kn[late],
-        cog_deg=query.cog_deg[late],
+        sog_kn=sog,
+        cog_deg=cog,
         ask_s=query.ask_s + later,
     )
+
+
+def arrival(query: TrackQuery) -> tuple[Floats, Floats]:
+    """(1,) each: knots and degrees with which the last fix is reached along the great circle from the one before."""
+    lon, lat = query.lon_deg[-2:], query.lat_deg[-2:]
+    way = distance_km(lon[:1], lat[:1], lon[1:], lat[1:])
+    course = (course_deg(lon[1:], lat[1:], lon[:1], lat[:1]) + 180.0) % 360.0
+    return way / KM_PER_NMI * 3600.0 / np.diff(query.time_s[-2:]), course
 
 
 def courses(seeds: Sequence[TrackQuery], knots: Floats, history: TrackHistory | None, seed: int) -> Floats:

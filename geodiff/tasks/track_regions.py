@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from geodiff.sphere import course_deg, from_local_km
 from geodiff.vessels.clean_rules import DEFAULT_RULES
-from geodiff.vessels.identity import is_aircraft
+from geodiff.vessels.identity import fastest_kn
 from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
 from geodiff.vessels.window_fixes import AFTER, BEFORE, turn
@@ -64,8 +64,7 @@ def reachable_km(windows: Windows, middle_km: Floats) -> Floats:
     Returns:
         (n, ASKED) km.
     """
-    limits = DEFAULT_RULES.limits
-    fastest = np.where(is_aircraft(windows.vessel_id), limits.aircraft, limits.of_types(windows.ship_type))
+    fastest = fastest_kn(windows.vessel_id, windows.ship_type)
     away = np.linalg.norm(middle_km[:, None] - windows.edges[:, :, None, 1:3], axis=-1)
     wait = np.abs(windows.asked_s[:, None] - windows.edges[:, :, 0, None])
     farthest = away + fastest[:, None, None] * KM_S_PER_KN * wait + DEFAULT_RULES.slack_km

@@ -117,9 +117,9 @@ def _joined(answers: Sequence[TrackAnswer]) -> TrackAnswer:
     return TrackAnswer(
         np.concatenate([each.lon_deg for each in answers]),
         np.concatenate([each.lat_deg for each in answers]),
-        np.concatenate([each.member_lon_deg for each in answers], axis=1) if answers[0].member_lon_deg.size else _NONE,
-        np.concatenate([each.member_lat_deg for each in answers], axis=1) if answers[0].member_lat_deg.size else _NONE,
-        np.concatenate([each.ellipse_km for each in answers], axis=1) if answers[0].ellipse_km.size else _NO_ELLIPSES,
+        np.concatenate([each.member_lon_deg for each in answers], axis=1) if len(answers[0].member_lon_deg) else _NONE,
+        np.concatenate([each.member_lat_deg for each in answers], axis=1) if len(answers[0].member_lat_deg) else _NONE,
+        np.concatenate([each.ellipse_km for each in answers], axis=1) if len(answers[0].ellipse_km) else _NO_ELLIPSES,
     )
 
 

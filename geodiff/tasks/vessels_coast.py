@@ -97,11 +97,18 @@ class Coast:
             found = self.tree.query(shapely.linestrings(moved[near]), predicate="intersects")[0]
             on_land[np.flatnonzero(near)[found]] = True
         touched = on_land.reshape(lines, points - 1)
-        starts = shapely.points(wrap_longitude(lon_deg[:, 0]), lat_deg[:, 0])
-        afloat = np.ones(lines, bool)
-        afloat[self.tree.query(starts, predicate="intersects")[0]] = False
         # A line that never leaves its harbour does not cross land from the sea.
-        return touched & np.logical_or.accumulate(~touched | afloat[:, None], axis=1)
+        asked = np.flatnonzero(touched.any(1))
+        afloat = ~self._holds(lon_deg[asked, :-1], lat_deg[asked, :-1])
+        touched[asked] &= np.logical_or.accumulate(afloat, axis=1)
+        return touched
+
+    def _holds(self, lon_deg: Floats, lat_deg: Floats) -> BoolArray:
+        """Which points lie on land."""
+        found = np.zeros(lon_deg.shape, bool)
+        points = shapely.points(wrap_longitude(lon_deg).ravel(), lat_deg.ravel())
+        found.ravel()[self.tree.query(points, predicate="intersects")[0]] = True
+        return found
 
 
 def avoid_land(coast: Coast, model: MotionModel, ensemble: int, seed: int, counts: dict[str, int]) -> Mend:

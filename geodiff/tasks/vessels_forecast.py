@@ -9,7 +9,7 @@ import polars as pl
 
 from geodiff.tasks.vessels_answers import answer_rows
 from geodiff.tasks.vessels_coast import MORE, Coast, avoid_land
-from geodiff.tasks.vessels_gaps import Sent, end_question, heard_between, lies_still
+from geodiff.tasks.vessels_gaps import Sent, end_question, heard_elsewhere, lies_still
 from geodiff.tasks.vessels_impute import check_cleaned
 from geodiff.tasks.vessels_settings import ForecastSettings
 from geodiff.tracks import FORECAST, STATE, TIME, TRACK_ID, MotionModel
@@ -39,8 +39,8 @@ def forecast_tracks(
         model: of motion, told of no fix after ``settings.at``.
         settings: how far, and how.
         coast: land that members may not cross; see ``vessels_coast.avoid_land``.
-        away: ``vessel_id`` and ``time`` of fixes outside the region of the table: a vessel that was last heard there is
-            not forecast, but counted.
+        away: fixes outside the region of the table, columns ``AWAY``: a vessel that was last heard there is not
+            forecast, but counted.
 
     Returns:
         The table with rows of state "forecast" among the others, by track and time, and counts. Forecasts that the
@@ -64,7 +64,7 @@ def forecast_tracks(
     }
     gone = np.zeros(len(last), bool)
     if away is not None:
-        gone = heard_between(sent.vessel_id, sent.time_s[last], np.full(len(last), np.inf), away)
+        gone = heard_elsewhere(sent, last, np.full(len(last), np.inf), away)
         counts["vessels: left the region"] = int((gone & ~still & ~silent).sum())
     chosen = np.flatnonzero(~still & ~silent & ~gone).tolist()
     questions = ((int(sent.row[last[k]]), end_question(sent, k, settings.hours, settings.step_s)) for k in chosen)

@@ -12,7 +12,8 @@ import polars as pl
 from geodiff.schema import BoolArray
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
-from geodiff.vessels.clean_rules import SpeedLimits
+from geodiff.vessels.clean_rules import DEFAULT_RULES
+from geodiff.vessels.identity import fastest_kn
 from geodiff.vessels.scoring_fixes import LETTER
 
 Floats = npt.NDArray[np.float64]
@@ -103,6 +104,11 @@ class Sent:
             vessel_id=int(self.vessel_id[sender]),
         )
 
+    def fastest_kn(self, rows: Ints) -> Floats:
+        """(n,) how fast the vessels of some fixes may be thought to go."""
+        sender = self.sender[rows]
+        return fastest_kn(self.vessel_id[sender], self.ship_type[sender])
+
     def last_known(self, most: int) -> list[TrackQuery]:
         """The last fixes of each vessel, at most so many, as questions without a time; numbered in their order."""
         begins = np.maximum(self.first[:-1], self.first[1:] - most)
@@ -161,7 +167,7 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float, aw
         step_s: of the grid that is filled.
         longest_s: longer ones are not filled.
         fleet_s: usual interval of the fleet, for vessels of few fixes; NaN where unknown.
-        away: ``vessel_id`` and ``time`` of fixes elsewhere: what lies about them is no gap.
+        away: fixes elsewhere, columns ``AWAY``: what lies about them is no gap.
     """
     before = np.flatnonzero(np.diff(sent.sender) == 0)
     after = before + 1
@@ -175,24 +181,32 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float, aw
     slow = [np.nan_to_num(sent.sog_kn[each]) <= STILL_KN for each in (before, after)]
     moored = (way <= STILL_KM) & (speed <= STILL_KN) & slow[0] & slow[1]
     long = ~moored & (wait > longest_s)
-    fast = ~moored & ~long & (speed > SpeedLimits().of_types(sent.ship_type[sent.sender[before]]))
-    if away is None:
-        return Gaps(before, moored, long, fast)
-    vessel = sent.vessel_id[sent.sender[before]]
-    return Gaps(before, moored, long, fast, heard_between(vessel, sent.time_s[before], sent.time_s[after], away))
+    fast = ~moored & ~long & (speed > sent.fastest_kn(before))
+    gone = None if away is None else heard_elsewhere(sent, before, sent.time_s[after], away)
+    return Gaps(before, moored, long, fast, gone)
 
 
-def heard_between(vessel_id: Ints, begin_s: Floats, end_s: Floats, away: pl.DataFrame) -> BoolArray:
-    """(n,) whether a vessel was heard elsewhere between two times, both excluded.
+AWAY: Final = (VESSEL_ID, TIME, LON, LAT)
+"""Columns of what was heard outside a region."""
+
+
+def heard_elsewhere(sent: Sent, before: Ints, end_s: Floats, away: pl.DataFrame) -> BoolArray:
+    """(n,) whether vessels were heard elsewhere after fixes of theirs, and before a time.
+
+    The first fix elsewhere decides. Where the vessel cannot have come there so soon, the position is wrong, or it is of
+    another vessel under the same identity.
 
     Args:
-        vessel_id: (n,).
-        begin_s, end_s: (n,) seconds since 1970; the end may be infinite.
-        away: ``vessel_id`` and ``time`` of fixes elsewhere.
+        sent: fixes.
+        before: (n,) index of a fix of each.
+        end_s: (n,) seconds since 1970; may be infinite.
+        away: fixes elsewhere, columns ``AWAY``; none of them without a position.
     """
-    asked = pl.DataFrame({VESSEL_ID: vessel_id, "begin": begin_s}).with_row_index("row").sort("begin")
+    begin_s = sent.time_s[before]
+    vessel = sent.vessel_id[sent.sender[before]]
+    asked = pl.DataFrame({VESSEL_ID: vessel, "begin": begin_s}).with_row_index("row").sort("begin")
     seconds = (pl.col(TIME).dt.epoch("us") / 1e6).alias("heard")
-    heard = away.select(VESSEL_ID, seconds).sort("heard")
+    heard = away.select(VESSEL_ID, seconds, LON, LAT).sort("heard")
     # Both sides were sorted just now; polars cannot check that within groups, and warns.
     found = asked.join_asof(
         heard,
@@ -203,8 +217,11 @@ def heard_between(vessel_id: Ints, begin_s: Floats, end_s: Floats, away: pl.Data
         allow_exact_matches=False,
         check_sortedness=False,
     )
-    first: Floats = found.sort("row")["heard"].fill_null(np.inf).to_numpy()
-    return np.asarray(first < end_s)
+    found = found.sort("row").with_columns(pl.col("heard", LON, LAT).fill_null(np.nan))
+    first, lon, lat = (found[name].to_numpy() for name in ("heard", LON, LAT))
+    reach_km = sent.fastest_kn(before) * KM_PER_NMI / 3600 * (first - begin_s) + DEFAULT_RULES.slack_km
+    way_km = distance_km(sent.lon_deg[before], sent.lat_deg[before], lon, lat)
+    return np.asarray((first < end_s) & (way_km <= reach_km))
 
 
 def on_grid(begin_s: float, end_s: float, step_s: float, *, closed: bool = False) -> Floats:

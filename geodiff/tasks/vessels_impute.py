@@ -31,7 +31,7 @@ def impute_tracks(
         model: of motion.
         settings: what is filled and how.
         fleet_s: usual interval of the whole fleet in seconds, for vessels of few fixes; NaN where unknown.
-        away: ``vessel_id`` and ``time`` of fixes outside the region of the table: what lies about them is no gap.
+        away: fixes outside the region of the table, columns ``AWAY``: what lies about them is no gap.
 
     Returns:
         The table with rows of state "imputed" among the others, by track and time, and counts. Imputed rows that the

@@ -7,9 +7,9 @@ import polars as pl
 
 from geodiff.config import Bbox
 from geodiff.tasks.vessels_forecast import known_by
-from geodiff.tasks.vessels_gaps import Sent, heard_between
+from geodiff.tasks.vessels_gaps import AWAY, Sent, heard_elsewhere
 from geodiff.tasks.vessels_settings import TrackSettings
-from geodiff.tracks import LAT, LON, TIME, TRACK_ID, VESSEL_ID
+from geodiff.tracks import LAT, LON, TRACK_ID, VESSEL_ID
 from geodiff.vessels.scoring_fixes import ELSEWHERE
 
 
@@ -20,10 +20,10 @@ def taken_fixes(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
 
 
 def elsewhere(fixes: pl.DataFrame, settings: TrackSettings) -> pl.DataFrame:
-    """Identity and time of those outside it, up to then: a vessel that leaves the region has not fallen silent."""
+    """Who, when and where those outside it were, up to then: a vessel that leaves the region has not fallen silent."""
     within = pl.lit(True) if settings.bbox is None else _within(settings.bbox).fill_null(False)
-    outside = ~within & pl.col(VESSEL_ID).is_not_null()
-    return known_by(fixes, getattr(settings, "at", None)).filter(outside).select(VESSEL_ID, TIME)
+    outside = ~within & pl.all_horizontal(pl.col(VESSEL_ID, LON, LAT).is_not_null())
+    return known_by(fixes, getattr(settings, "at", None)).filter(outside).select(AWAY)
 
 
 def cut_where_away(cleaned: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
@@ -38,9 +38,8 @@ def cut_where_away(cleaned: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
     """
     sent = Sent.of(cleaned)
     before = np.flatnonzero(np.diff(sent.sender) == 0)
-    begin, end = sent.time_s[before], sent.time_s[before + 1]
     back = np.zeros(len(cleaned), bool)
-    back[sent.row[before + 1]] = heard_between(sent.vessel_id[sent.sender[before]], begin, end, away)
+    back[sent.row[before + 1]] = heard_elsewhere(sent, before, sent.time_s[before + 1], away)
     piece = pl.col(ELSEWHERE).cast(pl.Int64).cum_sum().over(TRACK_ID)
     named = pl.when(piece > 0).then(pl.format("{}~{}", TRACK_ID, piece)).otherwise(TRACK_ID).alias(TRACK_ID)
     return cleaned.with_columns(pl.Series(ELSEWHERE, back)).with_columns(named)

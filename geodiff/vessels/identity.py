@@ -7,7 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.tracks import SOURCE, VESSEL_ID
-from geodiff.vessels.clean_rules import AID, BASE_STATION, IMPOSSIBLE_IDENTITY, SEARCH_TRANSMITTER
+from geodiff.vessels.clean_rules import AID, BASE_STATION, DEFAULT_RULES, IMPOSSIBLE_IDENTITY, SEARCH_TRANSMITTER
 
 AIRCRAFT = "SAR aircraft"
 """Search and rescue aircraft: moves, faster than any ship."""
@@ -45,6 +45,12 @@ def is_aircraft(vessel_id: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """(n,) True for the MMSI of search and rescue aircraft, 111MIDxxx."""
     found: npt.NDArray[np.bool_] = vessel_id // 1_000_000 == 111
     return found
+
+
+def fastest_kn(vessel_id: npt.NDArray[np.int64], ship_type: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(n,) how fast vessels may be thought to go, in knots, by identity and ship type."""
+    limits = DEFAULT_RULES.limits
+    return np.where(is_aircraft(vessel_id), limits.aircraft, limits.of_types(ship_type))
 
 
 def kind_by_number(number: pl.Expr) -> pl.Expr:

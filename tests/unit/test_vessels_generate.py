@@ -11,11 +11,13 @@ import torch
 
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.sphere import distance_km, move
+from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
 from geodiff.tasks.track_generate_stretches import LIMITS
+from geodiff.tasks.track_generate_velocities import _shown
+from geodiff.tasks.track_pieces import Grid
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
 
@@ -83,6 +85,22 @@ def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):
     other = generate_tracks(model, GenerateSettings(count=1, hours=1.0, ship_type=30), partial=[given])
     assert other["ship_type"].unique().to_list() == [30]
     assert not np.allclose(other["lon_deg"][-1], made["lon_deg"][12], atol=1e-9)
+
+
+def test_a_sparse_track_without_speed_and_course_goes_on_the_way_it_came():
+    """Of fixes three hours apart the model is shown the last alone: with the motion that led there."""
+    step = 10_800.0 * np.arange(4)
+    lon, lat = move(179.5, 50.0, 60.0, 10.0 * KM_PER_NMI / 3600.0 * step)
+    nothing = np.full(4, np.nan)
+    sparse = TrackQuery(step, lon, lat, nothing, nothing, step[-1:] + 300.0)
+    shown = _shown(sparse, Grid(2.0, 300.0), None)
+    assert len(shown.time_s) == 1
+    assert shown.sog_kn[0] == pytest.approx(10.0, abs=0.01)
+    assert shown.cog_deg[0] == pytest.approx(course_deg(lon[-1], lat[-1], lon[-2], lat[-2]) - 180.0)
+    told = dataclasses.replace(sparse, sog_kn=nothing + 3.0, cog_deg=nothing)
+    assert _shown(told, Grid(2.0, 300.0), None).cog_deg[0] == pytest.approx(shown.cog_deg[0])
+    both = dataclasses.replace(sparse, sog_kn=np.full(4, 3.0), cog_deg=np.full(4, 7.0))
+    assert _shown(both, Grid(2.0, 300.0), None).cog_deg.tolist() == [7.0]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from geodiff.tasks import vessels_answers
 from geodiff.tasks.vessels_coast import Coast, avoid_land
 from geodiff.tasks.vessels_context import history_of, open_traffic, past_of, store_traffic, traffic_of
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
-from geodiff.tasks.vessels_gaps import Sent, find_gaps, on_grid, usual_s
+from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
 from geodiff.tasks.vessels_pool import Pool
@@ -185,6 +185,12 @@ def test_a_gap_that_no_vessel_could_make_is_not_filled():
     assert len(gaps.filled) == 0
 
 
+def test_a_search_and_rescue_aircraft_may_go_faster_than_ships():
+    flown = clean_fixes(run(np.r_[0:30, 50:80], vessel=111_232_501, speed=120.0))
+    gaps = find_gaps(Sent.of(flown), step_s=300, longest_s=86_400, fleet_s=60.0)
+    assert (gaps.counts()["gaps: too fast"], len(gaps.filled)) == (0, 1)
+
+
 def test_a_vessel_that_reports_hourly_has_no_gaps_of_an_hour():
     hourly = run(60 * np.arange(40))
     cleaned = clean_fixes(hourly, Usual.of([hourly]).rules(None))
@@ -271,6 +277,7 @@ def coast():
         ([-30.0, -29.2, -28.0], [True, True]),
         ([-29.2, -29.1, -28.0, -27.0], [False, False, False]),  # out of a harbour that the coastline has on land
         ([-29.2, -28.0, -27.0, -29.2], [False, False, True]),  # and back
+        ([-29.2, -28.9, -29.2, -29.4], [False, True, True]),  # and back at once
     ],
 )
 def test_only_a_line_that_comes_from_the_sea_crosses_land(coast, lons, wanted):
@@ -330,6 +337,29 @@ def test_a_rule_without_members_ends_its_forecast_before_land(coast):
     assert counts["vessels: cut at land"] == 1
     assert ahead["lon_deg"].max() < -29.5 < free["lon_deg"].max()
     assert len(ahead) > 3
+
+
+def test_a_forecast_that_ends_at_once_takes_nothing_from_the_others(coast):
+    """The first vessel can go nowhere but ashore."""
+
+    class East(Fan):
+        @staticmethod
+        def _one(query: TrackQuery, members: int) -> TrackAnswer:
+            answer = Fan._one(query, members)
+            lat = np.full_like(answer.member_lat_deg, query.lat_deg[-1])
+            return dataclasses.replace(answer, lat_deg=lat[0], member_lat_deg=lat)
+
+    fleet = [run(range(31), vessel=219_000_001, lon=-29.57, speed=5.0), run(range(31), vessel=219_000_002, lon=-20.0)]
+    settings = ForecastSettings(model="fan", hours=1, ensemble=4, members=True)
+    table, counts = forecast_tracks(clean_fixes(pl.concat(fleet)), East(), settings, coast=coast)
+    ahead = table.filter(pl.col("state") == "forecast")
+    assert counts["vessels: cut at land"] == 1
+    assert set(ahead["vessel_id"]) == {219_000_002}
+    assert ahead["ellipse50_major_km"].null_count() == 0
+    assert ahead.schema["member_lon_deg"] == pl.Array(pl.Float64, 4)
+    none, _ = forecast_tracks(clean_fixes(fleet[0]), East(), settings, coast=coast)
+    assert none.filter(pl.col("state") == "forecast").is_empty()
+    assert none.columns == table.columns
 
 
 def test_a_coastline_without_polygons_is_refused(tmp_path):
@@ -418,7 +448,7 @@ def test_a_vessel_that_was_heard_elsewhere_has_not_fallen_silent():
     """Between its own fixes alone: not what another did, and not before or after."""
     minutes = np.r_[0:60, 240:300]
     cleaned = clean_fixes(pl.concat([run(minutes, vessel=219_000_000 + v) for v in (1, 2)]))
-    away = run([100, 400], vessel=219_000_001).select("vessel_id", "time")
+    away = run([100, 400], vessel=219_000_001).select(AWAY)
     settings = ImputeSettings(model="hermite")
     counts = [impute_tracks(cleaned, Hermite(), settings, away=each)[1] for each in (None, away, away[1:])]
     assert [each["gaps: filled"] for each in counts] == [2, 1, 2]
@@ -433,6 +463,9 @@ def test_only_fixes_outside_the_region_with_an_identity_are_elsewhere():
     nobody = run([0, 1], lon=0.0).with_columns(pl.lit(None, pl.Int64).alias("vessel_id"))
     found = elsewhere(pl.concat([mixed, nobody]), CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0)))
     assert found["time"].to_list() == mixed["time"][1:].to_list()
+    assert found.columns == list(AWAY)
+    lost = run([2], lon=0.0).with_columns(lat_deg=pl.lit(None, pl.Float64))
+    assert elsewhere(lost, CleanSettings(bbox=(170.0, 30.0, -170.0, 50.0))).is_empty()
     assert elsewhere(mixed, CleanSettings()).is_empty()
 
 

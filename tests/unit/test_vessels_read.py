@@ -530,7 +530,7 @@ def test_what_was_rejected_or_made_up_is_not_read_as_observed(put: Put, tmp_path
     fixes.with_columns(states).write_parquet(tmp_path / "b")
     again, counts = read_fixes(tmp_path / "b", now=NOW)
     assert again["row"].to_list() == [2]
-    assert counts.refused == {"rejected when it was cleaned": 1, "imputed or forecast, not observed": 2}
+    assert counts.refused == {"rejected when it was cleaned": 1, "imputed, forecast or generated, not observed": 2}
 
 
 def test_a_column_map_scales_adds_and_names(put: Put) -> None:

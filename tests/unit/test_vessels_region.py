@@ -11,7 +11,7 @@ import pytest
 
 import geodiff
 from geodiff.sphere import move
-from geodiff.tasks.vessels_gaps import Sent, heard_between
+from geodiff.tasks.vessels_gaps import Sent, heard_elsewhere
 from geodiff.tasks.vessels_region import cut_where_away
 from geodiff.tasks.vessels_score import whole_tracks
 from geodiff.vessels.clean import clean_fixes
@@ -41,9 +41,10 @@ def loop(vessel: int) -> pl.DataFrame:
     return pl.DataFrame(table).with_columns(lost).select(pl.col(name).cast(kind) for name, kind in FIX_SCHEMA.items())
 
 
-def heard(vessel: int, minute: int) -> pl.DataFrame:
-    """What was heard of a vessel outside the region."""
-    ours = {"vessel_id": [vessel], "time": [START + timedelta(minutes=minute)]}
+def heard(vessel: int, minute: int, reach_km: float = 20.0) -> pl.DataFrame:
+    """What was heard of a vessel outside the region, so far from where it had started."""
+    lon, lat = move(-30.0, 40.0, 60.0, np.array([reach_km]))
+    ours = {"vessel_id": [vessel], "time": [START + timedelta(minutes=minute)], "lon_deg": lon, "lat_deg": lat}
     return pl.DataFrame(ours).cast({"time": pl.Datetime("us", "UTC")})
 
 
@@ -103,10 +104,22 @@ def test_the_strangest_piece_speaks_for_a_track_and_counts_as_often_as_there_are
 
 @pytest.mark.filterwarnings("error")
 def test_who_was_heard_elsewhere_is_told_without_a_warning() -> None:
-    away = pl.concat([heard(2, 45), heard(1, 5), heard(1, 95)])
-    begin = START.timestamp() + 60.0 * np.array([30.0, 0.0, 6.0])
-    found = heard_between(np.array([2, 1, 1]), begin, begin + 1200, away)
+    sent = Sent.of(clean_fixes(pl.concat([loop(219_000_001), loop(219_000_002)])))
+    away = pl.concat([heard(219_000_002, 45), heard(219_000_001, 25, 12.0), heard(219_000_001, 95)])
+    before = np.array([60 + 29, 20, 29])
+    found = heard_elsewhere(sent, before, sent.time_s[before] + 1200, away)
     assert found.tolist() == [True, True, False]
+
+
+def test_who_cannot_have_come_there_so_soon_is_another_one_or_a_false_position() -> None:
+    """From where it was last heard, at 60 kn."""
+    sent = Sent.of(clean_fixes(loop(219_000_001)))
+    before, end = np.array([29]), np.array([np.inf])
+    for minute, reach_km, there in ((31, 400.0, False), (45, 400.0, False), (31, 12.0, True), (290, 400.0, True)):
+        found = heard_elsewhere(sent, before, end, heard(219_000_001, minute, reach_km))
+        assert found.tolist() == [there], (minute, reach_km)
+    both = pl.concat([heard(219_000_001, 30, 400.0), heard(219_000_001, 290, 400.0)])
+    assert not heard_elsewhere(sent, before, end, both).any()
 
 
 @pytest.mark.parametrize("names", [("T1", "T2"), ("out", "home"), ("1/out", "2/20210501T000000b")])
