@@ -35,11 +35,7 @@ MEANINGS: Mapping[str, tuple[str, int, str]] = {
     "gospa_m": ("GOSPA m ↓", 2, "Distance between targets and tracks, in metres, mean over scans of order p."),
     "localisation": ("localisation ↓", 1, "Its part from the distance of tracks to their targets, per scan, m^p."),
     "localisation_error_m": ("error m ↓", 2, "Distance of assigned tracks from their targets, root mean of order p."),
-    "missed_per_scan": (
-        "targets missed ↓",
-        3,
-        "Targets without a track that travels, per scan.",
-    ),
+    "missed_per_scan": ("targets missed ↓", 3, "Targets without a track that travels, per scan."),
     "false_per_scan": ("false tracks ↓", 3, "Tracks without a target, per scan; other traffic counts here too."),
     "scans": ("scans", 0, "Scans compared."),
     "plots_per_s": ("plots/s ↑", 0, "On one core, processor time."),

@@ -108,7 +108,7 @@ def _shown(query: TrackQuery, grid: Grid, history: TrackHistory | None) -> Track
     later = float(history.time_s.max()) + 1.0 - query.time_s[-1] if history is not None and len(history) else 0.0
     sog, cog = query.sog_kn[late], query.cog_deg[late]
     if len(sog) == 1 and len(query.time_s) > 1 and np.isnan(sog + cog).any():
-        sog, cog = arrival(query)
+        sog, cog = _arrival(query)
     return dataclasses.replace(
         query,
         time_s=query.time_s[late] + later,
@@ -120,7 +120,7 @@ def _shown(query: TrackQuery, grid: Grid, history: TrackHistory | None) -> Track
     )
 
 
-def arrival(query: TrackQuery) -> tuple[Floats, Floats]:
+def _arrival(query: TrackQuery) -> tuple[Floats, Floats]:
     """(1,) each: knots and degrees with which the last fix is reached along the great circle from the one before."""
     lon, lat = query.lon_deg[-2:], query.lat_deg[-2:]
     way = distance_km(lon[:1], lat[:1], lon[1:], lat[1:])

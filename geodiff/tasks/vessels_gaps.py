@@ -14,6 +14,7 @@ from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
 from geodiff.vessels.clean_rules import DEFAULT_RULES
 from geodiff.vessels.identity import fastest_kn
+from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.scoring_fixes import LETTER
 
 Floats = npt.NDArray[np.float64]
@@ -36,6 +37,9 @@ REACH: Final = 2.5
 
 SHOWN: Final = 16
 """Fixes shown on each side at least."""
+
+AWAY: Final = (VESSEL_ID, TIME, LON, LAT)
+"""Columns of what was heard outside a region."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,10 +190,6 @@ def find_gaps(sent: Sent, *, step_s: float, longest_s: float, fleet_s: float, aw
     return Gaps(before, moored, long, fast, gone)
 
 
-AWAY: Final = (VESSEL_ID, TIME, LON, LAT)
-"""Columns of what was heard outside a region."""
-
-
 def heard_elsewhere(sent: Sent, before: Ints, end_s: Floats, away: pl.DataFrame) -> BoolArray:
     """(n,) whether vessels were heard elsewhere after fixes of theirs, and before a time.
 
@@ -219,7 +219,7 @@ def heard_elsewhere(sent: Sent, before: Ints, end_s: Floats, away: pl.DataFrame)
     )
     found = found.sort("row").with_columns(pl.col("heard", LON, LAT).fill_null(np.nan))
     first, lon, lat = (found[name].to_numpy() for name in ("heard", LON, LAT))
-    reach_km = sent.fastest_kn(before) * KM_PER_NMI / 3600 * (first - begin_s) + DEFAULT_RULES.slack_km
+    reach_km = sent.fastest_kn(before) * KM_S_PER_KN * (first - begin_s) + DEFAULT_RULES.slack_km
     way_km = distance_km(sent.lon_deg[before], sent.lat_deg[before], lon, lat)
     return np.asarray((first < end_s) & (way_km <= reach_km))
 

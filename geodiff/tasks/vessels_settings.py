@@ -166,10 +166,10 @@ class AssociateSettings(TrackSettings):
     position: tuple[float, ...] | None = None
     rules: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("position")
+    @field_validator("position", mode="before")
     @classmethod
-    def _two_or_three(cls, position: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if position is not None and len(position) not in (2, 3):
+    def _two_or_three(cls, position: object) -> object:
+        if isinstance(position, list | tuple) and len(position) not in (2, 3):
             raise UsageError(f"position: {len(position)} numbers; longitude,latitude or longitude,latitude,course")
         return position
 

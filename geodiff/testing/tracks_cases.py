@@ -80,6 +80,9 @@ class Case:
         return found
 
 
+HOURLY: Final = CleanRules(gap_s=6 * 3600.0)
+"""Rules of fixes that come once an hour."""
+
 CASES: Final[dict[str, Case]] = {}
 """Name -> case; filled by the modules ``tracks_cases_*``."""
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from itertools import chain
 
-from geodiff.testing.tracks_cases import SHIP, Row, case, lie, sail, shifted, spoiled
+from geodiff.testing.tracks_cases import HOURLY, SHIP, Row, case, lie, sail, shifted, spoiled
 from geodiff.vessels.clean_rules import CleanRules
 
 FAR = (5.0, 55.0)
@@ -247,12 +247,12 @@ def all_rows_rejected() -> list[Row]:
 @case
 def shared_identity_heard_hourly_without_speeds() -> tuple[list[Row], CleanRules]:
     one = sail(60, every=3600.0, knots=14.0, told=False)
-    two = sail(60, start=1800.0, every=3600.0, knots=14.0, told=False, place=(5.0, 55.0), fate="two")
-    return [row for pair in zip(one, two, strict=True) for row in pair], CleanRules(gap_s=6 * 3600.0)
+    two = sail(60, start=1800.0, every=3600.0, knots=14.0, told=False, place=FAR, fate="two")
+    return [row for pair in zip(one, two, strict=True) for row in pair], HOURLY
 
 
 @case
 def identity_handed_on_between_vessels_heard_hourly() -> tuple[list[Row], CleanRules]:
     one = sail(40, every=3600.0, knots=14.0, told=False)
-    two = sail(40, start=40 * 3600.0, every=3600.0, knots=14.0, told=False, place=(5.0, 55.0), fate="two")
-    return [*one, *two], CleanRules(gap_s=6 * 3600.0)
+    two = sail(40, start=40 * 3600.0, every=3600.0, knots=14.0, told=False, place=FAR, fate="two")
+    return [*one, *two], HOURLY

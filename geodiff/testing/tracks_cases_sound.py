@@ -9,10 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from geodiff.sphere import from_local_km
-from geodiff.testing.tracks_cases import START_S, Row, case, lie, moved, sail, spoiled
+from geodiff.testing.tracks_cases import HOURLY, START_S, Row, case, lie, moved, sail, spoiled
 from geodiff.vessels.clean_rules import CleanRules
-
-HOURLY = CleanRules(gap_s=6 * 3600.0)
 
 
 @case

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from geodiff.schema import GeodiffError
 from geodiff.sphere import EARTH_RADIUS_KM, KM_PER_NMI
 from geodiff.tracks import COG, HEADING, LAT, LON, SOG, TIME, FloatArray
+from geodiff.vessels.clean_arrays import by_first
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -138,15 +139,6 @@ def cluster_scans(plots: Plots, reach_m: float, scan_s: float = 0.0) -> IntArray
     np.minimum.at(begin, label, plots.time_s)
     piece = ((plots.time_s - begin[label]) / scan_s).astype(np.int64)
     return by_first(label + piece * np.int64(len(begin)))
-
-
-def by_first(label: npt.NDArray[np.integer]) -> IntArray:
-    """Number labels from 0 in the order in which they come first."""
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    found: IntArray = rank[inverse]
-    return found
 
 
 def targets(plots: Plots, repeat_s: float, cluster_m: float, scan_s: float = 0.0) -> tuple[Plots, IntArray]:

@@ -24,12 +24,12 @@ from geodiff.vessels.associate_plots import (
     BoolArray,
     IntArray,
     Plots,
-    by_first,
     canonical_order,
     empty_plots,
     plots_of,
     targets,
 )
+from geodiff.vessels.clean_arrays import by_first
 
 LEAST_SPAN_S = 600.0
 """Densities are taken over at least this time, so that a short block does not look busy."""
@@ -63,6 +63,11 @@ class Rules:
     patch_m: float
     repeat_s: float
     berth_m: float
+
+    @property
+    def longest_s(self) -> float:
+        """The longest gap that is closed."""
+        return max(level.window_s for level in self.levels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,8 +191,8 @@ class Stream:
         rules = self.rules
         carried = len(self._tail)
         together = Plots.join(self._tail, plots)
-        pause_s = max(level.window_s for level in rules.levels)
-        density = np.concatenate([np.ones(carried), Grid.density(plots, rules.patch_m, LEAST_SPAN_S, pause_s)])
+        found = Grid.density(plots, rules.patch_m, LEAST_SPAN_S, rules.longest_s)
+        density = np.concatenate([np.ones(carried), found])
         odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
         alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
         piece = by_first(np.concatenate([self._tail_track, alone]))
@@ -223,7 +228,7 @@ class Stream:
         order = np.argsort(track, kind="stable")
         begin, end = (np.searchsorted(track[order], track[order], side=side) for side in ("left", "right"))
         rank = end - 1 - np.arange(len(order))  # 0: the last of its track
-        longest = max(*(level.window_s for level in self.rules.levels), self.rules.confirm[1])
+        longest = max(self.rules.longest_s, self.rules.confirm[1])
         alive = together.time_s[order][end - 1] >= self._decided_s - longest
         # An echo that comes now and then could be held for ever, and all of its rows with it.
         at = np.searchsorted(self._numbers, track[order])

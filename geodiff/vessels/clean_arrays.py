@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ KM_PER_S_PER_KN = KM_PER_NMI / 3600.0
 STAMP_S = 1.0
 """Whole seconds: a time may be off by this."""
 
-BOTH, MOST_TOLD_KN = 1.2, 80.0
+TOLD, MOST_TOLD_KN = 1.2, 80.0
 """A vessel may be faster than its type where it says so before and after: by this factor, up to so many knots."""
 
 MINUTE_US = 60_000_000
@@ -77,7 +78,7 @@ class Fixes:
 
     def most_kn(self, start: Index, end: Index) -> Floats:
         """The limit of speed between two fixes: of their type, or what both of them report."""
-        both = np.minimum(BOTH * np.minimum(self.sog_kn[start], self.sog_kn[end]), MOST_TOLD_KN)
+        both = np.minimum(TOLD * np.minimum(self.sog_kn[start], self.sog_kn[end]), MOST_TOLD_KN)
         most: Floats = np.fmax(self.limit_kn[start], both)
         return most
 
@@ -87,6 +88,15 @@ def first_of_each(values: npt.NDArray[np.generic]) -> Index:
     if not len(values):
         return np.empty(0, np.intp)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.intp)
+
+
+def by_first(label: npt.NDArray[np.integer[Any]]) -> Ints:
+    """Number labels from 0 in the order in which they come first."""
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    found: Ints = rank[inverse]
+    return found
 
 
 def in_context(fixes: Fixes) -> Fixes:
@@ -101,14 +111,15 @@ def in_context(fixes: Fixes) -> Fixes:
     limit = np.maximum.reduceat(fixes.limit_kn, starts)
     coarse = np.logical_and.reduceat(fixes.time_us % MINUTE_US == 0, starts)
     stamp = np.where(coarse, MINUTE_US * 1e-6, STAMP_S)
-    whole = replace(fixes, limit_kn=np.repeat(limit, lengths), stamp_s=np.repeat(stamp, lengths))
-    return replace(whole, patience_s=np.repeat(_patience_s(fixes, starts, lengths), lengths))
+    patience = _patience_s(fixes, starts, lengths)
+    limit, stamp, patience = (np.repeat(each, lengths) for each in (limit, stamp, patience))
+    return replace(fixes, limit_kn=limit, stamp_s=stamp, patience_s=patience)
 
 
 def _patience_s(fixes: Fixes, starts: Index, lengths: Index) -> Floats:
-    """(vessel,) from the median step; that of one fix, or of none to the next, is unknown."""
+    """(vessel,) from the median of its steps; the least where it has none."""
     step = np.append(np.diff(fixes.time_us), 0) * 1e-6
-    step[starts + lengths - 1] = np.inf  # those to the next vessel come last, and do not count
+    step[starts + lengths - 1] = np.inf  # the step to the next vessel is none, and comes last
     order = np.lexsort((step, fixes.vessel))
     middle = step[order][starts + np.maximum(lengths - 2, 0) // 2]
     return np.clip(USUAL_STEPS * np.where(np.isfinite(middle), middle, 0.0), PATIENCE_S, MOST_PATIENCE_S)
@@ -136,14 +147,14 @@ def screen(fixes: Fixes, slack_km: float) -> Bools:
     far = far_at_most(fixes.lon_deg[:-1], fixes.lat_deg[:-1], fixes.lon_deg[1:], fixes.lat_deg[1:])
     seconds = (fixes.time_us[1:] - fixes.time_us[:-1]) * 1e-6 + STAMP_S
     same = fixes.vessel[1:] == fixes.vessel[:-1]
-    slow = np.fmin(told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1])), fixes.limit_kn[1:])
+    told = told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1]))
+    slow = np.fmin(told, fixes.limit_kn[1:])
     look = np.flatnonzero((far > slack_km + slow * KM_PER_S_PER_KN * seconds) & same)
     exact, most = fixes.distance_km(look, look + 1), fixes.most_kn(look, look + 1)
     beyond = exact > slack_km + most * KM_PER_S_PER_KN * seconds[look]
     suspect[look[beyond] + 1] = True
     odd = np.zeros(len(fixes), np.bool_)
-    told = np.fmin(told_kn(np.maximum(fixes.sog_kn[look], fixes.sog_kn[look + 1])), most)
-    odd[look[exact > slack_km + told * KM_PER_S_PER_KN * seconds[look]] + 1] = True
+    odd[look[exact > slack_km + np.fmin(told[look], most) * KM_PER_S_PER_KN * seconds[look]] + 1] = True
     suspect[1:-1] |= odd[1:-1] & odd[2:]
     return suspect
 

@@ -10,7 +10,7 @@ import polars as pl
 from geodiff.schema import UsageError
 from geodiff.sphere import KM_PER_DEG, distance_km
 from geodiff.tracks import LAT, LON, OBSERVED, STATE, TIME, TRACK_ID, VESSEL_ID
-from geodiff.vessels.clean_arrays import Bools, Floats, Index, Ints, far_at_most, first_of_each
+from geodiff.vessels.clean_arrays import Bools, Floats, Index, Ints, by_first, far_at_most, first_of_each
 from geodiff.vessels.segment import track_numbers
 
 RADIUS_M: Final = 250.0
@@ -109,8 +109,7 @@ def _stops(track: Index, time_us: Ints, places: tuple[Floats, Floats], size: tup
         quiet = quiet & ~still
         quiet = _long(_runs(here, quiet), quiet, when, size[1])
     taken = found >= 0
-    first, inverse = np.unique(found[taken], return_index=True, return_inverse=True)[1:]
-    found[taken] = np.argsort(np.argsort(first))[inverse]
+    found[taken] = by_first(found[taken])
     return found
 
 

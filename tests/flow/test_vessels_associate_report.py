@@ -77,8 +77,9 @@ def test_wrong_options_are_named(fleet, tmp_path):
     assert "'ais' or 'radar'" in str(run(*words, "--sensor", "sonar").exception)
     (tmp_path / "s.yaml").write_text("berth: 3\n")
     assert "berth" in str(run(*words, "--settings", tmp_path / "s.yaml").exception)
+    assert "longitude,latitude" in str(run(*words, "--position", "here").exception)
     assert "longitude,latitude" in str(run(*words, "--position", "1,2,3,4").exception)
-    assert "valid number" in str(run(*words, "--position", "here").exception)
+    assert "valid number" in str(run(*words, "--position", "here,there").exception)
 
 
 def test_hampton_roads_is_pure_enough(geodiff_data):
