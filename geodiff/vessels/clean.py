@@ -32,7 +32,7 @@ from geodiff.vessels.clean_rows import Codes, first_look, in_order
 from geodiff.vessels.clean_rules import DEFAULT_RULES, REASONS, CleanRules
 from geodiff.vessels.identity import AIRCRAFT_SOURCES, is_aircraft
 from geodiff.vessels.reading import FIX_SCHEMA
-from geodiff.vessels.segment import track_ids
+from geodiff.vessels.segment import cut_tracks
 
 
 def clean_fixes(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> pl.DataFrame:
@@ -63,8 +63,8 @@ def clean_fixes(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> pl.Da
         codes[kept[suspect]] = verdict.codes
         track[suspect] = verdict.track
     sound = codes[kept] == 0
-    ids = track_ids(arrays.take(sound) if not sound.all() else arrays, track[sound], rules.gap_s)
-    return _answer(ordered, codes, ids)
+    names, track = cut_tracks(arrays.take(sound) if not sound.all() else arrays, track[sound], rules.gap_s)
+    return _answer(ordered, codes, names, track)
 
 
 def _check(fixes: pl.DataFrame) -> None:
@@ -103,12 +103,13 @@ def _limits(rows: pl.DataFrame, vessel: Ints, rules: CleanRules) -> Floats:
     return found
 
 
-def _answer(ordered: pl.DataFrame, codes: Codes, ids: pl.Series) -> pl.DataFrame:
-    """The table with its three columns; ``ids`` are those of the rows that are kept, in order."""
-    where = np.cumsum(codes == 0) - 1
-    track = pl.Series(where).set(pl.Series(codes > 0), None)
+def _answer(ordered: pl.DataFrame, codes: Codes, names: pl.Series, track: Index) -> pl.DataFrame:
+    """The table with its three columns; ``track`` says which of the ``names`` each row that is kept has, in order."""
+    rejected = codes > 0
+    name = np.zeros(len(codes), np.intp)
+    name[~rejected] = track
     return ordered.with_columns(
-        ids.gather(track).alias(TRACK_ID),
-        pl.Series(STATE, [OBSERVED, REJECTED]).gather((codes > 0).astype(np.uint8)),
+        names.gather(pl.Series(name).set(pl.Series(rejected), None)).alias(TRACK_ID),
+        pl.Series(STATE, [OBSERVED, REJECTED]).gather(rejected.astype(np.uint8)),
         pl.Series(REASON, [None, *REASONS], dtype=pl.String).gather(codes),
     )

@@ -130,12 +130,12 @@ def _agreed(
         start = start[(to_next[start] == 0) | (to_previous[start + step] == 0)]
         i, j = last[which[start]], first[which[start + step]]
         start = start[(fixes.vessel[i] == fixes.vessel[j])]
-        i, j = last[which[start]], first[which[start + step]]
-        fits = _possible(fixes, i, j, *how)
+        steps = _Steps.between(fixes, last[which[start]], first[which[start + step]], how[1])
+        fits = steps.easy() if how[0] else steps.possible
         if how[0]:
             both = np.minimum(length[which[start]], length[which[start + step]]) >= LONG_RUN
-            meet = _possible(fixes, i, j, False, how[1]) & (fixes.wait_s(i, j) <= PLAUSIBLE_S)
-            fits |= both & (meet if step == 1 else _plausible(fixes, i, j, how[1]))
+            meet = steps.possible & (steps.wait_s <= PLAUSIBLE_S)
+            fits |= both & (meet if step == 1 else steps.plausible())
         found = start[fits]
         to_next[found] = np.where(to_next[found] == 0, step, to_next[found])
         to_previous[found + step] = np.where(to_previous[found + step] == 0, step, to_previous[found + step])
@@ -144,31 +144,62 @@ def _agreed(
     return which[start], which[start + to_next[start]]
 
 
-def _possible(fixes: Fixes, i: Index, j: Index, easy: bool, slack_km: float) -> Bools:
-    """Whether a vessel can have come from fix ``i`` to fix ``j``; easily: by keeping on as it reported, nearly."""
-    gap = fixes.distance_km(i, j)
-    within: Bools = gap <= fixes.reach_km(i, j, slack_km)
-    if not easy:
-        return within
-    missed = missed_km(fixes, i, j)
-    share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
-    seconds = np.minimum(fixes.wait_s(i, j), fixes.patience_s[i]) + fixes.stamp_s[i]
-    allowed = slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
-    told = _plausible(fixes, i, j, slack_km) & (seconds <= fixes.patience_s[i])
-    return within & ((np.fmin(gap, missed) <= allowed) | told)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """Steps from fixes ``i`` to later fixes ``j``, (n,) each.
+
+    Attributes:
+        fixes, i, j: whose steps.
+        slack_km: error of a position.
+        gap_km, wait_s: how far and how long.
+        possible: whether they are in reach.
+    """
+
+    fixes: Fixes
+    i: Index
+    j: Index
+    slack_km: float
+    gap_km: Floats
+    wait_s: Floats
+    possible: Bools
+
+    @classmethod
+    def between(cls, fixes: Fixes, i: Index, j: Index, slack_km: float) -> _Steps:
+        gap = fixes.distance_km(i, j)
+        return cls(fixes, i, j, slack_km, gap, fixes.wait_s(i, j), gap <= fixes.reach_km(i, j, slack_km))
+
+    def take(self, where: Index) -> _Steps:
+        i, j = self.i[where], self.j[where]
+        return _Steps(self.fixes, i, j, self.slack_km, self.gap_km[where], self.wait_s[where], self.possible[where])
+
+    def easy(self) -> Bools:
+        """Whether a vessel that kept on as it reported can have made them, nearly: see ``EASY``."""
+        found = self.possible.copy()
+        where = np.flatnonzero(found)
+        found[where] = self.take(where)._nearly()
+        return found
+
+    def _nearly(self) -> Bools:
+        fixes, i = self.fixes, self.i
+        missed = missed_km(fixes, i, self.j)
+        share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
+        seconds = np.minimum(self.wait_s, fixes.patience_s[i]) + fixes.stamp_s[i]
+        allowed = self.slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
+        told = self.plausible() & (seconds <= fixes.patience_s[i])
+        near: Bools = (np.fmin(self.gap_km, missed) <= allowed) | told
+        return near
+
+    def plausible(self) -> Bools:
+        """Whether the higher of the two reported speeds explains them, within an hour."""
+        fixes, i = self.fixes, self.i
+        told = 1.2 * np.fmax(fixes.sog_kn[i], fixes.sog_kn[self.j]) * KM_PER_S_PER_KN * (self.wait_s + fixes.stamp_s[i])
+        found: Bools = (self.gap_km <= self.slack_km + told) & (self.wait_s <= PLAUSIBLE_S)
+        return found
 
 
 def easily_reached(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
     """Whether a vessel can easily have come from fix ``i`` to the later fix ``j``: see ``EASY``."""
-    return _possible(fixes, i, j, True, slack_km)
-
-
-def _plausible(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
-    """Whether the higher of two reported speeds explains the way from fix ``i`` to fix ``j``, within an hour."""
-    seconds = fixes.wait_s(i, j)
-    told = 1.2 * np.fmax(fixes.sog_kn[i], fixes.sog_kn[j]) * KM_PER_S_PER_KN * (seconds + fixes.stamp_s[i])
-    found: Bools = (fixes.distance_km(i, j) <= slack_km + told) & (seconds <= PLAUSIBLE_S)
-    return found
+    return _Steps.between(fixes, i, j, slack_km).easy()
 
 
 def missed_km(fixes: Fixes, i: Index, j: Index) -> Floats:

@@ -16,18 +16,20 @@ Codes = npt.NDArray[np.uint8]
 def in_order(fixes: pl.DataFrame) -> pl.DataFrame:
     """The table sorted by vessel, time and, within an instant, by row and all else: the same for any order given."""
     vessel, time_us = _sort_keys(fixes)
+    order = np.arange(len(vessel))
     later = (vessel[1:] > vessel[:-1]) | ((vessel[1:] == vessel[:-1]) & (time_us[1:] >= time_us[:-1]))
     if not later.all():
-        fixes = fixes[fixes.select(pl.arg_sort_by(VESSEL_ID, TIME)).to_series()]
-        vessel, time_us = _sort_keys(fixes)
+        order = np.lexsort((time_us, vessel))
+        vessel, time_us = vessel[order], time_us[order]
     again = (vessel[1:] == vessel[:-1]) & (time_us[1:] == time_us[:-1])
-    if not again.any():
+    if again.any():
+        later_twin = np.flatnonzero(again) + 1
+        where = np.union1d(later_twin - 1, later_twin)
+        keys = [VESSEL_ID, TIME, ROW, *(name for name in fixes.columns if name not in (VESSEL_ID, TIME, ROW))]
+        twins = fixes[order[where]]
+        order[where] = order[where][twins.select(pl.arg_sort_by(keys)).to_series().to_numpy()]
+    elif later.all():
         return fixes
-    later_twin = np.flatnonzero(again) + 1
-    where = np.union1d(later_twin - 1, later_twin)
-    keys = [VESSEL_ID, TIME, ROW, *(name for name in fixes.columns if name not in (VESSEL_ID, TIME, ROW))]
-    order = np.arange(len(vessel))
-    order[where] = where[fixes[where].select(pl.arg_sort_by(keys)).to_series().to_numpy()]
     return fixes[order]
 
 

@@ -9,8 +9,8 @@ from geodiff.tracks import TRACK_ID
 from geodiff.vessels.clean_arrays import Fixes, Index
 
 
-def track_ids(fixes: Fixes, vessel_number: Index, gap_s: float) -> pl.Series:
-    """Name the track of each fix: ``<vessel_id>/<UTC of its first fix, yyyymmddThhmmss>`` and a letter.
+def cut_tracks(fixes: Fixes, vessel_number: Index, gap_s: float) -> tuple[pl.Series, Index]:
+    """Cut fixes into tracks, named ``<vessel_id>/<UTC of the first fix, yyyymmddThhmmss>`` and a letter.
 
     Args:
         fixes: sorted by vessel and time.
@@ -19,10 +19,10 @@ def track_ids(fixes: Fixes, vessel_number: Index, gap_s: float) -> pl.Series:
         gap_s: a longer silence (seconds) begins a new track.
 
     Returns:
-        (n,) text.
+        The names of the tracks, and (n,) which of them each fix is of.
     """
     if not len(fixes):
-        return pl.Series(TRACK_ID, [], pl.String)
+        return pl.Series(TRACK_ID, [], pl.String), np.zeros(0, np.intp)
     shared = bool(vessel_number.any())
     order = np.lexsort((vessel_number, fixes.vessel)) if shared else np.arange(len(fixes))
     vessel, number, time_us = fixes.vessel, vessel_number, fixes.time_us
@@ -32,9 +32,9 @@ def track_ids(fixes: Fixes, vessel_number: Index, gap_s: float) -> pl.Series:
     new[1:] = (vessel[1:] != vessel[:-1]) | (number[1:] != number[:-1]) | (time_us[1:] - time_us[:-1] > gap_s * 1e6)
     first = np.flatnonzero(new)
     names = _names(vessel[first], time_us[first], number[first])
-    segment = np.empty(len(order), np.uint32)
+    segment = np.empty(len(order), np.intp)
     segment[order] = np.cumsum(new) - 1
-    return names.gather(segment)
+    return names, segment
 
 
 def track_numbers(names: pl.Series) -> tuple[Index, Index | None]:
