@@ -83,6 +83,13 @@ def from_local_km(east_km: Values, north_km: Values, lon0_deg: Values, lat0_deg:
     return wrap_longitude(np.degrees(lon)), np.degrees(lat)
 
 
+def north_turn(lon_deg: Values, lat_deg: Values, lon0_deg: Values, lat0_deg: Values) -> Array:
+    """By how much north turns from the second place to the first, radians: the convergence of near meridians."""
+    between = np.radians(np.asarray(lat_deg, np.float64) + np.asarray(lat0_deg, np.float64)) / 2
+    turned: Array = np.radians(wrap_longitude(np.asarray(lon_deg, np.float64) - np.asarray(lon0_deg))) * np.sin(between)
+    return turned
+
+
 def to_space_km(lon_deg: Values, lat_deg: Values) -> Array:
     """Places in space, kilometres from the centre of the Earth: (...) -> (..., 3)."""
     lon, lat = (np.radians(np.asarray(v, np.float64)) for v in (lon_deg, lat_deg))

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="of motion, for gaps; default: the trained one")
     parser.add_argument("--ensemble", type=int, default=16, help="members")
     parser.add_argument("--history", type=int, default=0, metavar="DAYS", help="files before that are past tracks too")
-    parser.add_argument("--alpha", type=float, default=0.01, help="false-alarm rate of the scores")
+    parser.add_argument("--alpha", type=float, help="false-alarm rate of the scores")
     parser.add_argument("--calibration", type=Path, help="of the scores; default: the file's own vessels")
     parser.add_argument("--workers", type=int, default=default_workers(), help="default: all cores")
     parser.add_argument("--scheduler", help="threads, processes, or the address of a Dask scheduler")

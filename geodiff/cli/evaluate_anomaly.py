@@ -26,8 +26,12 @@ def evaluate_scoring(
     kinds: Annotated[str | None, typer.Option(help="Of anomalies; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Repetitions with other tracks, places and sizes.")] = 5,
     alpha: Annotated[
-        float, typer.Option(help="Nominal false-alarm rate at which fixes and tracks are flagged.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help="Nominal false-alarm rate at which fixes and tracks are flagged; default: 0.01, or the least that so "
+            "many vessels can tell."
+        ),
+    ] = None,
     members: Annotated[int, typer.Option(min=0, max=256, help="Of the model's ensemble.")] = 16,
     max_vessels: Annotated[
         int, typer.Option(min=30, help="Most vessels to calibrate with; the tests take at most two fifths as many.")

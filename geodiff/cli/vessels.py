@@ -165,7 +165,10 @@ def score(
     name: Name = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help="Share of sound fixes and of sound tracks that may be flagged; default: 0.01."),
+        typer.Option(
+            help="Share of sound fixes and of sound tracks that may be flagged; default: 0.01, or the least that so "
+            "many vessels can tell."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None,

@@ -167,15 +167,28 @@ def _breakdowns(report: Report) -> str:
     ships = {key: key for row in report["models"].values() for key in row["by_ship"]}
     parts.append(_grouped(report, "by_split", split, "By what is shared with training"))
     parts.append(_grouped(report, "by_ship", ships, "By ship type"))
+    parts.append(_moored(report))
+    return "".join(parts)
+
+
+def _moored(report: Report) -> str:
+    """Vessels that hardly moved: all that is told of the others, in one table."""
+    levels = sorted({level for model in report["models"].values() for level in map(str, model["levels"])})
     rows = [
-        [escape(name), escape(label), str(row["cases"]), str(row["vessels"]), _shown(row["greedy_km"])]
+        [
+            *(escape(name), escape(label), str(row["cases"]), str(row["vessels"])),
+            *(_shown(row[key]) for key in _SIDES),
+            *(_percent(row["coverage"].get(level)) for level in levels),
+        ]
         for name, model in report["models"].items()
         for label, row in model["moored"].items()
     ]
-    if rows:
-        found = table(["model", "length", "cases", "vessels", "mean km"], rows)
-        parts.append(f"<details><summary>Vessels that hardly moved</summary>{found}</details>")
-    return "".join(parts)
+    if not rows:
+        return ""
+    told = [f"true share of {100 * float(level):g} % regions" for level in levels]
+    sides = ["mean km", "mean of members km", "CRPS km", "energy score km", "best member km"]
+    found = table(["model", "length", "cases", "vessels", *sides, *told], rows)
+    return f"<details><summary>Vessels that hardly moved</summary>{found}</details>"
 
 
 def _grouped(report: Report, key: str, titles: Mapping[str, str], title: str) -> str:

@@ -26,7 +26,7 @@ from geodiff.vessels.scoring_evidence import BEHAVIOUR, KINDS, POSITION, ROUTE, 
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
 from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tails import cauchy_combination
-from geodiff.vessels.scoring_tracks import ALPHA, check_alpha
+from geodiff.vessels.scoring_tracks import check_alpha, finest_alpha
 from geodiff.vessels.scoring_traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class ScoringSettings(Settings):
         ratios: shares of the tracks that are anomalous.
         kinds: of anomalies.
         seeds: repetitions with other tracks, places and sizes.
-        alpha: nominal false-alarm rate at which fixes and tracks are flagged.
+        alpha: nominal false-alarm rate at which fixes and tracks are flagged; None: ``ALPHA``, or the least that the
+            vessels can tell where that is more.
         lengths: of hidden blocks, in fixes.
         members: of the model's ensemble.
         calibrate_most, test_most: most vessels of either part.
@@ -56,7 +57,7 @@ class ScoringSettings(Settings):
     ratios: tuple[float, ...] = Field((0.01, 0.02, 0.05, 0.1), min_length=1)
     kinds: tuple[str, ...] = Field(INJECTED, min_length=1)
     seeds: int = Field(5, ge=1, le=100)
-    alpha: float = Field(ALPHA, gt=0, lt=1)
+    alpha: float | None = Field(None, gt=0, lt=1)
     lengths: tuple[int, ...] = Field(LENGTHS, min_length=1, max_length=8)
     members: int = Field(16, ge=0, le=4096)
     calibrate_most: int = Field(3000, ge=30)
@@ -140,12 +141,14 @@ class Found:
         clean: scores of the clean test tracks.
         pool: (t,) bool, clean tracks that can take an anomaly: among these the benchmark is run.
         altered: every injection.
+        alpha: nominal false-alarm rate at which fixes and tracks are flagged.
     """
 
     calibration: Calibration
     clean: Scores
     pool: BoolArray
     altered: Sequence[Altered]
+    alpha: float
 
 
 def run_benchmark(
@@ -184,7 +187,8 @@ def run_benchmark(
         routes=routes,
     )
     calibration = lessons.calibration()
-    check_alpha(settings.alpha, calibration)
+    alpha = finest_alpha([calibration]) if settings.alpha is None else settings.alpha
+    check_alpha(alpha, calibration)
     untaught = {kind: lessons.calibration([each for each in INJECTED if each != kind]) for kind in settings.kinds}
     scorer = _Scorer(model, settings, embedder, traffic, routes, calibration, untaught)
     fixes = Fixes.from_table(test_tracks)
@@ -202,7 +206,7 @@ def run_benchmark(
     for each in _altered(takers, test_tracks, scorer, settings):
         altered.append(each)
         progress("injections", len(altered), settings.seeds * len(settings.kinds))
-    return Found(calibration, clean, pool, altered)
+    return Found(calibration, clean, pool, altered, alpha)
 
 
 def _altered(

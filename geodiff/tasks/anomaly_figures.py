@@ -75,7 +75,7 @@ def figures(found: Found, settings: ScoringSettings) -> list[Figure]:
             count = float(np.mean([np.count_nonzero(each.track_label) for each in sets]))
             for scorer in scorers(runs[0]):
                 for level in ("fix", "track"):
-                    rows = [each.of(scorer, level, settings.alpha) for each in sets]
+                    rows = [each.of(scorer, level, found.alpha) for each in sets]
                     told = [_mean([row[k] for row in rows]) for k in range(3)]
                     flagged = None if runs[0].scores.judged_by(scorer, kind) is None else told[2]
                     out.append(Figure(scorer, kind, level, ratio, count, told[0], told[1], flagged))

@@ -99,7 +99,7 @@ def summarise(found: Found, division: Division, settings: ScoringSettings, *, co
         "command": shlex.join(command),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json") | {"alpha": found.alpha},
         "model": found.calibration.model,
         "embedder": found.calibration.embedder,
         "data": {
@@ -141,7 +141,7 @@ def _pictures(found: Found, division: Division, settings: ScoringSettings, repor
             }
             out.append(Picture(f"{title}, per {level}, {100 * ratio:g} % anomalous", curves(lines, kind)))
     for name, run in ((kind, first[kind]) for kind in sets):
-        drawn = _examples(run, division.test, settings.alpha)
+        drawn = _examples(run, division.test, found.alpha)
         caption = f"{name}: the two best found and the two least (circles: anomalous; red: flagged)"
         out.append(Picture(caption, track_pictures(drawn)))
     return out

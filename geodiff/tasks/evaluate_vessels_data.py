@@ -13,6 +13,7 @@ import polars as pl
 from geodiff.schema import BoolArray, GeodiffError
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.motion_models import Contender, held_out_fold
+from geodiff.tasks.vessels_context import past_of
 from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes
@@ -173,7 +174,8 @@ def draw_cases(
     known = _past(data, past)
     others = known.filter(~pl.col(VESSEL_ID).is_in(vessels))
     told = known.collect() if settings.history else data.table.clear()
-    history = None if told.is_empty() else TrackHistory.from_table(told, private=vessels)
+    # As thin as the jobs have it.
+    history = None if told.is_empty() else TrackHistory.from_table(past_of(told), private=vessels)
     last = np.array([case.query.ask_s[-1] for case in found])
     split = split_of([case.query.vessel_id for case in found], last, data.cut_s, fold)
     notes = {

@@ -75,6 +75,8 @@ def run_motion(asked: VesselEvaluation) -> Outcome:
             asked.tell(f"{each.name}: regions {each.regions}")
     found = evaluate_vessels(contenders, drawn, asked.out, settings, progress=asked.progress)
     report = summarise(found, contenders, data, drawn, settings, command=asked.command)
+    if not any(model["lengths"] for model in report["models"].values()):
+        asked.tell("no case is of a vessel under way; the report has those of vessels that hardly moved")
     page, figures = write_reports(report, found, contenders, drawn, asked.out, settings)
     return Outcome(
         (f"mean error (against {report['reference']})", *report["lengths"]), tuple(_headline(report)), page, figures

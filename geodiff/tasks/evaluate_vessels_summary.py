@@ -121,7 +121,7 @@ def summarise_model(records: Sequence[Record], reference: Sequence[Record], labe
             if (moving & (steps.label == label)).any()
         },
         "moored": {
-            label: figures(~moving & (steps.label == label), full=False)
+            label: figures(~moving & (steps.label == label))
             for label in labels
             if (~moving & (steps.label == label)).any()
         },

@@ -21,10 +21,12 @@ from geodiff.rng import generator
 from geodiff.schema import GeodiffError
 from geodiff.tasks.track_calibration import TrackCalibration
 from geodiff.tasks.track_fleets import MIRROR, fleet_of, group_scenes, mirrored, sees_windows
+from geodiff.tasks.track_members import held_back
 from geodiff.tasks.track_regions import from_true_north
 from geodiff.tasks.track_stretches import Stretch, cut, in_batches
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.history import TrackHistory
+from geodiff.vessels.identity import fastest_kn
 from geodiff.vessels.split import FOLDS, in_digest
 from geodiff.vessels.window_fixes import ASKED, to_degrees
 from geodiff.vessels.windows import Windows, build_windows, predict_km
@@ -187,11 +189,14 @@ class DenoiserMotion:
         ellipses = calibrated.ellipses(place[: calibrated.members], middle, windows) if calibrated else None
         asked_for = place[: len(answers[0].member_lon_deg)]
         away = np.concatenate([middle[None], asked_for]) - windows.prior_km
+        fastest = fastest_kn(windows.vessel_id, windows.ship_type)
         for row, stretch in enumerate(stretches):
             answer, asked = answers[stretch.row], len(stretch.ask_s)
             target = slice(stretch.first, stretch.first + asked)
             prior, _ = predict_km(windows.edges[row : row + 1], windows.kind[row : row + 1], stretch.ask_s[None])
             place_km = prior[0] + stretch.between(away[:, row])
+            edges, kind = windows.edges[row], int(windows.kind[row])
+            place_km[1:] = held_back(place_km, stretch.ask_s, edges, kind, float(fastest[row]))
             lon, lat = to_degrees(place_km, windows.frame[row])
             answer.lon_deg[target], answer.lat_deg[target] = lon[0], lat[0]
             if answer.member_lon_deg.size:

@@ -2,8 +2,8 @@
 
 A track grows by stretches of some hours: the first from a lone position, at a speed drawn from those that vessels of
 its kind begin with (``track_starts``) and on a course that others took from there, each next one from what was made
-before. Guidance pulls towards the ship type asked for; a stretch that moves otherwise or faster than its type
-can go is drawn again. What is made is for augmenting data sets; it is not what a vessel did.
+before. Guidance pulls towards the ship type asked for; a stretch that moves otherwise, or faster than real
+vessels of the type do, is drawn again. What is made is for augmenting data sets; it is not what a vessel did.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from geodiff.sphere import KM_PER_NMI, distance_km, from_local_km, to_local_km
-from geodiff.tracks import TrackQuery
+from geodiff.tasks.track_starts import StartSpeeds
+from geodiff.tracks import TrackQuery, ship_group
 from geodiff.vessels.clean_rules import SpeedLimits
-from geodiff.vessels.windows_draw import behaviour_of
+from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,16 +25,42 @@ Draw = Callable[[Ints, int], Places]
 """(rows, attempt) -> places of those rows."""
 
 LIMITS = SpeedLimits()
-"""Steps faster than a vessel of the type can go are drawn again."""
+"""Steps faster than cleaning allows a vessel of the type are drawn again."""
 
 MARGIN = 0.95
 """Share of the limit that a stretch may take: where stretches meet the curve may be a little steeper."""
 
 TRIES = 16
 
+TRANSIT = BEHAVIOURS.index("transit")
+UNDER_WAY = 0.8
+"""Least share of a transit that is under way: so are nine in ten real ones of three hours. Straightness alone would let
+a vessel arrive and stay."""
 
-def possible(asked: Sequence[TrackQuery], behaviour: Ints, step_s: float, judged_s: float, draw: Draw) -> Places:
-    """Places no faster than their ship type can go, that move as they were asked to.
+STILL_KN = 1.0
+
+
+def limits_kn(asked: Sequence[TrackQuery], speeds: StartSpeeds | None) -> Floats:
+    """(n,) how fast each stretch may be: as the fastest real vessels of its ship group, or as it was itself before.
+
+    Guidance pulls beyond what is real: a cargo ship is told from others by being fast.
+
+    Args:
+        asked: n questions.
+        speeds: of real vessels; without, what cleaning allows counts alone.
+    """
+    types = [query.ship_type for query in asked]
+    limits: Floats = MARGIN * LIMITS.of_types(np.array(types))
+    if speeds is not None:
+        own = np.array([1.1 * np.nanmax(query.sog_kn, initial=0.0) for query in asked])
+        limits = np.minimum(limits, np.maximum(speeds.fastest_kn(ship_group(types)), own))
+    return limits
+
+
+def possible(
+    asked: Sequence[TrackQuery], behaviour: Ints, step_s: float, judged_s: float, draw: Draw, most_kn: Floats
+) -> Places:
+    """Places no faster than they may be, that move as they were asked to.
 
     What does not is drawn again; after ``TRIES`` draws the one that is least wrong is kept, and slowed down if need be.
 
@@ -43,6 +70,7 @@ def possible(asked: Sequence[TrackQuery], behaviour: Ints, step_s: float, judged
         step_s: between the positions at which speeds are judged, in seconds.
         judged_s: the last so many seconds, of what was known before too, are what must move as asked.
         draw: draws places.
+        most_kn: (n,) from ``limits_kn``.
     """
     found: list[Places] = [(query.ask_s, query.ask_s) for query in asked]
     wrong = np.full(len(asked), np.inf)
@@ -54,7 +82,9 @@ def possible(asked: Sequence[TrackQuery], behaviour: Ints, step_s: float, judged
         for k, row in enumerate(rows.tolist()):
             query, count = asked[row], len(asked[row].ask_s)
             place = lon[k, :count], lat[k, :count]
-            fast, other = _wrong(query, place, int(behaviour[row]), step_s, judged_s)
+            made, begin = longer(query, *place), float(query.time_s[-1])
+            fast, other = _wrong(made, begin, int(behaviour[row]), step_s, judged_s)
+            fast /= most_kn[row]
             worth = 1000.0 * max(fast - 1.0, 0.0) + other
             if worth < wrong[row]:
                 wrong[row] = worth
@@ -68,16 +98,24 @@ def _filled(rows: Sequence[Floats]) -> Floats:
     return np.stack([np.append(row, np.full(most - len(row), row[-1])) for row in rows])
 
 
-def _wrong(query: TrackQuery, place: Places, behaviour: int, step_s: float, judged_s: float) -> tuple[float, bool]:
-    """Fastest step of a stretch as a share of the limit, and whether it moves otherwise than it was asked to."""
-    made = longer(query, *place)
-    time_s, lon, lat = even_steps(made, float(query.time_s[-1]), step_s)
-    knots = distance_km(lon[:-1], lat[:-1], lon[1:], lat[1:]) / KM_PER_NMI / np.diff(time_s) * 3600
-    fast = float(knots.max()) / (MARGIN * LIMITS.of_type(query.ship_type)) if len(knots) else 0.0
+def _wrong(made: TrackQuery, begin_s: float, behaviour: int, step_s: float, judged_s: float) -> tuple[float, bool]:
+    """Fastest step from ``begin_s`` on in knots, and whether the track moves otherwise than it was asked to."""
+    knots = _knots(*even_steps(made, begin_s, step_s))
+    fast = float(knots.max(initial=0.0))
     if behaviour == 0:
         return fast, False
     late = made.time_s >= made.time_s[-1] - judged_s - 0.5
-    return fast, behaviour_of(made.time_s[late], made.lon_deg[late], made.lat_deg[late]) != behaviour
+    way = made.time_s[late], made.lon_deg[late], made.lat_deg[late]
+    other = bool(behaviour_of(*way) != behaviour)
+    if behaviour == TRANSIT and not other:
+        other = float(np.diff(way[0])[_knots(*way) > STILL_KN].sum()) < UNDER_WAY * np.ptp(way[0])
+    return fast, other
+
+
+def _knots(time_s: Floats, lon_deg: Floats, lat_deg: Floats) -> Floats:
+    """Speeds of the steps between positions."""
+    way = distance_km(lon_deg[:-1], lat_deg[:-1], lon_deg[1:], lat_deg[1:])
+    return way / KM_PER_NMI / np.diff(time_s) * 3600
 
 
 def _slowed(query: TrackQuery, place: Places, fast: float) -> Places:

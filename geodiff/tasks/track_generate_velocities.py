@@ -12,8 +12,9 @@ import numpy.typing as npt
 from geodiff.rng import generator
 from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, longer, possible
+from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, limits_kn, longer, possible
 from geodiff.tasks.track_pieces import Grid
+from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tasks.track_velocities import MOST_KNOWN, draw_velocities, keyed_noise
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
@@ -70,6 +71,7 @@ def _grow(
 ) -> list[TrackQuery]:
     hours, step_s, guidance = wanted
     end = np.array([query.time_s[-1] for query in state]) + hours * 3600
+    most_kn = limits_kn(state, StartSpeeds.from_card(model.card))
     while True:
         rows = np.flatnonzero(np.array([query.time_s[-1] for query in state]) < end - 1.0)
         if not len(rows):
@@ -88,7 +90,7 @@ def _grow(
             payload = draw_velocities(model.net, windows, told[some], noise, guidance=guidance)
             return to_positions(windows, payload, grid.step_s, wobble)
 
-        lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw)
+        lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw, most_kn[rows])
         for k, row in enumerate(rows.tolist()):
             count = len(asked[k].ask_s)
             state[row] = longer(asked[k], lon[k, :count], lat[k, :count])

@@ -77,6 +77,11 @@ class StartSpeeds:
         out: list[Any] = self.quantiles_kn.round(2).tolist()
         return out
 
+    def fastest_kn(self, group: Ints) -> Floats:
+        """(n,) knots of the fastest first step of each ship group, whatever the behaviour."""
+        found: Floats = self.quantiles_kn[group, 0, -1]
+        return found
+
     def draw(self, group: Ints, behaviour: Ints, chance: Floats) -> Floats:
         """(n,) knots, by the inverse of the distribution at ``chance`` in [0, 1]."""
         rows = self.quantiles_kn[group, behaviour]

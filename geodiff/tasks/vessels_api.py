@@ -163,7 +163,7 @@ def score(
     model: str = "hermite",
     calibration: Path | str | None = None,
     ensemble: int = 16,
-    alpha: float = 0.01,
+    alpha: float | None = None,
     seed: int = 0,
 ) -> gpd.GeoDataFrame:
     """Score fixes and tracks for anomalies. See ``vessels_score`` for the rules.
@@ -173,7 +173,7 @@ def score(
         model: of the motion.
         calibration: made with the model; None: each half of the vessels is compared with the other half.
         ensemble: members, for a calibration on the table itself.
-        alpha: nominal false-alarm rate.
+        alpha: nominal false-alarm rate; None: 0.01, or the least that the vessels can tell where that is more.
         seed: of the noise.
 
     Returns:

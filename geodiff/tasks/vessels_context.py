@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,9 @@ from geodiff.vessels.usual_rules import Usual
 HISTORY_STEP_S: Final = 120.0
 """Past tracks are kept at about this step, and where they turn no finer: lanes need no more."""
 
+STILL_STEP_S: Final = 1800.0
+"""The step of vessels that lie still: what is known of a moment is between two fixes that were known by then."""
+
 MOST_HISTORY: Final = 2_000_000
 """Fixes of past tracks; of more, whole vessels are left out, by their names alone, and tell not even themselves."""
 
@@ -29,26 +33,28 @@ TRAFFIC_COLUMNS: Final = ("slot", "vessel", "lon_deg", "lat_deg", "east_km_s", "
 _HISTORY: Final = (VESSEL_ID, TRACK_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE)
 
 
-def usual_of(fixes: PartitionedFixes) -> Usual:
-    """Of a partition, a part at a time."""
-    return Usual.of([fixes.scan(part) for part in range(fixes.parts)])
+def usual_of(fixes: PartitionedFixes, at: datetime | None) -> Usual:
+    """Of a partition, a part at a time; where a time is given, of what was known by then."""
+    scans = [fixes.scan(part) for part in range(fixes.parts)]
+    return Usual.of(scans if at is None else [scan.filter(pl.col(TIME) <= at) for scan in scans])
 
 
 def past_of(cleaned: pl.DataFrame) -> pl.DataFrame:
     """Past tracks of a cleaned table, as thin as a history needs: moving vessels at about ``HISTORY_STEP_S``.
 
-    Of a vessel that lies still the first and last fix are kept, so that what follows its way is seen to stop.
+    Of a vessel that lies still the first and last fix are kept, and one in ``STILL_STEP_S`` between them, so that what
+    follows its way is seen to stop, by whoever asks while it still lies there too.
     """
     kept = cleaned.filter((pl.col(STATE) == OBSERVED) & pl.col(TRACK_ID).is_not_null()).select(_HISTORY)
     kept = kept.sort(VESSEL_ID, TRACK_ID, TIME)
-    mark = (pl.col(TIME).dt.epoch("us") // round(HISTORY_STEP_S * 1e6)).alias("_mark")
-    still = (pl.col(SOG) < STILL_KN / 2).fill_null(False).alias("_still")
+    still = (pl.col(SOG) < STILL_KN / 2).fill_null(False)
+    step_us = pl.when(still).then(round(STILL_STEP_S * 1e6)).otherwise(round(HISTORY_STEP_S * 1e6))
+    kept = kept.with_columns((pl.col(TIME).dt.epoch("us") // step_us).alias("_mark"), still.alias("_still"))
     turned = pl.col("_still").ne_missing(pl.col("_still").shift().over(TRACK_ID)) | pl.col("_still").ne_missing(
         pl.col("_still").shift(-1).over(TRACK_ID)
     )
-    fresh = pl.col("_mark").ne_missing(pl.col("_mark").shift().over(TRACK_ID)) & ~pl.col("_still")
-    thin = kept.with_columns(mark, still).filter(fresh | turned)
-    return thin.drop("_mark", "_still")
+    fresh = pl.col("_mark").ne_missing(pl.col("_mark").shift().over(TRACK_ID))
+    return kept.filter(fresh | turned).drop("_mark", "_still")
 
 
 def history_of(parts: Sequence[pl.DataFrame]) -> TrackHistory:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from geodiff.schema import BoolArray
+from geodiff.schema import BoolArray, UsageError
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
 from geodiff.vessels.clean_rules import DEFAULT_RULES
@@ -69,7 +69,11 @@ class Sent:
 
     @classmethod
     def of(cls, cleaned: pl.DataFrame) -> Self:
-        """Take the observed fixes of a cleaned table."""
+        """Take the observed fixes of a cleaned table.
+
+        Raises:
+            UsageError: a vessel has two fixes at one time, as where tables that overlap were put together.
+        """
         letter = pl.col(TRACK_ID).str.extract(LETTER).fill_null("").alias("_letter")
         kept = pl.col(TRACK_ID).is_not_null() & (pl.col(STATE) == OBSERVED)
         names = [VESSEL_ID, TIME, LON, LAT, SOG, COG, SHIP_TYPE]
@@ -77,6 +81,12 @@ class Sent:
         rows = rows.filter("_kept").sort(VESSEL_ID, "_letter", TIME)
         sender = rows.select(pl.struct(VESSEL_ID, "_letter").rle_id()).to_series().cast(pl.Int64).to_numpy()
         first = np.append(np.flatnonzero(np.diff(sender, prepend=-1)), len(sender)).astype(np.int64)
+        again = rows.filter(pl.struct(VESSEL_ID, "_letter", TIME).rle_id().diff() == 0)
+        if len(again):
+            raise UsageError(
+                f"vessel {again[VESSEL_ID][0]} has two fixes at {again[TIME][0]}, one of {len(again):,} such pairs: "
+                "clean the fixes again, without track_id and state"
+            )
         known = rows.select(pl.col(SHIP_TYPE).forward_fill().over(VESSEL_ID, "_letter").fill_null(0)).to_series()
         motion = [rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in (SOG, COG)]
         return cls(

@@ -40,6 +40,13 @@ def wanted(settings: GenerateSettings) -> Wanted:
     return Wanted(**{name: getattr(settings, name) for name in names})
 
 
+def that_generates(model: MotionModel) -> DenoiserMotion:
+    """The model; raises UsageError for a classical rule."""
+    if not isinstance(model, DenoiserMotion):
+        raise UsageError(f"{model.name} cannot generate: choose a trained model (--model)")
+    return model
+
+
 def parts_of(settings: GenerateSettings, partial: int | None) -> int:
     """How many parts there are; ``partial`` is the number of tracks to go on from, if there are any."""
     if partial is None:
@@ -61,20 +68,18 @@ def generate_part(
     Raises:
         UsageError: a classical rule, or neither or both of start and partial tracks.
     """
-    if not isinstance(model, DenoiserMotion):
-        raise UsageError(f"{model.name} cannot generate: choose a trained model (--model)")
-    asked = wanted(settings)
+    trained, asked = that_generates(model), wanted(settings)
     seed = int(generator(settings.seed, "generated part", part).integers(2**31))
     if partial is None:
         first = part * TRACKS_A_PART
         count = min(TRACKS_A_PART, settings.count - first)
         some = replace(asked, count=count, seed=seed)
-        made = generate_tracks(model, some, start=settings.start, start_time=settings.start_time)
+        made = generate_tracks(trained, some, start=settings.start, start_time=settings.start_time)
     else:
         each = max(TRACKS_A_PART // settings.count, 1)
         first = part * each * settings.count
         some = replace(asked, seed=seed)
-        made = generate_tracks(model, some, partial=partial[part * each : (part + 1) * each])
+        made = generate_tracks(trained, some, partial=partial[part * each : (part + 1) * each])
     number = pl.col(VESSEL_ID) + first
     name = pl.concat_str(number.cast(pl.String), pl.lit("/"), pl.col(TRACK_ID).str.split("/").list.last())
     return made.with_columns(number.alias(VESSEL_ID), name.alias(TRACK_ID), pl.lit(None, pl.Int64).alias(ROW))

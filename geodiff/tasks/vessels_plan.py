@@ -21,7 +21,7 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}
@@ -76,7 +76,7 @@ class TrackPlan:
 def reading_options(settings: TrackSettings) -> dict[str, Any]:
     """What the reader is told of all files."""
     told = {name: getattr(settings, name) for name in ("layout", "date", "timezone")}
-    return told | {"sensor": sensor_of(settings)}
+    return told | {"sensor": sensor_of(settings), "known_by": getattr(settings, "at", None)}
 
 
 def sensor_of(settings: TrackSettings) -> Any:
@@ -169,7 +169,7 @@ def _planned(
         calibration=paths.calibration,
         partial=tuple(one.path for one in inputs) if kind == GENERATE else (),
     )
-    _check(job)
+    _check(job, contender)
     if kind == GENERATE:
         job, inputs = _partial_read(job, inputs)
     past_files = tuple(history) if past == HISTORY else ()
@@ -194,11 +194,11 @@ def _beside(history: Sequence[Input], paths: Paths) -> dict[str, tuple[TrackInpu
     return {what: files for what, files in told.items() if files}
 
 
-def _check(job: TrackJob) -> None:
+def _check(job: TrackJob, contender: Contender | None) -> None:
     """Ask what only the job's own step can tell.
 
     Raises:
-        UsageError: a setting of the step, or a calibration that does not fit.
+        UsageError: a setting of the step, a model that cannot do it, or a calibration that does not fit.
     """
     settings = job.settings
     if isinstance(settings, AssociateSettings):
@@ -208,9 +208,11 @@ def _check(job: TrackJob) -> None:
 
         check_calibration(job)
     if isinstance(settings, GenerateSettings):
-        from geodiff.tasks.vessels_generate import wanted
+        from geodiff.tasks.vessels_generate import that_generates, wanted
 
         wanted(settings)
+        if contender is not None:
+            that_generates(contender.model)
         if (settings.start is None) == (not job.partial):
             raise UsageError("give either --start or files of partial tracks to go on from")
         if job.partial and settings.start_time is not None:

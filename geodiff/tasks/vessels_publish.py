@@ -18,7 +18,7 @@ from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_t
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_inputs import Input
-from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, TrackJob, save_table
+from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, SCORE, TrackJob, save_table
 from geodiff.tasks.vessels_plan import TrackPlan, association_of
 from geodiff.version import __version__
 from geodiff.vessels.partition import MANIFEST
@@ -120,11 +120,20 @@ def _facts(plan: TrackPlan) -> dict[str, Any]:
         "job": job.kind,
         "model": plan.model,
         **_regions(job),
-        "notes": [*plan.notes, *empty],
+        "notes": [*plan.notes, *empty, *_flagged_at(job)],
         "configuration": job.settings.model_dump(mode="json"),
         "counts": counts,
         **files,
     }
+
+
+def _flagged_at(job: TrackJob) -> list[str]:
+    """What the user must know of the rate at which anomalies were flagged."""
+    if job.kind != SCORE:
+        return []
+    from geodiff.tasks.vessels_score import told_alpha
+
+    return [note] if (note := told_alpha(job)) else []
 
 
 def _regions(job: TrackJob) -> dict[str, str]:

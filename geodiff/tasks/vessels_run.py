@@ -184,7 +184,7 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
         options: Any = many if past else plan.options | many
         fixes = partition_fixes(sources, folder, parts=len(plan.job.parts_of(what)), options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
-        usual = asdict(usual_of(fixes))
+        usual = asdict(usual_of(fixes, getattr(plan.job.settings, "at", None)))
         interval = usual["interval_s"]
         usual["interval_s"] = interval if math.isfinite(interval) else None
         write_json(plan.job.work / f"usual_{what}.json", usual)

@@ -24,7 +24,7 @@ from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, learn
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_fixes import ELSEWHERE, NEEDED, PIECE, Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, Routes
-from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, Scored, check_alpha, score_tracks
+from geodiff.vessels.scoring_tracks import ALPHA, TRACK_SCHEMA, Scored, check_alpha, finest_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import Traffic
 
 ROUTES: Final = "routes"
@@ -62,7 +62,7 @@ class Scorer:
         embedder = embedder_of(model, found[0].embedder)
         traffic = open_traffic(job.work / "traffic_all")
         routes = open_routes(job.work / ROUTES) if job.calibration is None else load_routes(job.calibration, found[0])
-        return cls(model, embedder, found, settings.alpha, traffic, routes)
+        return cls(model, embedder, found, _alpha(settings, found), traffic, routes)
 
     def score(self, cleaned: pl.DataFrame) -> tuple[Scored, dict[str, int]]:
         """Score a table; see ``scoring_tracks.score_tracks``. Fixes flagged carry ``anomalous``, as do tracks."""
@@ -135,10 +135,26 @@ def scorer_of(cleaned: pl.DataFrame, settings: ScoreSettings, calibration: Path 
     if calibration is not None:
         found = load_calibration(calibration)
         routes = load_routes(calibration, found)
-        return Scorer(model, embedder_of(model, found.embedder), (found,), settings.alpha, traffic, routes)
+        alpha = _alpha(settings, (found,))
+        return Scorer(model, embedder_of(model, found.embedder), (found,), alpha, traffic, routes)
     embedder, own = embedder_of(model), Routes.joined([Routes.of(fixes)])
     made = calibrate_folds([cleaned.lazy()], model, embedder, settings, (traffic, own))
-    return Scorer(model, embedder, made, settings.alpha, traffic, own)
+    return Scorer(model, embedder, made, _alpha(settings, made), traffic, own)
+
+
+def _alpha(settings: ScoreSettings, calibrations: Sequence[Calibration]) -> float:
+    """The false-alarm rate that was asked for, else the usual one, or the least that can be told."""
+    return finest_alpha(calibrations) if settings.alpha is None else settings.alpha
+
+
+def told_alpha(job: TrackJob) -> str:
+    """At which rate a finished run flagged, where it was not told one."""
+    settings = job.settings
+    assert isinstance(settings, ScoreSettings)
+    rate = _alpha(settings, _stored(job))
+    if settings.alpha is not None or rate == ALPHA:
+        return ""
+    return f"flagged at a false-alarm rate of {rate:g}: so few vessels cannot tell {ALPHA:g}"
 
 
 def fold_of(vessel_id: pl.Series, folds: int) -> npt.NDArray[np.int64]:
@@ -175,7 +191,8 @@ def check_calibration(job: TrackJob) -> None:
         model = load_motion_model(str(job.model))
         found.require(model, embedder_of(model, found.embedder))
         load_routes(job.calibration, found)
-        check_alpha(settings.alpha, found)
+        if settings.alpha is not None:
+            check_alpha(settings.alpha, found)
 
 
 def _stored(job: TrackJob) -> tuple[Calibration, ...]:
@@ -246,10 +263,10 @@ def calibrate_folds(
     """
     ids = pl.concat([part.select(pl.col(VESSEL_ID).drop_nulls().unique()) for part in parts]).collect()[VESSEL_ID]
     fold, order = fold_of(ids, FOLDS), place_of(ids)
-    if min(np.bincount(fold, minlength=FOLDS)) < FEWEST_VESSELS:
+    if (fewest := min(np.bincount(fold, minlength=FOLDS))) < FEWEST_VESSELS:
         raise UsageError(
-            f"{len(ids)} vessels are too few to tell what is usual among them ({FOLDS * FEWEST_VESSELS} are needed): "
-            "give --calibration, or more data"
+            f"{len(ids)} vessels are too few to tell what is usual among them (the smaller half has {fewest}, and "
+            f"{FEWEST_VESSELS} are needed): give --calibration, or more data"
         )
     made: list[Calibration] = []
     for number in range(FOLDS):
@@ -260,7 +277,8 @@ def calibrate_folds(
         calibration = learn(
             some, model, embedder, members=settings.ensemble, seed=settings.seed, traffic=around[0], routes=around[1]
         ).calibration()
-        check_alpha(settings.alpha, calibration)
+        if settings.alpha is not None:
+            check_alpha(settings.alpha, calibration)
         made.append(calibration)
     return tuple(made)
 

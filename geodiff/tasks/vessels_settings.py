@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 
 from geodiff.config import Bbox, Settings
 from geodiff.schema import UsageError
-from geodiff.vessels.scoring_tracks import ALPHA
 
 DEFAULT_MODEL: Final = "ais"
 """Trained model of motion that comes with the package."""
@@ -22,8 +21,6 @@ MOST_MEMBERS: Final = 256
 MOST_HOURS: Final = 12.0
 MOST_POSITIONS: Final = 1 << 24
 """Times x members of one gap or forecast, which a model answers whole: 2 GB of memory."""
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrackSettings(Settings):
@@ -42,7 +39,7 @@ class TrackSettings(Settings):
     date: str | None = None
     timezone: str | None = None
     bbox: Bbox | None = None
-    gap_s: Positive | None = None
+    gap_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
     @field_validator("bbox")
     @classmethod
@@ -140,14 +137,14 @@ class ScoreSettings(TrackSettings):
     Attributes:
         model: of the motion that the calibration was made with.
         ensemble: members; with a calibration of a file those that it was made with.
-        alpha: nominal false-alarm rate.
+        alpha: nominal false-alarm rate; None: ``ALPHA``, or the least that the vessels can tell where that is more.
         seed: of the noise.
         calibrate_most: vessels that a calibration on the input itself rests on at most, for each half.
     """
 
     model: str = "hermite"
     ensemble: Annotated[int, Field(ge=0, le=MOST_MEMBERS)] = 16
-    alpha: Annotated[float, Field(gt=0, lt=1)] = ALPHA
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     calibrate_most: Annotated[int, Field(ge=30)] = 1000
 
@@ -194,8 +191,8 @@ class GenerateSettings(TrackSettings):
     count: int = 10
     ship_type: int = 0
     behaviour: str = "any"
-    hours: float = 6.0
-    step_s: float = 300.0
+    hours: float = Field(6.0, allow_inf_nan=False)
+    step_s: float = Field(300.0, allow_inf_nan=False)
     guidance: float = Field(5.0, allow_inf_nan=False)
     start: tuple[float, float] | Bbox | None = None
     start_time: datetime | None = None

@@ -256,3 +256,17 @@ def identity_handed_on_between_vessels_heard_hourly() -> tuple[list[Row], CleanR
     one = sail(40, every=3600.0, knots=14.0, told=False)
     two = sail(40, start=40 * 3600.0, every=3600.0, knots=14.0, told=False, place=FAR, fate="two")
     return [*one, *two], HOURLY
+
+
+@case
+def shared_identity_of_which_one_is_heard_seldom() -> list[Row]:
+    one = sail(2400, every=6.0, knots=14.0)
+    two = lie(80, start=1.0, every=180.0, place=FAR, fate="two")
+    return sorted([*one, *two], key=lambda row: row.time_s or 0.0)
+
+
+@case
+def errors_at_one_place_now_and_then() -> list[Row]:
+    rows = sail(2400, every=6.0, knots=14.0)
+    wrong = replace(rows[0], lon_deg=5.0, lat_deg=55.0, fate="position jump")
+    return [replace(wrong, time_s=row.time_s) if i % 97 == 50 else row for i, row in enumerate(rows)]

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from geodiff.testing.tracks_cases import Row, case, lie, moved, sail, spoiled
+from geodiff.testing.tracks_cases import HOURLY, Row, case, lie, moved, sail, spoiled
+from geodiff.vessels.clean_rules import CleanRules
 
 
 @case
@@ -116,3 +117,36 @@ def receiver_drifts_off_and_jumps_back() -> list[Row]:
     rows = lie(60, every=60.0, ship_type=37)
     drift = [moved(row, 3.0 * i, 120.0) for i, row in enumerate(rows[30:36], start=1)]
     return [*rows[:30], *drift, *rows[36:]]
+
+
+@case
+def two_bursts_that_fit_together() -> list[Row]:
+    rows = sail(300, knots=7.0, ship_type=52)
+    off = [*range(60, 68), *range(200, 208)]
+    return [moved(row, 45.0, 90.0) if i in off else row for i, row in enumerate(rows)]
+
+
+@case
+def outliers_at_anchor_six_minutes_apart() -> list[Row]:
+    rows = lie(60, every=360.0)
+    return [moved(row, 5.0) if i in (20, 40) else row for i, row in enumerate(rows)]
+
+
+@case
+def outlier_at_anchor_heard_hourly() -> tuple[list[Row], CleanRules]:
+    rows = lie(60, every=3600.0)
+    return [moved(row, 50.0) if i == 20 else row for i, row in enumerate(rows)], HOURLY
+
+
+@case
+def ferry_seen_at_its_berths_alone() -> list[Row]:
+    rows = [*lie(4, every=900.0), *lie(1, start=3600.0), *lie(4, start=4500.0, every=900.0)]
+    crossing = [moved(row, 6.0, fate="one") if i == 4 else row for i, row in enumerate(rows)]
+    under_way = sail(10, start=9000.0, knots=16.0)
+    return [*(replace(row, ship_type=60) for row in crossing), *(replace(row, ship_type=60) for row in under_way)]
+
+
+@case
+def ferry_whose_speed_is_always_nought() -> list[Row]:
+    rows = lie(60, every=900.0, ship_type=60)
+    return [moved(row, 5.0, fate="one") if i % 4 == 3 else row for i, row in enumerate(rows)]

@@ -63,7 +63,7 @@ def clean_fixes(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> pl.Da
         codes[kept[suspect]] = verdict.codes
         track[suspect] = verdict.track
     sound = codes[kept] == 0
-    names, track = cut_tracks(arrays.take(sound) if not sound.all() else arrays, track[sound], rules.gap_s)
+    names, track = cut_tracks(arrays.take(sound) if not sound.all() else arrays, track[sound], rules)
     return _answer(ordered, codes, names, track)
 
 

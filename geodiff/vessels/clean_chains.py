@@ -15,7 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.sphere import distance_km, move
-from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, far_at_most, first_of_each
+from geodiff.vessels.clean_arrays import (
+    KM_PER_S_PER_KN,
+    Bools,
+    Fixes,
+    Floats,
+    Index,
+    far_at_most,
+    first_of_each,
+    told_kn,
+)
 
 WINDOW = 16
 """Runs that an end looks ahead."""
@@ -34,7 +43,11 @@ NEIGHBOURS = 16
 """So many steps before and after an impossible one are looked at; elsewhere what is possible is taken as it comes."""
 
 SPIKE_S = 300.0
-"""After a longer wait the speeds reported at its ends say little about the way between."""
+"""After a longer wait the speeds reported at its ends say little about the way between, but what the vessel is ever
+said to sail does, up to ``PLAUSIBLE_S``."""
+
+MISTOLD = 0.2
+"""Where so many steps of a vessel are longer than its speeds tell, these say nothing of spikes after long waits."""
 
 LONG_RUN = 5
 PLAUSIBLE_S = 3600.0
@@ -236,10 +249,13 @@ def spikes(fixes: Fixes, of_chain: Index, slack_km: float) -> Bools:
     found = np.zeros(len(fixes), np.bool_)
     middle = np.arange(1, len(fixes) - 1)
     middle = middle[(of_chain[middle - 1] == of_chain[middle]) & (of_chain[middle + 1] == of_chain[middle])]
-    middle = middle[np.maximum(fixes.wait_s(middle - 1, middle), fixes.wait_s(middle, middle + 1)) <= SPIKE_S]
+    wait = np.maximum(fixes.wait_s(middle - 1, middle), fixes.wait_s(middle, middle + 1))
+    middle, late = middle[wait <= PLAUSIBLE_S], wait[wait <= PLAUSIBLE_S] > SPIKE_S
     sog = np.stack([fixes.sog_kn[middle + step] for step in (-1, 0, 1)])
     stamp_km = fixes.stamp_s[middle] * KM_PER_S_PER_KN
-    told = 1.5 * sog.max(axis=0) + 10.0
+    told = told_kn(sog.max(axis=0))
+    if late.any():
+        told[late] = np.maximum(told[late], _ever_kn(fixes, of_chain, slack_km)[middle[late]])
 
     def beyond(i: Index, j: Index) -> Bools:
         return np.asarray(fixes.distance_km(i, j) > slack_km + told * (fixes.wait_s(i, j) * KM_PER_S_PER_KN + stamp_km))
@@ -254,6 +270,19 @@ def spikes(fixes: Fixes, of_chain: Index, slack_km: float) -> Bools:
     found[1:] &= ~both
     found[:-1] &= ~both
     return found
+
+
+def _ever_kn(fixes: Fixes, of_chain: Index, slack_km: float) -> Floats:
+    """(n,) knots that no fix of the same chain may be said to sail; infinity where what is said explains too little."""
+    here = np.arange(len(fixes) - 1)
+    same = of_chain[here] == of_chain[here + 1]
+    told = told_kn(np.maximum(fixes.sog_kn[:-1], fixes.sog_kn[1:])) * KM_PER_S_PER_KN * fixes.wait_s(here, here + 1)
+    beyond = same & ~(fixes.distance_km(here, here + 1) <= slack_km + told)
+    starts = first_of_each(of_chain)
+    length = np.diff(np.append(starts, len(fixes)))
+    share = np.add.reduceat(np.append(beyond, False).astype(np.float64), starts) / np.maximum(length - 1, 1)
+    ever = 1.2 * np.fmax.reduceat(fixes.sog_kn, starts) + 5.0
+    return np.repeat(np.where(share <= MISTOLD, ever, np.inf), length)
 
 
 def chain_starts(of_fix: Index) -> tuple[Index, Index]:

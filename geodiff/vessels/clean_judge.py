@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_context, screen
+from geodiff.vessels.clean_arrays import (
+    KM_PER_S_PER_KN,
+    Bools,
+    Fixes,
+    Index,
+    first_of_each,
+    in_context,
+    screen,
+)
 from geodiff.vessels.clean_chains import Chains, chain_starts, chains_of, spikes
 from geodiff.vessels.clean_clock import lone_blocks, shifted_blocks
 from geodiff.vessels.clean_rules import CLOCK_JUMP, CODES, CONFLICT, JUMP, SAME_INSTANT, CleanRules
@@ -20,7 +28,16 @@ ROUNDS = 20
 
 
 FEW = 0.05
-"""A second vessel has at least this part of the fixes that the best chain has in the same time."""
+"""A second vessel has at least this part of the fixes that the best chain has in the same time, unless it reports
+steadily."""
+
+STEADY_FIXES, STEADY_S, STEADY = 20, 3600.0, 0.6
+"""So many fixes over so long report steadily where this part of their steps is within half of the median; of fixes at
+random times a third is."""
+
+BURSTS, APART = 5, 0.6
+"""Bursts of errors that fit together are few, and take the place of fixes: steps between them and the best chain last
+as long as this part of a usual step. A second vessel reports again and again, and whenever it likes."""
 
 COMPANY = 3
 """Where two vessels share an identity, fixes hang together in groups of at least so many."""
@@ -120,7 +137,8 @@ def _vessels_among(fixes: Fixes, chains: Chains, rules: CleanRules) -> Bools:
     """(chain,) True for the best supported chain of each vessel, and for any other that is a vessel of its own.
 
     Of equal support the earlier chain wins. An excursion, a chain that lies within one short silence of the best chain,
-    is none; nor are errors that happen to fit together, few among the many fixes that the best chain has meanwhile.
+    is none, nor are several that fit together; nor are errors that happen to, few among the many fixes that the best
+    chain has meanwhile, unless they come as steadily as a transmitter sends.
     """
     by_support = np.lexsort((np.arange(len(chains.vessel)), -chains.support, chains.vessel))
     best = by_support[first_of_each(chains.vessel[by_support])]
@@ -133,9 +151,42 @@ def _vessels_among(fixes: Fixes, chains: Chains, rules: CleanRules) -> Bools:
     between = (first > first[main]) & (last < last[main])
     excursion = pause & between & (lasts <= rules.gap_s / 2)
     meanwhile = in_main[last + 1] - in_main[first]
-    found: Bools = (chains.support >= np.maximum(rules.track_fixes, FEW * meanwhile)) & ~excursion
+    found: Bools = (chains.support >= rules.track_fixes) & ~excursion
     found[best] = True
+    ends = np.append(starts[1:], len(order))
+    for chain in np.flatnonzero(found & (np.arange(len(found)) != main)).tolist():
+        rows, best_rows = (order[starts[each] : ends[each]] for each in (chain, main[chain]))
+        enough = chains.support[chain] >= FEW * meanwhile[chain] or _is_steady(fixes.take(rows), rules.slack_km)
+        found[chain] = enough and not _stands_in(fixes, rows, best_rows, rules.gap_s)
     return found
+
+
+def _is_steady(fixes: Fixes, slack_km: float) -> bool:
+    """Whether the fixes of a chain come as steadily as a transmitter sends, for long, and move as they say."""
+    step = np.diff(fixes.time_us) * 1e-6
+    if len(fixes) < STEADY_FIXES or step.sum() < STEADY_S:
+        return False
+    middle = np.median(step)
+    # Errors at one place report the speed of the vessel, which is elsewhere.
+    moved, here = fixes.distance_km(np.arange(len(step)), np.arange(1, len(fixes))), KM_PER_S_PER_KN * step
+    slow, fast = (each(fixes.sog_kn[:-1], fixes.sog_kn[1:]) * here for each in (np.minimum, np.maximum))
+    wrong = (moved > slack_km + 1.5 * fast + 10.0 * here) | (moved < slow / 2 - slack_km)
+    return bool(wrong.mean() <= FEW and (np.abs(step - middle) <= middle / 2).mean() >= STEADY)
+
+
+def _stands_in(fixes: Fixes, rows: Index, best: Index, gap_s: float) -> bool:
+    """Whether a chain is heard for short whiles only, and in place of the best one: errors that fit together."""
+    if rows[0] < best[0] or rows[-1] > best[-1]:
+        return False
+    both = np.sort(np.concatenate([rows, best]))
+    other, time_s = np.isin(both, rows), fixes.time_us[both] * 1e-6
+    change, step = other[1:] != other[:-1], np.diff(time_s)
+    if np.count_nonzero(change) > 2 * BURSTS:
+        return False
+    # Both ends of both are the best chain's.
+    longest = (time_s[:-1][other[:-1] & change] - time_s[1:][other[1:] & change]).max()
+    usual = np.median(step[~other[1:] & ~other[:-1]]) if (~other[1:] & ~other[:-1]).any() else np.inf
+    return bool(longest <= gap_s / 2 and (step[change] >= APART * usual).all())
 
 
 def _instant_is_kept(fixes: Fixes, kept: Bools) -> Bools:

@@ -85,12 +85,17 @@ class SpeedLimits:
         return found
 
 
+LONGEST_GAP_S: Final = 86_400.0
+"""However seldom a vessel reports, a longer silence ends its track."""
+
+
 @dataclass(frozen=True, slots=True)
 class CleanRules:
     """What cleaning goes by.
 
     Attributes:
         gap_s: a silence longer than this ends a track (seconds).
+        silent_steps: and longer than so many of the vessel's own usual steps, up to a day; 0: these do not count.
         limits: speeds that a vessel cannot exceed.
         slack_km: error of a position that no rule minds: noise, rounding to 1e-4 degrees or a tenth of a minute.
         track_fixes: this many fixes that fit together but not with the others of their identity are another vessel; a
@@ -100,6 +105,7 @@ class CleanRules:
     """
 
     gap_s: float = 3600.0
+    silent_steps: float = 0.0
     limits: SpeedLimits = SpeedLimits()
     slack_km: float = 0.3
     track_fixes: int = 10

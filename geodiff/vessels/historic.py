@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.schema import BoolArray
-from geodiff.sphere import Array, from_local_km
+from geodiff.sphere import Array, from_local_km, north_turn
 from geodiff.tracks import TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.baselines_flat import Asks, Fixes, Index
 from geodiff.vessels.history import Answers, TrackHistory
 from geodiff.vessels.history_search import Asking, unknown_times
+from geodiff.vessels.window_fixes import turn
 
 _BATCH = 2000
 
@@ -80,7 +81,10 @@ class NearestHistoric(Hermite):
         total = weight.sum(1)
         known = total > 0
         share_of = weight / np.where(known, total, 1.0)[:, None]
-        way = np.einsum("nk,nkma->nma", share_of, np.stack([said.east_km, said.north_km], -1))
+        # What was a course there is one here: meridians converge, and north is turned between two places.
+        fix, (lon0, lat0) = np.maximum(said.fix, 0), (each[:, None] for each in centre)
+        veer = north_turn(history.lon_deg[fix], history.lat_deg[fix], lon0, lat0)[..., None]
+        way = np.einsum("nk,nkma->nma", share_of, turn(np.stack([said.east_km, said.north_km], -1), veer))
         off = np.where(between[:, None], fixes.position(np.where(between, after, anchor), centre) - way[:, 1], 0.0)
         share = np.divide(t - start, end - start, out=np.ones(len(rows)), where=between)
         place = way[:, 0] + share[:, None] * off

@@ -39,7 +39,8 @@ class NmeaReader:
     Fixes come from messages 1-4, 9, 11, 18, 19, 21 and 27; ``source`` is ``nmea:<type>``: 4 are base stations, 21 aids
     to navigation, 9 aircraft. ``row`` is the line; of a message of several sentences the one that completed it. Ship
     type, name, size and so on come from messages 5, 19 and 24: of each item the latest that the ship had sent by then,
-    or the first it sent later. That is why the first batch comes when all has been read.
+    or the first it sent later, but nothing sent after ``known_by_us``. That is why the first batch comes when all has
+    been read.
 
     The time is that of the tag block (``c:``, seconds or milliseconds), else of a logger's text before the sentence, of
     a ``$PGHP`` line before it, or of a receiver's text after it; times without a zone are taken for UTC. Failing all
@@ -49,9 +50,16 @@ class NmeaReader:
     layout = "nmea"
 
     def __init__(
-        self, source: LineSource, *, start_us: int = NO_TIME, latest_us: int = _FOREVER_US, workers: int = 1
+        self,
+        source: LineSource,
+        *,
+        start_us: int = NO_TIME,
+        latest_us: int = _FOREVER_US,
+        workers: int = 1,
+        known_by_us: int = _FOREVER_US,
     ) -> None:
         self._source, self._workers, self._used = source, workers, False
+        self._known_by_us = known_by_us
         self._sequence = Sequence(start_us, latest_us)
 
     @property
@@ -80,7 +88,7 @@ class NmeaReader:
                 self._sequence.pass_over(self._overlong())
                 held.add(self._sequence.take(parsed))
             self._finish()
-            table = self._sequence.statics.table()
+            table = self._sequence.statics.table(self._known_by_us)
             for frame in _sized(held.frames(), rows):
                 yield _finished(join_static(frame, table))
 
@@ -126,7 +134,12 @@ class NmeaReader:
 
 
 def open_nmea(
-    source: Path | BinaryIO, *, start: datetime | None = None, now: datetime | None = None, workers: int | None = None
+    source: Path | BinaryIO,
+    *,
+    start: datetime | None = None,
+    now: datetime | None = None,
+    workers: int | None = None,
+    known_by: datetime | None = None,
 ) -> NmeaReader:
     """Open a recording; nothing is read yet.
 
@@ -135,6 +148,7 @@ def open_nmea(
         start: when the first line was received, with a time zone; for recordings whose lines carry no time.
         now: fixes more than a day after it are refused; None: the clock.
         workers: threads that decode; None for one on each core. The result does not depend on it.
+        known_by: static data sent later are joined to no fix.
 
     Raises:
         UsageError: ``start`` has no time zone, or ``workers`` is not positive.
@@ -145,7 +159,14 @@ def open_nmea(
         raise UsageError(f"start: {start.isoformat()} has no time zone; add one, such as Z")
     start_us = NO_TIME if start is None else round(start.astimezone(UTC).timestamp() * SECOND_US)
     latest_us = round(((now or datetime.now(UTC)) + LATEST_AHEAD).timestamp() * SECOND_US)
-    return NmeaReader(LineSource(source), start_us=start_us, latest_us=latest_us, workers=workers or _cores())
+    known_by_us = _FOREVER_US if known_by is None else round(known_by.timestamp() * SECOND_US)
+    return NmeaReader(
+        LineSource(source),
+        start_us=start_us,
+        latest_us=latest_us,
+        workers=workers or _cores(),
+        known_by_us=known_by_us,
+    )
 
 
 def _cores() -> int:

@@ -15,14 +15,13 @@ from geodiff.vessels.nmea_payload import HEAD_CHARS, MMSI, POSITIONS, Bools, Flo
 from geodiff.vessels.nmea_ship import read_statics
 from geodiff.vessels.nmea_stamps import NO_TIME, utc_us
 from geodiff.vessels.nmea_tally import OTHER_TYPE, TRUNCATED, Tally, read_whole
-from geodiff.vessels.read_refuse import NULL_ISLAND
+from geodiff.vessels.read_refuse import NULL_ISLAND, SPEED_NOISE
 
 NO_POSITION = "position not available"
 OFF_EARTH = "position out of range"
 BAD_MMSI = "MMSI out of range"
 NO_TYPE = "no such type of message"
 
-SPEED_NOISE = "speed of 51.2 kn"
 NO_COURSE = "course undefined"
 NO_HEADING = "heading undefined"
 

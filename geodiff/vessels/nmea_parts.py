@@ -24,6 +24,11 @@ WAIT_ROWS = 2_000
 WAIT_US = 60 * SECOND_US
 """Parts further apart than either belong to different messages."""
 
+EARLY_ROWS = 100
+EARLY_US = 5 * SECOND_US
+"""How long a later part waits for a first one: by stamps, by rows where one has none. Parts that overtake each other
+are close together; what waits longer has lost its first part, and would take that of the next message of its number."""
+
 MOST_WAITING = 10_000
 """Messages that may wait at once; the oldest is given up for a new one."""
 
@@ -69,8 +74,12 @@ class _Waiting:
 
     def fits(self, part: Part) -> bool:
         first = self.first
-        apart_us = 0 if NO_TIME in (first.stamp_us, part.stamp_us) else abs(part.stamp_us - first.stamp_us)
-        return part.parts == first.parts and apart_us <= WAIT_US
+        if part.parts != first.parts:
+            return False
+        begun = 1 in self.parts
+        if NO_TIME in (first.stamp_us, part.stamp_us):
+            return begun or part.row - first.row <= EARLY_ROWS
+        return abs(part.stamp_us - first.stamp_us) <= (WAIT_US if begun else EARLY_US)
 
     def stamp_us(self) -> int:
         stamps = (self.parts[number].stamp_us for number in sorted(self.parts))

@@ -33,9 +33,13 @@ class StaticLog:
             # What is left counts for half: a fleet that does change is not sorted again for every frame.
             self._frames, self._rows = [compact], min(compact.height, COMPACT_ROWS) // 2
 
-    def table(self) -> pl.DataFrame:
-        """(report,) by time: what is known of a ship from then on, and for its first report also until then."""
-        ordered = pl.concat(self._frames).sort("mmsi", "time_us", "row", "kind")
+    def table(self, known_by_us: int) -> pl.DataFrame:
+        """(report,) by time: what is known of a ship from then on, and for its first report also until then.
+
+        Reports after ``known_by_us`` are not known.
+        """
+        known = pl.concat(self._frames).filter(pl.col("time_us") <= known_by_us)
+        ordered = known.sort("mmsi", "time_us", "row", "kind")
         filled = ordered.with_columns(pl.col(ITEMS).forward_fill().backward_fill().over("mmsi"))
         return filled.select("mmsi", "time_us", *ITEMS).sort("time_us", maintain_order=True)
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date as Date
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -50,6 +51,7 @@ class OpenOptions(TypedDict, total=False):
     timezone: str | None
     sensor: RadarSensor | None
     truth: bool
+    known_by: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ def _require_whole(counts: ReadCounts, name: str) -> None:
 def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, options: dict[str, Any]) -> list[_Job]:
     layout = options.get("layout")
     stable = {**options, "layout": None if layout is None else json.loads(read_layout(layout).to_json())}
-    stable["sensor"] = repr(options.get("sensor"))
+    stable |= {name: repr(options.get(name)) for name in ("sensor", "known_by")}
     base = {"format": FORMAT, "parts": parts, **stable}
     jobs: list[_Job] = []
     for source in sources:

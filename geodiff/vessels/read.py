@@ -45,6 +45,7 @@ def open_fixes(
     truth: bool = False,
     now: datetime | None = None,
     one_of_many: bool = False,
+    known_by: datetime | None = None,
 ) -> FixReader:
     """A reader of a file, a zip, a folder or a glob of files; ``-`` reads NMEA from standard input.
 
@@ -61,6 +62,7 @@ def open_fixes(
         truth: identify vessels by what the layout holds as the truth of an association.
         now: fixes more than a day after it are refused; None: the clock.
         one_of_many: one source of several, in which to find no fix is no error; nor is an empty file.
+        known_by: what ships said of themselves later counts for no fix; fixes of later are read all the same.
 
     Raises:
         UsageError: no such file, layout or zone, something is needed that was not given, or was given for NMEA, which
@@ -68,7 +70,7 @@ def open_fixes(
         GeodiffError: a file that is none of these, or damaged.
     """
     chosen = None if layout is None else read_layout(layout)
-    options = ReadOptions(_day(date), timezone, sensor, truth, now, one_of_many)
+    options = ReadOptions(_day(date), timezone, sensor, truth, now, one_of_many, known_by)
     if str(source) == STDIN:
         return _open_nmea(STDIN, chosen, options)
     files = list_files(source)
@@ -207,7 +209,8 @@ def _open_nmea(source: str, layout: Layout | None, options: ReadOptions) -> FixR
                 f"{where}: {what} is for tables, and these are NMEA sentences: their times are UTC, or carry their "
                 "offset; leave it out, and read tables in a run of their own"
             )
-    return open_nmea(sys.stdin.buffer if source == STDIN else Path(source), now=options.now)
+    stream = sys.stdin.buffer if source == STDIN else Path(source)
+    return open_nmea(stream, now=options.now, known_by=options.known_by)
 
 
 class EmptyReader:

@@ -124,13 +124,18 @@ def _converted(frame: pl.DataFrame, value: pl.Series, told: Number, source: Sour
 def not_available(frame: pl.DataFrame) -> list[pl.Expr]:
     """Codes of ITU-R M.1371-5 to null; what the standard leaves undefined is blanked and marked.
 
-    51.2 and 63.0 knots are null too: a counter stored with a sign, and "not available" of message 27.
+    Two speeds are those of fast craft and codes of others. 63.0 knots are "not available" in message 27, but tables do
+    not name messages: they go where the row has no course either, for a ship that does 63 knots has one. 51.2 knots are
+    the top bit of the counter alone: they go, as in NMEA, and beside a course they are marked. Displacements cannot
+    decide about either, for none of the 5.7 million rows of the NOAA day says so.
     """
     out: list[pl.Expr] = []
     if "sog_kn" in frame.columns:
-        sog = pl.col("sog_kn")
-        none = ((sog - 102.3).abs() < 0.01) | ((sog - 51.2).abs() < 1e-3) | (sog == 63.0)
+        sog, still = pl.col("sog_kn"), _without_course(frame)
+        noise = (sog - 51.2).abs() < 1e-3
+        none = ((sog - 102.3).abs() < 0.01) | noise | ((sog == 63.0) & still)
         out.append(pl.when(~none).then(sog).alias("sog_kn"))
+        out.append((noise & ~still).fill_null(False).alias(blanked("sog_kn")))
     for key, low, high, code in (("cog_deg", 360.0, 409.6, 360.0), ("heading_deg", 360.0, 511.0, 511.0)):
         if key in frame.columns:
             value = pl.col(key)
@@ -148,6 +153,12 @@ def not_available(frame: pl.DataFrame) -> list[pl.Expr]:
             odd = odd | pl.col(unreadable(key)) if unreadable(key) in frame.columns else odd
             out.append(odd.alias(blanked(key)))
     return out
+
+
+def _without_course(frame: pl.DataFrame) -> pl.Expr:
+    """Rows whose course is not available; none where courses are not said at all."""
+    course = pl.col("cog_deg")
+    return course.is_null() | (course >= 360.0) if "cog_deg" in frame.columns else pl.lit(False)
 
 
 def code_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:

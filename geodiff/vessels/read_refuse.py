@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ NOT_AVAILABLE = "position not available"
 
 NULL_ISLAND = "null island (position 0, 0)"
 TOO_LATE = "time in the future"
+SPEED_NOISE = "speed of 51.2 kn"
+"""Why a speed is blanked."""
 
 FASTEST_KN = 102.25
 """Transponders say at most 102.2 kn, for that or more."""
@@ -32,6 +35,8 @@ FASTEST_AIRCRAFT_KN = 1022.0
 """Those of search and rescue aircraft (MMSI 111MIDxxx; message 9) count whole knots, up to so many."""
 
 Rule = tuple[str, pl.Expr]
+
+log = logging.getLogger(__name__)
 
 _WORDS = {
     "vessel_id": "identity",
@@ -124,7 +129,7 @@ def _identity_rules(layout: Layout) -> list[Rule]:
 
 def _unreadable_rules(frame: pl.DataFrame) -> list[Rule]:
     keys = [key for key in _WORDS if unreadable(key) in frame.columns and blanked(key) not in frame.columns]
-    more = [key for key in ("cog_deg", "heading_deg") if unreadable(key) in frame.columns]
+    more = [key for key in ("sog_kn", "cog_deg", "heading_deg") if unreadable(key) in frame.columns]
     return [(f"{_WORDS[key]} is not a number", pl.col(unreadable(key))) for key in [*keys, *more] if key != "vessel_id"]
 
 
@@ -179,7 +184,15 @@ def _count_blanked(frame: pl.DataFrame, counts: ReadCounts) -> None:
     for mark, count in zip(marks, frame.select(pl.col(marks).sum()).row(0), strict=True):
         if count:
             rows = frame.filter(pl.col(mark)).head(EXAMPLES)[RAW_ROW].to_list()
-            counts.blank(f"{_WORDS[mark.removeprefix(blanked(''))]} undefined", rows, count)
+            what = f"{_WORDS[mark.removeprefix(blanked(''))]} undefined"
+            counts.blank(SPEED_NOISE if mark == blanked("sog_kn") else what, rows, count)
+
+
+def tell_noted(counts: ReadCounts, where: str) -> None:
+    """Warn, once for a source, of rows that were read otherwise than they stand."""
+    for what, count in counts.noted.items():
+        rows = ", ".join(str(row) for row in counts.examples.get(what, []))
+        log.warning("%s: %s %s (such as row %s)", where, f"{count:,}", what, rows)
 
 
 def describe(counts: ReadCounts) -> str:

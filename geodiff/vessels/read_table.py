@@ -26,7 +26,7 @@ from geodiff.vessels.read_columns import (
     text_columns,
     unreadable,
 )
-from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse
+from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse, tell_noted
 from geodiff.vessels.read_swapped import check_swapped
 from geodiff.vessels.reading import ReadCounts
 from geodiff.vessels.sniff_time import TimeRule, days_passed, sniff_times, time_of_day_s
@@ -48,6 +48,7 @@ class ReadOptions:
         truth: take the identity that the layout holds as the truth of an association.
         now: fixes more than a day after it are refused; None: the clock.
         one_of_many: one file of several, in which to find no fix is no error.
+        known_by: what ships said of themselves later is not known yet; tables tell it row by row.
     """
 
     date: date | None = None
@@ -56,6 +57,7 @@ class ReadOptions:
     truth: bool = False
     now: datetime | None = None
     one_of_many: bool = False
+    known_by: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -131,6 +133,7 @@ class TableReader:
             kept = self._finish(refuse(parsed, rules, self.counts))
             if kept.height:
                 yield kept
+        tell_noted(self.counts, self.where)
         if not self._options.one_of_many:
             check_any(self.counts, self.where)
 

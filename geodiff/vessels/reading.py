@@ -37,6 +37,7 @@ class ReadCounts:
         refused: reason -> how many; a reason is a short phrase, such as "latitude out of range".
         blanked: what -> how many values of fixes were set to null because the standard does not define them, such as
             "heading undefined"; "not available" is not counted.
+        noted: what -> how many rows were read otherwise than they stand, such as texts in another encoding.
         examples: reason -> numbers of the first ``EXAMPLES`` such rows or lines, from 1.
     """
 
@@ -45,6 +46,7 @@ class ReadCounts:
     refused: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[int]] = field(default_factory=dict)
     blanked: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, reason: str, rows: list[int], count: int | None = None) -> None:
         """Count refusals: ``rows`` are their numbers (at least the first ones), ``count`` how many in all."""
@@ -54,6 +56,11 @@ class ReadCounts:
     def blank(self, what: str, rows: list[int], count: int) -> None:
         """Count values of kept fixes that were set to null."""
         self.blanked[what] = self.blanked.get(what, 0) + count
+        self._remember(what, rows)
+
+    def note(self, what: str, rows: list[int], count: int) -> None:
+        """Count rows that were read otherwise than they stand."""
+        self.noted[what] = self.noted.get(what, 0) + count
         self._remember(what, rows)
 
     def _remember(self, reason: str, rows: list[int]) -> None:
@@ -67,6 +74,8 @@ class ReadCounts:
             self.refuse(reason, other.examples.get(reason, []), count)
         for what, count in other.blanked.items():
             self.blank(what, other.examples.get(what, []), count)
+        for what, count in other.noted.items():
+            self.note(what, other.examples.get(what, []), count)
 
 
 class FixReader(Protocol):

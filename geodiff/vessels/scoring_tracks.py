@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,12 +110,24 @@ def check_alpha(alpha: float, calibration: Calibration) -> None:
     """Raises UsageError for a rate outside (0, 1), or one that some class of vessels is too small to tell."""
     if not 0 < alpha < 1:
         raise UsageError(f"a false-alarm rate of {alpha:g}: it lies between 0 and 1, such as {ALPHA:g}")
-    fewest = min(tail.vessels for table in (calibration.fixes, calibration.tracks) for tail in table.tails.values())
+    fewest = _fewest(calibration)
     if alpha < (least := 1 / (fewest + 1)):
         raise UsageError(
             f"a false-alarm rate of {alpha:g} is finer than {least:.2g}, the least that the {fewest} vessels behind "
-            "the p-values of the smallest class can tell: calibrate with more vessels"
+            "the p-values of the smallest class can tell: calibrate with more vessels, or ask for "
+            f"{finest_alpha([calibration]):g} or more"
         )
+
+
+def finest_alpha(calibrations: Sequence[Calibration]) -> float:
+    """The least false-alarm rate that every class of vessels can tell, in thousandths; ``ALPHA`` at least."""
+    fewest = min(map(_fewest, calibrations))
+    return max(ALPHA, math.ceil(1000 / (fewest + 1)) / 1000)
+
+
+def _fewest(calibration: Calibration) -> int:
+    """Vessels behind the p-values of the smallest class."""
+    return min(tail.vessels for table in (calibration.fixes, calibration.tracks) for tail in table.tails.values())
 
 
 def track_table(fixes: Fixes, judged: Judged, alpha: float) -> pl.DataFrame:

@@ -6,17 +6,21 @@ import numpy as np
 import polars as pl
 
 from geodiff.tracks import TRACK_ID
-from geodiff.vessels.clean_arrays import Fixes, Index
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints
+from geodiff.vessels.clean_rules import LONGEST_GAP_S, CleanRules
+
+FEWEST_STEPS = 10
+"""Steps from which on a vessel's own say how often it reports."""
 
 
-def cut_tracks(fixes: Fixes, vessel_number: Index, gap_s: float) -> tuple[pl.Series, Index]:
+def cut_tracks(fixes: Fixes, vessel_number: Index, rules: CleanRules) -> tuple[pl.Series, Index]:
     """Cut fixes into tracks, named ``<vessel_id>/<UTC of the first fix, yyyymmddThhmmss>`` and a letter.
 
     Args:
         fixes: sorted by vessel and time.
         vessel_number: (n,) which of the vessels that share the identity sent it, from 0; they become the letters a,
         b, …
-        gap_s: a longer silence (seconds) begins a new track.
+        rules: how long a silence begins a new track.
 
     Returns:
         The names of the tracks, and (n,) which of them each fix is of.
@@ -29,12 +33,34 @@ def cut_tracks(fixes: Fixes, vessel_number: Index, gap_s: float) -> tuple[pl.Ser
     if shared:
         vessel, number, time_us = vessel[order], number[order], time_us[order]
     new = np.ones(len(order), np.bool_)
-    new[1:] = (vessel[1:] != vessel[:-1]) | (number[1:] != number[:-1]) | (time_us[1:] - time_us[:-1] > gap_s * 1e6)
+    new[1:] = (vessel[1:] != vessel[:-1]) | (number[1:] != number[:-1])
+    step = np.diff(time_us, prepend=0)
+    silent = ~new & (step > rules.gap_s * 1e6)
+    if rules.silent_steps and silent.any():
+        silent &= step > np.minimum(rules.silent_steps * _usual_steps(new, step, silent), LONGEST_GAP_S * 1e6)
+    new |= silent
     first = np.flatnonzero(new)
     names = _names(vessel[first], time_us[first], number[first])
     segment = np.empty(len(order), np.intp)
     segment[order] = np.cumsum(new) - 1
     return names, segment
+
+
+def _usual_steps(new: Bools, step_us: Ints, silent: Bools) -> Floats:
+    """(n,) median step of each vessel that is somewhere silent; 0 of the others, and where it has too few to tell."""
+    first = np.flatnonzero(new)
+    vessel = np.cumsum(new) - 1
+    asked = np.zeros(len(first), np.bool_)
+    asked[vessel[silent]] = True
+    rows = np.flatnonzero(asked[vessel] & ~new)
+    order = np.lexsort((step_us[rows], vessel[rows]))
+    count = np.bincount(vessel[rows], minlength=len(first))
+    last = np.cumsum(count)
+    usual = np.zeros(len(first))
+    known = count >= FEWEST_STEPS
+    usual[known] = step_us[rows][order][(last - count + count // 2)[known]]
+    of_fix: Floats = usual[vessel]
+    return of_fix
 
 
 def track_numbers(names: pl.Series) -> tuple[Index, Index | None]:

@@ -20,6 +20,7 @@ from geodiff.schema import GeodiffError, UsageError
 
 HEAD_BYTES = 1 << 16
 STEP_BYTES = 1 << 14
+FIRST_STEP_BYTES = 1 << 6
 MAX_MEMBERS = 2_000
 """Files in one zip, whose list is read again for each."""
 
@@ -188,7 +189,7 @@ def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniff
     with open_plain(file, archive) as stream:
         head, damage = read_up_to(stream, HEAD_BYTES)
     if damage is not None and not head:
-        raise damage
+        raise DamagedError(f"{damage}: nothing of it can be read, fetch it again")
     if not head.strip():
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
     found = _SENTENCE.search(head)
@@ -216,12 +217,12 @@ def _sniff_plain(file: Sniffed, archive: zipfile.ZipFile | None = None) -> Sniff
 
 def read_up_to(stream: Readable, size: int) -> tuple[bytes, DamagedError | None]:
     """Up to ``size`` bytes, fewer only at the end or before damage, and the damage."""
-    parts, missing = [], size
+    parts, read = [], 0
     try:
-        # In small steps: what a step could not read to its end is lost.
-        while missing > 0 and (part := stream.read(min(missing, STEP_BYTES))):
+        # In small steps, the smaller the less there is: what a step could not read to its end is lost.
+        while read < size and (part := stream.read(min(size - read, STEP_BYTES, FIRST_STEP_BYTES + read // 64))):
             parts.append(part)
-            missing -= len(part)
+            read += len(part)
     except DamagedError as error:
         return b"".join(parts), error
     return b"".join(parts), None

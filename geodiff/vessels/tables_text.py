@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.reading import EXAMPLES, ReadCounts
 from geodiff.vessels.sniff import DamagedError, Readable, Sniffed, open_plain, read_up_to, sniff_delimiter
 from geodiff.vessels.tables import RAW_ROW
 
@@ -25,6 +25,11 @@ BYTES_PER_ROW = 64
 """A block holds about as many rows as are asked for."""
 
 BLANK, RAGGED = "blank line", "other number of fields than the header"
+
+RECODED = "lines that are no UTF-8, read as Windows-1252"
+
+_UNPACK = {"gzip": "gzip -dc", "zstd": "zstd -dc"}
+"""Commands that give what stands before the damage."""
 
 _NEWLINE, _RETURN, _QUOTE, _HIDDEN = 10, 13, 34, 0x1F
 
@@ -68,11 +73,14 @@ class TextTable:
                     frame, line = self._parse(block, line, wanted, counts)
                     for start in range(0, frame.height, rows):
                         yield frame.slice(start, rows)
-            except (DamagedError, _LongLineError) as error:
-                raise GeodiffError(f"{self.where}: {_what(error, self.where)} after line {line - 1}") from None
+            except _LongLineError as error:
+                raise GeodiffError(f"{self.where}: {error} after line {line - 1}") from None
+            except DamagedError as error:
+                raise _broken_off(self.file, error, line - 1, counts) from None
 
     def _parse(self, block: bytes, line: int, wanted: Sequence[str], counts: ReadCounts) -> tuple[pl.DataFrame, int]:
         """The rows of a block whose first line has the number ``line``, and the number after its last."""
+        block, recoded = as_utf8(block)
         data, starts, good = _settle(block, ord(self.delimiter), len(self.columns) - 1 + self.trailing)
         numbers = np.arange(line, line + len(starts))
         body = numbers >= self.first_line
@@ -80,6 +88,8 @@ class TextTable:
         lengths = np.diff(np.append(starts, len(data)))
         self._count_bad(data, starts, lengths, ~good & body, line, counts)
         kept = good & body
+        if len(recoded := recoded[kept[recoded]]):
+            counts.note(RECODED, (recoded[:EXAMPLES] + line).tolist(), len(recoded))
         if not kept.all():
             data = data[np.repeat(kept, lengths)]
         frame = self._read(data, wanted, quoted=b'"' in block)
@@ -101,7 +111,6 @@ class TextTable:
             separator=self.delimiter,
             quote_char=None,
             infer_schema=False,
-            encoding="utf8-lossy",
         )
         frame.columns = [self.columns[place] for place in order]
         frame = frame.select(wanted)
@@ -133,8 +142,11 @@ def open_text(file: Sniffed, *, delimiter: str | None = None) -> TextTable:
         GeodiffError: no text, or a damaged file.
     """
     with open_plain(file) as stream:
-        lines = read_up_to(stream, MAX_LINE_BYTES)[0].decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+        head, damage = read_up_to(stream, MAX_LINE_BYTES)
+    lines = as_utf8(head)[0].decode().removeprefix("\ufeff").split("\n")
     number, header = next(((n, text) for n, text in enumerate(lines, 1) if text.strip()), (0, ""))
+    if damage is not None and number in (0, len(lines)):
+        raise _broken_off(file, damage, 0, ReadCounts())
     if not header:
         raise GeodiffError(f"{file.where}: empty file (no text in it)")
     mark = delimiter or sniff_delimiter(header)
@@ -203,5 +215,39 @@ def _inside_quotes(data: Bytes, edges: Ints, marks: Ints, line: Ints) -> Bools:
     return inside
 
 
-def _what(error: GeodiffError, where: str) -> str:
-    return str(error).removeprefix(f"{where}: ")
+def as_utf8(block: bytes) -> tuple[bytes, Ints]:
+    """Text in UTF-8, and which of its lines, from 0, were not: those are taken for Windows-1252.
+
+    By lines, so that one damaged byte costs no other name, and nothing depends on where blocks are cut.
+    """
+    if block.isascii() or _is_utf8(block):
+        return block, np.empty(0, np.int64)
+    data = np.frombuffer(block, np.uint8)
+    high = np.flatnonzero(data > 127)
+    odd = np.searchsorted(np.flatnonzero(data == _NEWLINE), high)
+    odd = odd[np.append(True, odd[1:] != odd[:-1])]
+    one = high[:-1][np.diff(high) == 1]
+    if not ((data[one] >= 0xC2) & (data[one + 1] < 0xC0)).any():  # as any letter of UTF-8 would begin
+        return block.decode("cp1252", "replace").encode(), odd
+    lines = block.split(b"\n")
+    odd = np.array([n for n in odd.tolist() if not _is_utf8(lines[n])], np.int64)
+    for n in odd.tolist():
+        lines[n] = lines[n].decode("cp1252", "replace").encode()
+    return b"\n".join(lines), odd
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _broken_off(file: Sniffed, damage: DamagedError, line: int, counts: ReadCounts) -> GeodiffError:
+    """What the error says of a damaged file: what to do, what could be read, and after which line it ends."""
+    how = _UNPACK.get(file.packing)
+    unpack = f"; to take what is there, unpack it into a file: {how} {file.path} > part.csv" if how else ""
+    return GeodiffError(
+        f"{damage}: fetch it again{unpack}; {counts.read:,} rows, {counts.kept:,} fixes until there, after line {line}"
+    )

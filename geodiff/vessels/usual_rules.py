@@ -10,14 +10,13 @@ import numpy as np
 import polars as pl
 
 from geodiff.tracks import SOURCE, TIME, VESSEL_ID
-from geodiff.vessels.clean_rules import DEFAULT_RULES, IMPOSSIBLE_IDENTITY, CleanRules
+from geodiff.vessels.clean_rules import DEFAULT_RULES, IMPOSSIBLE_IDENTITY, LONGEST_GAP_S, CleanRules
 from geodiff.vessels.codes import HASHED_FROM
 from geodiff.vessels.identity import kind_by_number
 
 SILENT_STEPS: Final = 3.0
 """A silence of so many usual intervals ends a track, where that is longer than the rule."""
 
-LONGEST_GAP_S: Final = 86_400.0
 LARGEST_MMSI: Final = 999_999_999
 OWN_SHARE: Final = 0.01
 """Share of given identities above every MMSI from which a source counts as one that numbers vessels its own way."""
@@ -55,11 +54,17 @@ class Usual:
         return cls(float("nan") if middle is None else float(middle), own or none)  # type: ignore[arg-type]
 
     def rules(self, gap_s: float | None) -> CleanRules:
-        """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI."""
+        """Rules of cleaning: hourly fixes are tracks too, and own numbers are not judged as MMSI.
+
+        Args:
+            gap_s: what ends a track, for all vessels alike; None: as they report, all together or each by itself.
+        """
         gap = DEFAULT_RULES.gap_s
         if np.isfinite(self.interval_s):
             gap = max(gap, min(SILENT_STEPS * self.interval_s, LONGEST_GAP_S))
-        return replace(DEFAULT_RULES, gap_s=gap if gap_s is None else gap_s, mmsi=not self.own_numbers)
+        if gap_s is not None:
+            return replace(DEFAULT_RULES, gap_s=gap_s, mmsi=not self.own_numbers)
+        return replace(DEFAULT_RULES, gap_s=gap, silent_steps=SILENT_STEPS, mmsi=not self.own_numbers)
 
 
 def _medians(part: pl.LazyFrame) -> pl.LazyFrame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import to_local_km, wrap_longitude
+from geodiff.sphere import north_turn, to_local_km
 from geodiff.tracks import ship_group
 from geodiff.vessels.history import Answers, TrackHistory
 from geodiff.vessels.history_search import Asking, unknown_times
@@ -220,7 +220,7 @@ def _manner(frames: _Frame, history: TrackHistory, said: Answers) -> tuple[Float
     fix, there = np.maximum(said.fix, 0), (said.fix >= 0)[..., None]
     lon, lat, lon0, lat0 = history.lon_deg[fix], history.lat_deg[fix], frames.frame[:, :1], frames.frame[:, 1:2]
     offset = frames.turned(*to_local_km(lon, lat, lon0, lat0))
-    veer = np.radians(wrap_longitude(lon - lon0)) * np.sin(np.radians(lat + lat0) / 2)
+    veer = north_turn(lon, lat, lon0, lat0)
     velocity = frames.turned(history.east_km_s[fix], history.north_km_s[fix]) / frames.speed[:, None, None]
     group = ship_group(frames.raw.ship)[:, None]
     same = (history.ship_group[fix] == group) & (group > 0)

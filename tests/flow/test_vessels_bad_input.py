@@ -30,11 +30,16 @@ def fixes(count: int = 30, **changes: str) -> str:
 SOUND = [tagged(position(lon=5.7 + n / 1000), c=1_700_000_000 + 60 * n) for n in range(9)]
 DAMAGED = [line[:-1] + ("0" if line[-1] != "0" else "1") for line in SOUND]
 LONG = gzip.compress((fixes() + "".join(f"{n},x\n" for n in range(20_000))).encode(), mtime=0)
+SHORT = gzip.compress((fixes() + fixes(200, name="A{n}").removeprefix(HEADER)).encode(), mtime=0)
 PACKED = gzip.compress("\n".join(SOUND * 400).encode(), mtime=0)
 
 # What -> content, and what the error says beside the name of the file.
 BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "truncated gz": (LONG[: len(LONG) // 2], ["truncated or damaged gzip", "after line "]),
+    "truncated short gz": (
+        SHORT[: len(SHORT) * 3 // 4],
+        ["fetch it again", "gzip -dc", "fixes until there, after line "],
+    ),
     "truncated gz of sentences": (PACKED[: len(PACKED) // 2], ["data end early after line ", "fixes until there"]),
     "damaged gz of sentences": (PACKED[:-8] + bytes(8), ["truncated or damaged gzip"]),
     "truncated within the first bytes": (LONG[:8], ["truncated or damaged gzip"]),

@@ -157,6 +157,11 @@ def test_a_forecast_and_generated_tracks(geodiff: Cli, day: Path, weights: Path,
     rule = geodiff("vessels", "generate", "--out", tmp_path / "y", "--start", "-30,40", "--model", "linear")
     assert rule.exit_code == 2
     assert "cannot generate" in rule.stderr
+    for word, value in (("--hours", "nan"), ("--hours", "inf"), ("--step", "nan"), ("--guidance", "inf")):
+        odd = geodiff("vessels", "generate", "--out", tmp_path / "z", "--start", "-30,40", word, value)
+        assert odd.exit_code == 2
+        assert word.strip("-") in odd.stderr
+    assert not [path for name in "xyz" for path in (tmp_path / name).rglob("*.work")]
 
 
 def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
@@ -176,6 +181,14 @@ def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
     few = geodiff("vessels", "score", path, "--out", tmp_path / "few", "--alpha", 0.0001, "--ensemble", 0)
     assert few.exit_code == 2
     assert "finer than" in few.stderr
+    # Where no rate is asked for, it is the least that so few vessels tell, and said.
+    usual = geodiff("vessels", "score", path, "--out", tmp_path / "usual", "--ensemble", 0)
+    assert usual.exit_code == 0, usual.output
+    (note,) = [line for line in summary(tmp_path / "usual")["notes"] if "false-alarm rate" in line]
+    rate = float(note.split("rate of ")[1].split(":")[0])
+    assert 0.01 < rate < 0.1
+    table = fixes_of(tmp_path / "usual")
+    assert table.select(((pl.col("p_value") <= rate) == pl.col("anomalous")).all()).item()
 
 
 def test_points_become_tracks_without_a_look_at_their_identity(geodiff: Cli, tmp_path: Path) -> None:

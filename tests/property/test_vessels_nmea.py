@@ -248,3 +248,21 @@ def test_parts_may_come_in_any_order(order: list[int]) -> None:
     lines = [whole[place] for place in order] + [position(mmsi=1 + ship) for ship in range(6)]
     fixes, _ = read(lines_of([tagged(line, c=T0) for line in lines]))
     assert fixes["name"].to_list() == [f"S{ship}" for ship in range(6)]
+
+
+@several
+@given(st.lists(st.booleans(), min_size=2, max_size=12), st.booleans())
+def test_static_data_are_never_of_two_ships(lost: list[bool], stamps: bool) -> None:
+    """Messages under one number, some without their first part, further apart than a later part waits."""
+    lines: list[str] = []
+    for ship, first_is_lost in enumerate(lost, 1):
+        whole = message(msg_type=5, mmsi=ship, shipname=f"S{ship}", destination=f"D{ship}", sequence=1)
+        at = {"c": T0 + 10 * ship} if stamps else {}
+        fix = tagged(position(mmsi=ship), c=T0 + 10 * ship)
+        lines += [fix] if first_is_lost else [tagged(whole[0], **at), fix]
+        lines += [tagged(whole[1], **at), *[fix] * 100]
+    fixes, reader = read(lines_of(lines))
+    said = fixes.group_by("vessel_id", maintain_order=True).agg(pl.col("name", "destination").first())
+    wanted = [(ship, *((None, None) if gone else (f"S{ship}", f"D{ship}"))) for ship, gone in enumerate(lost, 1)]
+    assert said.rows() == wanted
+    assert reader.counts.refused.get("message with parts missing", 0) == sum(lost)

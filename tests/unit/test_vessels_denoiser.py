@@ -472,3 +472,29 @@ def test_embedding_is_of_each_stretch_alone_and_blind_to_place_and_type(motion):
     np.testing.assert_allclose(rows[0], rows[3], atol=1e-5)
     assert np.linalg.norm(rows[0] - rows[2]) < 0.05 * np.linalg.norm(rows[0] - rows[1])
     assert not embedder.embed([dataclasses.replace(straight, **{k: getattr(straight, k)[:3] for k in NAMES})]).any()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_no_member_moves_faster_than_its_ship_type_can(calibrated, many):
+    """Members that are spread to hold the truth lead by lead once crossed a bay in a minute."""
+    wild = dataclasses.replace(calibrated.calibration, spread_factor=np.full(CLASSES, 3.0))
+    model = calibrated.with_calibration(wild)
+    every = 60.0 if many else 600.0
+    steps = every * np.arange(1, 1 + (50 if many else 5))
+    ahead, within = query(gap=(12, 12), ask=6600 + steps), query(gap=(6, 11), ask=3000 + steps)
+    for asked, ends in ((ahead, [11]), (within, [5, 6])):
+        plain, found = (each.predict([asked], members=8, seed=0)[0] for each in (calibrated, model))
+        time = np.concatenate([asked.time_s[ends[:1]], asked.ask_s, asked.time_s[ends[1:]]])
+        both = [
+            np.vstack([np.r_[known[ends[:1]], each, known[ends[1:]]] for each in (point, *made)])
+            for known, point, made in (
+                (asked.lon_deg, found.lon_deg, found.member_lon_deg),
+                (asked.lat_deg, found.lat_deg, found.member_lat_deg),
+            )
+        ]
+        way = distance_km(both[0][:, 1:], both[1][:, 1:], both[0][:, :-1], both[1][:, :-1])
+        # The point estimate is held back by nothing but its training, of which this network has had none.
+        limit = np.maximum(40 * 1.852 / 3600 * np.diff(time) + 0.1, way[0])
+        assert (way[1:] <= 1.001 * limit).all()
+        assert found.member_lon_deg.std(0).max() > plain.member_lon_deg.std(0).max()
+        np.testing.assert_allclose(found.lon_deg, plain.lon_deg, atol=1.0)

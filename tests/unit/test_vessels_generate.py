@@ -15,11 +15,13 @@ from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
-from geodiff.tasks.track_generate_stretches import LIMITS
+from geodiff.tasks.track_generate_stretches import LIMITS, limits_kn, possible
 from geodiff.tasks.track_generate_velocities import _shown
 from geodiff.tasks.track_pieces import Grid
+from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
 CARD = {"generation": {"step_s": 300.0, "steps": 24, "unit_kn": 0.3}}
 
@@ -114,3 +116,50 @@ def test_settings_without_sense_are_refused(wrong):
 def test_a_start_or_a_partial_track_is_needed(model):
     with pytest.raises(UsageError, match="start"):
         generate_tracks(model, GenerateSettings())
+
+
+def _stretch(knots, *, ship=80, course=50.0, known=12.0):
+    """A question about 24 steps beyond a lone fix, and places at these speeds."""
+    time = 300.0 * np.arange(1, 25)
+    reach = np.cumsum(np.broadcast_to(knots, 24)) * KM_PER_NMI / 12
+    lon, lat = move(np.full(24, 5.0), np.full(24, 50.0), np.full(24, course), reach)
+    asked = TrackQuery(
+        np.zeros(1), np.full(1, 5.0), np.full(1, 50.0), np.full(1, known), np.full(1, course), time, ship, 1
+    )
+    return asked, (lon, lat)
+
+
+def test_nothing_is_faster_than_real_vessels_of_its_kind():
+    """Guidance told cargo ships from others by their speed, up to what cleaning lets pass."""
+    speeds = StartSpeeds(np.broadcast_to(np.linspace(0.0, 22.0, 11), (12, 6, 11)))
+    asked, _ = _stretch(12.0)
+    fast = _stretch(12.0, known=30.0)[0]
+    np.testing.assert_allclose(limits_kn([asked, fast], speeds), [22.0, 33.0])
+    np.testing.assert_allclose(limits_kn([asked], None), [0.95 * LIMITS.of_type(80)])
+    drawn = []
+
+    def draw(rows, attempt):
+        drawn.append(attempt)
+        lon, lat = _stretch(30.0 if attempt < 3 else 20.0)[1]
+        return lon[None], lat[None]
+
+    lon, lat = possible([asked], np.array([0]), 300.0, 7200.0, draw, limits_kn([asked], speeds))
+    assert drawn == [0, 1, 2, 3]
+    np.testing.assert_allclose(distance_km(lon[0, 1:], lat[0, 1:], lon[0, :-1], lat[0, :-1]), 20 * KM_PER_NMI / 12)
+
+
+def test_a_transit_is_under_way():
+    """A vessel that arrives and stays goes straight, too."""
+    asked, stops = _stretch(np.where(np.arange(24) < 14, 12.0, 0.1))
+    sails = _stretch(12.0)[1]
+    drawn = []
+
+    def draw(rows, attempt):
+        drawn.append(attempt)
+        return tuple(each[None] for each in (stops if attempt < 2 else sails))
+
+    transit = np.array([BEHAVIOURS.index("transit")])
+    assert behaviour_of(asked.ask_s, *stops) == transit
+    lon, _ = possible([asked], transit, 300.0, 7200.0, draw, np.array([30.0]))
+    assert drawn == [0, 1, 2]
+    np.testing.assert_allclose(lon[0], sails[0])

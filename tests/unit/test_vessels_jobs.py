@@ -6,6 +6,7 @@ import dataclasses
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas as gpd
 import numpy as np
@@ -21,7 +22,15 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
 from geodiff.tasks import vessels_answers
 from geodiff.tasks.vessels_coast import Coast, avoid_land
-from geodiff.tasks.vessels_context import history_of, open_traffic, past_of, store_traffic, traffic_of
+from geodiff.tasks.vessels_context import (
+    STILL_STEP_S,
+    history_of,
+    open_traffic,
+    past_of,
+    store_traffic,
+    traffic_of,
+    usual_of,
+)
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
@@ -559,3 +568,47 @@ def test_notebooks_have_the_jobs_on_geodataframes():
         geodiff.forecast(tracks, model="dead_reckoning", coastline="nowhere.geojson")
     with pytest.raises(GeodiffError, match="a GeoDataFrame of points is needed, not a DataFrame"):
         geodiff.clean(pd.DataFrame(tracks.drop(columns="geometry")))
+
+
+def test_who_follows_a_vessel_to_its_berth_is_told_that_it_stopped_while_it_lies_there(fleet):
+    """With first and last fix alone all that lies between them was unknown until the last one was heard."""
+    moored = pl.concat([run(range(60)), run(range(60, 600), speed=0.0).with_columns(pl.col("row") + 60)])
+    past = past_of(clean_fixes(moored)).filter(pl.col("sog_kn") == 0)["time"].sort()
+    assert past.diff().max() <= timedelta(seconds=STILL_STEP_S)
+    assert len(past) < 30
+
+
+def test_rules_of_a_forecast_are_of_what_was_known_by_then():
+    minutes = [*range(120), *range(240, 360)]
+    later = [60 * hour for hour in range(6, 60)]
+    vessels = [219_000_001 + number for number in range(3)]
+    table = pl.concat([run(minutes + later, vessel=vessel) for vessel in vessels])
+    fixes = SimpleNamespace(parts=1, scan=lambda part: table.lazy())
+    at = START + timedelta(minutes=360)
+    assert usual_of(fixes, None).interval_s == 60.0
+    known = table.filter(pl.col("time") <= at)
+    assert usual_of(fixes, at) == Usual.of([known])
+
+
+def test_two_fixes_at_one_time_are_refused_by_every_job():
+    cleaned = clean_fixes(run(range(31)))
+    twice = pl.concat([cleaned, cleaned.tail(1)])
+    with pytest.raises(UsageError, match=r"vessel 219000001 has two fixes at .*, one of 1 such pairs: clean"):
+        Sent.of(twice)
+
+
+def test_a_vessel_heard_hourly_is_whole_among_others_heard_by_the_minute():
+    uneven = 60 * np.arange(40) + np.arange(40) * 7 % 11
+    rows = pl.concat([run(uneven), *[run(range(600), vessel=219_000_100 + number) for number in range(9)]])
+    rules = Usual.of([rows]).rules(None)
+    assert rules.gap_s == 3600
+    tracks = clean_fixes(rows, rules).filter(pl.col("vessel_id") == 219_000_001)["track_id"]
+    assert (len(tracks), tracks.n_unique()) == (40, 1)
+    # What is asked for holds for all alike, and a vessel heard often has its silences still.
+    asked = clean_fixes(rows, Usual.of([rows]).rules(1800.0))
+    assert asked.filter(pl.col("vessel_id") == 219_000_001)["track_id"].n_unique() == 40
+    often = run([*range(30), *range(120, 150)], vessel=219_000_200)
+    assert (
+        clean_fixes(pl.concat([rows, often]), rules).filter(pl.col("vessel_id") == 219_000_200)["track_id"].n_unique()
+        == 2
+    )

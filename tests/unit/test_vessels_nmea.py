@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def test_codes_for_not_available_become_null(fields: dict[str, float], column: s
     known = {"speed": 1.0, "course": 1.0, "heading": 1, "turn": 1.0, "status": 1}
     fixes, _ = read(stamped(position(**known), position(**(known | fields))))
     assert fixes[column].is_null().to_list() == [False, True]
+
+
+def test_sixty_three_knots_are_no_speed_of_message_27_only() -> None:
+    fixes, reader = read(stamped(*(position(msg_type=kind, speed=63) for kind in (27, 1, 18, 9))))
+    assert fixes["sog_kn"].to_list() == [None, 63.0, 63.0, 63.0]
+    assert reader.counts.blanked == {}
 
 
 def test_values_that_nobody_defines_become_null_and_are_counted() -> None:
@@ -332,6 +339,35 @@ def test_parts_far_apart_do_not_make_a_message() -> None:
     assert read(far)[1].counts.refused == {"message with parts missing": 2}
 
 
+def orphan_then_whole(between: list[str], when: Callable[[int], dict[str, object]]) -> tuple[pl.DataFrame, NmeaReader]:
+    """The second part of a voyage of ship 1, lines between, and a voyage of ship 2 under the same number."""
+    lost, whole = voyage(1, "ONE", destination="FAR"), voyage(2, "TWO", destination="NEAR")
+    # Another line between the two, or they would need no waiting.
+    later = [tagged(whole[0], **when(1)), tagged(position(mmsi=1), c=T0 + 40), tagged(whole[1], **when(2))]
+    return read([tagged(lost[1], **when(0)), *between, *later, tagged(position(mmsi=2), c=T0 + 41)])
+
+
+@pytest.mark.parametrize("stamps", [(0, 40, 40), (None, None, None), (0, None, 40)], ids=str)
+def test_a_later_part_does_not_take_the_first_of_another_message(stamps: tuple[int | None, ...]) -> None:
+    between = [tagged(position(mmsi=1), c=T0 + number / 10) for number in range(110)]
+    told = [{"s": "r1"} if stamp is None else {"s": "r1", "c": T0 + stamp} for stamp in stamps]
+    fixes, reader = orphan_then_whole(between, lambda part: dict(told[part]))
+    assert fixes.filter(vessel_id=2).select("name", "destination").rows() == [("TWO", "NEAR")]
+    assert reader.counts.refused == {"message with parts missing": 1}
+    assert reader.counts.examples == {"message with parts missing": [1]}
+    assert accounts(reader)
+
+
+@pytest.mark.parametrize("stamped_parts", [True, False])
+def test_a_later_part_waits_a_little_for_its_first(stamped_parts: bool) -> None:
+    one = voyage(1, "ONE", destination="FAR")
+    when: list[dict[str, object]] = [{"c": T0}, {"c": T0 + 4}] if stamped_parts else [{}, {}]
+    between = [tagged(position(mmsi=1), c=T0)] * (300 if stamped_parts else 90)
+    fixes, reader = read([tagged(one[1], **when[0]), *between, tagged(one[0], **when[1])])
+    assert fixes["destination"].unique().to_list() == ["FAR"]
+    assert reader.counts.refused == {}
+
+
 def test_a_part_heard_twice_counts_once() -> None:
     one = voyage(1, "ONE")
     fixes, reader = read(stamped(one[0], one[0], one[1], position(mmsi=1), step=1))
@@ -403,6 +439,24 @@ def test_what_is_not_yet_said_comes_from_later() -> None:
     b = message(msg_type=24, mmsi=5, partno=1, callsign="AB1", ship_type=37)
     fixes, _ = read(stamped(*a, position(mmsi=5), *b))
     assert fixes.select("name", "callsign", "ship_type").row(0) == ("SMALL ONE", "AB1", 37)
+
+
+def test_what_ships_said_later_is_not_known_by_then() -> None:
+    lines = [
+        position(mmsi=1),
+        *voyage(1, "KNOWN", ship_type=70),
+        position(mmsi=1),
+        *voyage(1, "LATER", ship_type=60),
+        position(mmsi=1),
+        *voyage(2, "UNKNOWN", ship_type=60),
+        position(mmsi=2),
+    ]
+    fixes, _ = read(stamped(*lines), known_by=at(35))
+    assert fixes.filter(vessel_id=1)["name"].to_list() == ["KNOWN", "KNOWN", "KNOWN"]
+    assert fixes.filter(vessel_id=1)["ship_type"].to_list() == [70, 70, 70]
+    assert fixes.filter(vessel_id=2)["name"].to_list() == [None]
+    whole, _ = read(stamped(*lines))
+    assert whole["name"].to_list() == ["KNOWN", "KNOWN", "LATER", "UNKNOWN"]
 
 
 def test_static_data_join_by_time_not_by_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,13 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.nmea import checksum, position, tagged
 from geodiff.tracks import STATIC_TYPES
 from geodiff.vessels.codes import HASHED_FROM
 from geodiff.vessels.read import open_fixes, read_fixes
-from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
+from geodiff.vessels.tables_text import as_utf8
 
 NOW = datetime(2021, 6, 1, tzinfo=UTC)
 START = datetime(2021, 1, 25, 23, 58, tzinfo=UTC)
@@ -140,6 +144,22 @@ def test_not_available_is_null_and_is_not_counted(put: Put) -> None:
     assert (counts.refused, counts.blanked) == ({}, {})
 
 
+def test_fast_craft_keep_their_speed_where_a_course_tells_it_from_a_code(put: Put) -> None:
+    said = [("51.1", "80"), ("51.2", "80"), ("51.2", "360"), ("62.9", "80"), ("63.0", "0"), ("63.0", "360.0")]
+    text = noaa(6, lambda n: dict(zip(("SOG", "COG"), said[n], strict=True)))
+    fixes, counts = read_fixes(put("a", text), now=NOW)
+    assert fixes["sog_kn"].cast(pl.Float64).round(1).to_list() == [51.1, None, None, 62.9, 63.0, None]
+    assert (counts.refused, counts.blanked) == ({}, {"speed of 51.2 kn": 1})
+    assert counts.examples["speed of 51.2 kn"] == [3]
+    bare = "\n".join(",".join(line.split(",")[:5]) for line in text.splitlines())  # courses are not said at all
+    assert read_fixes(put("b", bare), now=NOW)[0]["sog_kn"].null_count() == 2
+
+
+def test_a_speed_that_is_no_number_refuses_its_row(put: Put) -> None:
+    fixes, counts = read_fixes(put("a", noaa(3, lambda n: {"SOG": "fast"} if n == 1 else {})), now=NOW)
+    assert (fixes.height, counts.refused) == (2, {"speed is not a number": 1})
+
+
 def test_rescue_aircraft_may_be_faster_than_any_ship(put: Put) -> None:
     speeds = ("102.2", "102.3", "150.0", "1022", "1023", "150.0")
     plane = [{"MMSI": "111232511", "SOG": speed} for speed in speeds[:-1]]
@@ -216,6 +236,41 @@ def test_lines_are_numbered_through_blank_and_broken_ones(put: Put) -> None:
 def test_a_latin_name_costs_no_row(put: Put) -> None:
     text = noaa(2, lambda n: {"VesselName": "MÆRSK"}).encode("latin-1")
     assert read_fixes(put("a", text), now=NOW)[0].height == 2
+
+
+@pytest.mark.parametrize("rows", [2, 500_000])
+def test_text_that_is_no_utf8_is_read_as_windows_1252(put: Put, caplog: pytest.LogCaptureFixture, rows: int) -> None:
+    names = ["MÆRSK", "plain", "BLÅBÆR Ø", "BJØRN", "20 €"]
+    lines = noaa(5, lambda n: {"VesselName": names[n]}).replace("VesselName", "VesselNáme").splitlines()
+    kinds = ["cp1252", "cp1252", "ascii", "cp1252", "utf-8", "cp1252"]  # one name stands in UTF-8 among them
+    raw = b"\n".join(line.encode(kind) for line, kind in zip(lines, kinds, strict=True)) + b"\n"
+    layout = put(
+        "map.yaml", "columns: {vessel_id: MMSI, time: BaseDateTime, lon_deg: LON, lat_deg: LAT, name: VesselNáme}"
+    )
+    reader = open_fixes(put("a.csv", raw), layout=layout, now=NOW)
+    assert pl.concat(reader.batches(rows=rows))["name"].to_list() == names
+    said = "lines that are no UTF-8, read as Windows-1252"
+    assert (reader.counts.refused, reader.counts.noted) == ({}, {said: 3})
+    assert reader.counts.examples[said] == [2, 4, 6]
+    assert [record.getMessage().split("a.csv: ")[1] for record in caplog.records] == [f"3 {said} (such as row 2, 4, 6)"]
+    total = ReadCounts()
+    total.add(reader.counts)
+    assert total == reader.counts
+
+
+@given(
+    st.lists(st.sampled_from([*b"\nA,\x80\x81\xc0\xc2\xc3\xa6\xed\xa0\xe2\x82\xac\xf0\xff"]), max_size=20).map(bytes)
+)
+def test_lines_are_told_apart_by_their_bytes(block: bytes) -> None:
+    text, other = as_utf8(block)
+    for number, (was, now) in enumerate(zip(block.split(b"\n"), text.split(b"\n"), strict=True)):
+        if number in other.tolist():
+            assert now.decode() == was.decode("cp1252", "replace")
+            with pytest.raises(UnicodeDecodeError):
+                was.decode()
+        else:
+            assert now == was
+            now.decode()
 
 
 # -- what a whole file is refused for ---------------------------------------------------------------------------------
@@ -299,6 +354,64 @@ def test_a_truncated_stream_names_the_last_whole_line(put: Put, packing: str) ->
     line = int(str(caught.value).rsplit(" ", 1)[1])
     assert 1000 < line < 7000
     assert reader.counts.kept == line - 1
+
+
+@pytest.mark.parametrize("share", [0.3, 0.75])
+def test_a_short_truncated_stream_says_what_could_be_read_and_what_to_do(put: Put, share: float) -> None:
+    whole = gzip.compress(noaa(200, lambda n: {"LAT": f"{50 + math.sin(n * n):.6f}"}).encode())
+    path = put("a", whole[: int(len(whole) * share)])
+    with pytest.raises(GeodiffError, match=r"damaged gzip .*: fetch it again; to take what is there, unpack") as caught:
+        read_fixes(path, now=NOW)
+    told = re.search(
+        r": gzip -dc (\S+) > part.csv; (\d+) rows, (\d+) fixes until there, after line (\d+)$", str(caught.value)
+    )
+    assert told is not None, str(caught.value)
+    rows = int(told[2])
+    assert (told[1], int(told[3]), int(told[4])) == (str(path), rows, rows + 1)
+    assert 150 * share < rows < 200 * share + 20
+
+
+def test_a_stream_of_which_nothing_can_be_read_says_so(put: Put) -> None:
+    long = noaa(9).replace(HEAD, HEAD + ",X" * 200)
+    cut = gzip.compress(long.encode(), 0)[:300]  # stored as it stands, cut within the header
+    with pytest.raises(GeodiffError, match=r"damaged gzip .*fetch it again; .* 0 rows, 0 fixes .* after line 0$"):
+        read_fixes(put("a", cut), now=NOW)
+    for content in (gzip.compress(long.encode())[:12], zstandard.compress(long.encode())[:-9]):
+        with pytest.raises(GeodiffError, match=r"truncated or damaged .*: nothing of it can be read, fetch it again$"):
+            read_fixes(put("a", content), now=NOW)
+
+
+@pytest.mark.parametrize("minutes", [20, 60, 110])
+@pytest.mark.parametrize("lat0", [-40.0, 1.0, 55.0])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_fleets_that_report_hourly_are_told_by_motion_too(put: Put, minutes: int, lat0: float, swapped: bool) -> None:
+    lon, lat, course, places = 10.0, lat0, 30.0, []
+    for n in range(60):
+        places.append((lon, lat, course))
+        for _ in range(4):  # it turns on the way
+            lat += 14 / 60 * minutes / 240 * math.cos(math.radians(course))
+            lon += 14 / 60 * minutes / 240 * math.sin(math.radians(course)) / math.cos(math.radians(lat))
+            course = (course + 6 * math.sin(n)) % 360
+
+    def moved(n: int) -> dict[str, Any]:
+        east, north, told = places[n]
+        time = (START + timedelta(minutes=minutes * n)).strftime("%Y-%m-%dT%H:%M:%S")
+        pair = (f"{east:.6f}", f"{north:.6f}") if swapped else (f"{north:.6f}", f"{east:.6f}")
+        return {
+            "MMSI": 219000001,
+            "BaseDateTime": time,
+            "LAT": pair[0],
+            "LON": pair[1],
+            "SOG": "14",
+            "COG": f"{told:.1f}",
+        }
+
+    path = put("a", noaa(60, moved))
+    if swapped:
+        with pytest.raises(GeodiffError, match=r"swapped: of 59 steps .* `lon_deg: LAT, lat_deg: LON`"):
+            read_fixes(path, now=NOW)
+    else:
+        assert read_fixes(path, now=NOW)[0].height == 60
 
 
 def test_swapped_places_that_are_in_range_are_told_by_motion(put: Put) -> None:
