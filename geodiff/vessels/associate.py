@@ -43,7 +43,8 @@ class AssociateSettings(Settings):
             share the time of their scan, or each tell that of its bearing: then ``confirm_s`` must suit the antenna.
         repeat_s: a plot that repeats place, speed and course of another to the digit within this time is the same
             report heard twice; 0: never.
-        berth_m: vessels at rest do not lie nearer to each other than this (by their mean places); 0: they may.
+        berth_m: vessels at rest do not lie nearer to each other than this (by their mean places); 0: they may, and no
+            tracks that lie at rest at one time are joined, however well the times of their plots fit.
         new_share: share of plots that are clutter, or the first of a vessel.
         fastest_kn: speed that no vessel exceeds.
         levels: (longest gap in s, margin in nats) of each pass of linking; see ``associate_link.Level``.

@@ -46,7 +46,7 @@ def join_berths(plots: Plots, piece: IntArray, reach_m: float, closed: int) -> I
 
 def _round(plots: Plots, piece: IntArray, rests: BoolArray, reach_m: float, closed: int) -> IntArray | None:
     """Join each piece to at most one other, nearest first; None when nothing was joined."""
-    ids, place = _berths(plots, piece, rests)
+    ids, place = berths(plots, piece, rests)
     pairs = cKDTree(place).query_pairs(reach_m, output_type="ndarray")
     if not len(pairs):
         return None
@@ -69,8 +69,17 @@ def _round(plots: Plots, piece: IntArray, rests: BoolArray, reach_m: float, clos
     return into[piece] if used else None
 
 
-def _berths(plots: Plots, piece: IntArray, rests: BoolArray) -> tuple[IntArray, FloatArray]:
-    """(ids, median places) of the pieces that have plots at rest."""
+def berths(plots: Plots, piece: IntArray, rests: BoolArray) -> tuple[IntArray, FloatArray]:
+    """Where pieces lie at rest.
+
+    Args:
+        plots: n of them.
+        piece: (n,) number of each plot's piece.
+        rests: (n,) whether each is at rest; one at least.
+
+    Returns:
+        Numbers of the pieces that have plots at rest, rising, and the median of the places of these, m.
+    """
     at = np.flatnonzero(rests)
     at = at[np.argsort(piece[at], kind="stable")]
     ids, first, count = np.unique(piece[at], return_index=True, return_counts=True)

@@ -29,6 +29,7 @@ from geodiff.vessels.associate_plots import (
     plots_of,
     targets,
 )
+from geodiff.vessels.associate_times import join_by_times
 from geodiff.vessels.clean_arrays import by_first
 
 LEAST_SPAN_S = 600.0
@@ -198,7 +199,10 @@ class Stream:
         piece = by_first(np.concatenate([self._tail_track, alone]))
         for level in rules.levels:
             piece = link(together, piece, level, odds, self.predictor, closed=carried)
-        return by_first(join_berths(together, piece, rules.berth_m, carried))
+        piece = join_berths(together, piece, rules.berth_m, carried)
+        if rules.berth_m > 0:
+            piece = join_by_times(together, piece, carried)
+        return by_first(piece)
 
     def _cut(self, time_s: FloatArray) -> int:
         """How many plots are decided: all but the last ``lag_s``, and at least half, so that dense streams go on."""

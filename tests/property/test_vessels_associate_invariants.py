@@ -204,3 +204,22 @@ def test_the_cut_of_a_stream_into_batches_changes_nothing(sizes, block):
     assert dict(zip(parts["row"], parts[TRACK_ID], strict=True)) == dict(
         zip(whole["row"], whole[TRACK_ID], strict=True)
     )
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6), st.floats(10.0, 400.0), st.floats(1.0, 25.0), st.sampled_from([100, 20_000]))
+def test_a_lone_vessel_at_rest_is_hardly_ever_two(seed, interval_s, noise_m, block):
+    rng = np.random.default_rng(seed)
+    seconds = 1.6e9 + interval_s * (np.arange(100) + rng.uniform(-0.1, 0.1, 100))
+    north, east = rng.normal(0, noise_m / 111_200, (2, 100))
+    fixes = pl.DataFrame(
+        {
+            TIME: pl.Series((seconds * 1e6).astype("i8")).cast(pl.Datetime("us", "UTC")),
+            "lon_deg": 10 + east,
+            "lat_deg": north,
+            "sog_kn": rng.choice([0.0, 0.1], 100),
+            "cog_deg": rng.uniform(0, 360, 100),
+        }
+    )
+    found = associate(fixes, AssociateSettings(block_rows=block))
+    assert found.group_by(TRACK_ID).len()["len"].max() >= 90

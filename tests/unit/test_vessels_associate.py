@@ -16,6 +16,7 @@ from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TR
 from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches, open_stream
 from geodiff.vessels.associate_baselines import gnn, greedy
 from geodiff.vessels.associate_plots import canonical_order, cluster_scans, plots_of
+from geodiff.vessels.associate_times import join_by_times
 
 START_S = datetime(2020, 6, 1, tzinfo=UTC).timestamp()
 M_S_PER_KN = 1852 / 3600
@@ -98,6 +99,87 @@ def test_a_moored_vessel_with_a_noisy_course_is_one_track_and_its_neighbour_anot
     assert score.tracks <= 4
     apart = scored(associate(pl.concat(parts), AssociateSettings(berth_m=0.0)))
     assert apart.completeness < score.completeness  # what joining at the berth is for
+
+
+def anchored(vessel, place_m, times, *, noise_m=0.0, swing_m=(0.0, 0.0), seed=0, told=True):
+    """A vessel at anchor: white noise of its places, and an ellipse in 40 minutes about them."""
+    rng = np.random.default_rng([seed, vessel])
+    phase = 2 * np.pi * times / 2400
+    wave = [swing_m[0] * np.cos(phase), swing_m[1] * np.sin(phase)]
+    east, north = (place_m[axis] + wave[axis] + rng.normal(0, noise_m, len(times)) for axis in (0, 1))
+    way = [
+        swing * 2 * np.pi / 2400 * each for swing, each in zip(swing_m, (-np.sin(phase), np.cos(phase)), strict=True)
+    ]
+    said = (np.hypot(*way) / M_S_PER_KN, np.degrees(np.arctan2(*way)) % 360) if told else ()
+    return table(np.full(len(times), vessel), times, east, north, *(each.round(1) for each in said))
+
+
+def jittered(seed, interval_s, count=100):
+    rng = np.random.default_rng([seed, int(interval_s)])
+    return np.round(interval_s * (rng.uniform() + np.arange(count) + rng.uniform(-0.1, 0.1, count)))
+
+
+@pytest.mark.parametrize("interval_s", [10.0, 60.0, 180.0, 360.0])
+@pytest.mark.parametrize("noise_m", [5.0, 10.0, 25.0])
+def test_a_lone_vessel_at_anchor_is_one_track_however_badly_it_is_seen(interval_s, noise_m):
+    for times in (interval_s * np.arange(200), jittered(1, interval_s)):
+        assert associate(anchored(0, (0, 0), times, noise_m=noise_m))[TRACK_ID].n_unique() == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_vessel_that_swings_about_its_anchor_is_one_track(told):
+    fixes = anchored(0, (0, 0), 360.0 * np.arange(200), noise_m=3.0, swing_m=(18.0, 60.0), told=told)
+    assert associate(fixes)[TRACK_ID].n_unique() == 1
+    apart = associate(fixes, AssociateSettings(berth_m=0.0))
+    assert apart[TRACK_ID].n_unique() > 10  # what joining by the times is for
+
+
+@pytest.mark.parametrize("interval_s", [60.0, 180.0])
+def test_vessels_at_anchor_near_each_other_stay_apart(interval_s):
+    times = [jittered(n, interval_s, 150) for n in range(4)]
+    score = scored(associate(pl.concat([anchored(n, (0, 100 * n), t, noise_m=10.0) for n, t in enumerate(times)])))
+    assert score.purity > 0.999
+    assert score.completeness > 0.97
+    assert score.tracks <= 5
+    score = scored(associate(pl.concat([anchored(n, (0, 30 * n), t, noise_m=2.0) for n, t in enumerate(times)])))
+    assert (score.purity, score.tracks) == (1.0, 4)
+
+
+def test_two_regular_vessels_that_report_in_turn_are_not_one():
+    parts = [anchored(n, (0, 60 * n), 180.0 * np.arange(150) + 90.0 * n, noise_m=10.0) for n in range(2)]
+    score = scored(associate(pl.concat(parts)))
+    assert score.purity > 0.97
+    assert score.tracks > 1
+
+
+def test_a_vessel_that_makes_room_for_another_is_another():
+    """It comes to the next berth a minute after the first one left."""
+    out = straight(0, (0, 0), (3, 0), 7200.0 + 60 * np.arange(1, 30), noise_m=3.0)
+    into = straight(1, (-3 * 1740, 60), (3, 0), 60 * np.arange(29.0), noise_m=3.0)
+    into = into.with_columns(pl.col(TIME) + pl.duration(seconds=5551))
+    parts = [anchored(0, (0, 0), 60.0 * np.arange(121), noise_m=3.0), out, into]
+    parts.append(anchored(1, (0, 60), 7291.0 + 60 * np.arange(120), noise_m=3.0))
+    assert scored(associate(pl.concat(parts))).purity == 1.0
+
+
+def test_a_vessel_that_is_slow_once_beside_a_moored_one_is_another():
+    """The moored one is silent from then on: their reports hardly meet."""
+    lies = anchored(0, (0, 0), 100.0 * np.arange(60), noise_m=6.0)
+    slow = table(np.ones(1), [5850.0], [70.0], [0.0], np.array([0.6]), np.array([90.0]))
+    away = straight(1, (70 - 5850, 0), (1, 0), 5850 + 70.0 * np.arange(1, 60))
+    assert scored(associate(pl.concat([lies, slow, away]))).purity == 1.0
+
+
+def test_older_tracks_are_not_joined_by_their_times_but_go_on():
+    """Three pieces of one vessel, two of them begun in an earlier block."""
+    fixes = anchored(0, (0, 0), 60.0 * np.arange(90), noise_m=10.0)
+    piece = np.random.default_rng(0).integers(0, 3, 90)
+    piece[:2] = (0, 1)
+    plots = plots_of(fixes)
+    joined = join_by_times(plots, piece, 2)
+    assert set(joined[piece == 2]) < {0, 1}
+    assert [set(joined[piece == old]) for old in (0, 1)] == [{0}, {1}]
+    assert set(join_by_times(plots, piece, 0)) == {0}
 
 
 def test_a_report_heard_twice_is_one_report():
