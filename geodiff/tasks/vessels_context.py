@@ -20,8 +20,8 @@ from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_traffic import Traffic
 from geodiff.vessels.usual_rules import Usual
 
-HISTORY_STEP_S: Final = 120.0
-"""Past tracks are kept at about this step, and where they turn no finer: lanes need no more."""
+HISTORY_STEP_S: Final = 60.0
+"""Past tracks are kept at about this step: at twice it, gaps of ten minutes are filled a fiftieth worse."""
 
 STILL_STEP_S: Final = 1800.0
 """The step of vessels that lie still: what is known of a moment is between two fixes that were known by then."""

@@ -408,7 +408,8 @@ def test_what_is_told_of_others_does_not_depend_on_the_parts(fleet, tmp_path):
         np.testing.assert_array_equal(getattr(stored[0], field.name), getattr(stored[1], field.name))
 
 
-def test_a_history_is_thin_and_keeps_where_vessels_stop(fleet):
+def test_a_history_is_thin_and_keeps_where_vessels_stop():
+    fleet = clean_fixes(make_fleet(5, vessels=9, hours=4.0, interval_s=30.0).fixes)
     past = past_of(fleet)
     observed = fleet.filter(pl.col("state") == "observed")
     assert len(past) < 0.7 * len(observed)
