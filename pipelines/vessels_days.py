@@ -42,11 +42,9 @@ def run_day(
     score = run("score", fixes, Paths(calibration=given.calibration))
     counts = {**clean["counts"], **impute["counts"], **score["counts"]}
     told = ("tracks", "rejected", "gaps: filled", "gaps: moored", "imputed fixes", "tracks flagged")
-    return ", ".join(f"{name} {_total(counts[name])}" for name in told if name in counts), fixes
-
-
-def _total(count: Any) -> int:
-    return sum(count.values()) if isinstance(count, dict) else int(count)
+    found = {name: counts[name] for name in told if name in counts}
+    said = (f"{name} {sum(each.values()) if isinstance(each, dict) else each}" for name, each in found.items())
+    return ", ".join([*said, *score["notes"]]), fixes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,7 +43,8 @@ Gap = Annotated[
     float | None,
     typer.Option(
         metavar="HOURS",
-        help="A longer silence ends a track; default: 1, or three times the usual interval where that is longer.",
+        help="A longer silence ends a track; default: 1, or three times the usual interval, of all vessels or of the "
+        "vessel itself, where that is longer.",
     ),
 ]
 Model = Annotated[

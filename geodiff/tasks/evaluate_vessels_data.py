@@ -108,7 +108,8 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         chosen = usual_rules(fixes)
         table = clean_fixes(fixes, chosen)
         read, refused = counts.read, dict(counts.refused)
-        rules = f"gaps above {chosen.gap_s:.0f} s end a track{'' if chosen.mmsi else '; identities are not MMSI'}"
+        rules = f"gaps above {chosen.gap_s:.0f} s, and three usual steps of the vessel, end a track"
+        rules += "" if chosen.mmsi else "; identities are not MMSI"
     kept = pl.col(TRACK_ID).is_not_null() & pl.col(VESSEL_ID).is_not_null() & (pl.col(STATE) == OBSERVED)
     rejected = table.filter(pl.col(STATE) != OBSERVED)[REASON].fill_null("unknown").value_counts()
     note = {

@@ -41,7 +41,7 @@ STILL_KN = 1.0
 
 
 def limits_kn(asked: Sequence[TrackQuery], speeds: StartSpeeds | None) -> Floats:
-    """(n,) how fast each stretch may be: as the fastest real vessels of its ship group, or as it was itself before.
+    """(n,) how fast each stretch may be: as the fastest real vessels of its ship group, or as before if it was faster.
 
     Guidance pulls beyond what is real: a cargo ship is told from others by being fast.
 
@@ -52,9 +52,17 @@ def limits_kn(asked: Sequence[TrackQuery], speeds: StartSpeeds | None) -> Floats
     types = [query.ship_type for query in asked]
     limits: Floats = MARGIN * LIMITS.of_types(np.array(types))
     if speeds is not None:
-        own = np.array([1.1 * np.nanmax(query.sog_kn, initial=0.0) for query in asked])
-        limits = np.minimum(limits, np.maximum(speeds.fastest_kn(ship_group(types)), own))
+        real, own = speeds.fastest_kn(ship_group(types)), np.array([_before_kn(query) for query in asked])
+        limits = np.minimum(limits, np.where(own > real, 1.1 * own, real))
     return limits
+
+
+def _before_kn(query: TrackQuery) -> float:
+    """How fast a track was: the highest reported speed or, without any, that of nearly all of its steps."""
+    if np.isfinite(query.sog_kn).any():
+        return float(np.nanmax(query.sog_kn))
+    steps = _knots(query.time_s, query.lon_deg, query.lat_deg)
+    return float(np.quantile(steps, 0.9)) if len(steps) else 0.0
 
 
 def possible(

@@ -58,7 +58,8 @@ def clean(
         fixes: points in any CRS, with times in the column ``time`` or in the index.
         columns: name of ours -> name in ``fixes``, such as ``{"vessel_id": "MMSI", "sog_kn": "SOG"}``.
         time_zone: of times that carry none.
-        gap_h: a longer silence ends a track, hours; None: 1, or three times the usual interval where that is longer.
+        gap_h: a longer silence ends a track, hours; None: 1, or three times the usual interval of all vessels or of the
+            vessel itself, where that is longer.
 
     Returns:
         All fixes, by vessel and time, with ``track_id``, ``state`` and ``reason``.
@@ -177,7 +178,8 @@ def score(
         seed: of the noise.
 
     Returns:
-        All rows, with ``score``, ``p_value``, ``anomalous``, ``track_p_value``, and why in ``reason``.
+        All rows, with ``score``, ``p_value``, ``anomalous``, ``track_p_value``, and why in ``reason``; the rate that
+        flagged them is ``attrs["alpha"]``.
 
     Raises:
         UsageError: a setting, a calibration that does not fit, or too few vessels without one.
@@ -189,8 +191,10 @@ def score(
     settings = ScoreSettings.parse(asked, where="score")
     cleaned = track_table(tracks)
     with one_thread():
-        scored, _ = scorer_of(cleaned, settings, None if calibration is None else Path(calibration)).score(cleaned)
-    return to_geodataframe(scored.fixes)
+        scorer = scorer_of(cleaned, settings, None if calibration is None else Path(calibration))
+        found = to_geodataframe(scorer.score(cleaned)[0].fixes)
+    found.attrs["alpha"] = scorer.alpha
+    return found
 
 
 def generate(

@@ -31,8 +31,8 @@ class TrackSettings(Settings):
         date: day of the first row, for files of times of day.
         timezone: of times without an offset; None: as the layout says.
         bbox: west, south, east, north in degrees; only fixes inside are taken. West > east crosses 180 degrees.
-        gap_s: a silence longer than this ends a track; None: an hour, or three times the usual interval between fixes
-            of a vessel where that is longer.
+        gap_s: a silence longer than this ends a track; None: an hour, or three times the usual interval between fixes,
+            of all vessels or of the vessel itself, where that is longer.
     """
 
     layout: str | None = None

@@ -270,3 +270,15 @@ def errors_at_one_place_now_and_then() -> list[Row]:
     rows = sail(2400, every=6.0, knots=14.0)
     wrong = replace(rows[0], lon_deg=5.0, lat_deg=55.0, fate="position jump")
     return [replace(wrong, time_s=row.time_s) if i % 97 == 50 else row for i, row in enumerate(rows)]
+
+
+@case
+def shared_identity_heard_in_passes_far_between() -> tuple[list[Row], CleanRules]:
+    passes = [12, 15]
+    one = [row for n in range(40) for row in sail(12, start=5700.0 * n, place=(-30.0, 40.0 + n / 3), course=0.0)]
+    two = [
+        row
+        for n in passes
+        for row in sail(12, start=5700.0 * n + 2850.0, place=(FAR[0], FAR[1] + n / 3), course=0.0, fate="two")
+    ]
+    return sorted([*one, *two], key=lambda row: row.time_s or 0.0), HOURLY

@@ -35,9 +35,9 @@ STEADY_FIXES, STEADY_S, STEADY = 20, 3600.0, 0.6
 """So many fixes over so long report steadily where this part of their steps is within half of the median; of fixes at
 random times a third is."""
 
-BURSTS, APART = 5, 0.6
+BURSTS, APART = 5, (0.6, 2.5)
 """Bursts of errors that fit together are few, and take the place of fixes: steps between them and the best chain last
-as long as this part of a usual step. A second vessel reports again and again, and whenever it likes."""
+between these parts of a usual step. A second vessel reports again and again, and whenever it likes."""
 
 COMPANY = 3
 """Where two vessels share an identity, fixes hang together in groups of at least so many."""
@@ -186,7 +186,8 @@ def _stands_in(fixes: Fixes, rows: Index, best: Index, gap_s: float) -> bool:
     # Both ends of both are the best chain's.
     longest = (time_s[:-1][other[:-1] & change] - time_s[1:][other[1:] & change]).max()
     usual = np.median(step[~other[1:] & ~other[:-1]]) if (~other[1:] & ~other[:-1]).any() else np.inf
-    return bool(longest <= gap_s / 2 and (step[change] >= APART * usual).all())
+    least, most = (part * usual for part in APART)
+    return bool(longest <= gap_s / 2 and ((step[change] >= least) & (step[change] <= most)).all())
 
 
 def _instant_is_kept(fixes: Fixes, kept: Bools) -> Bools:

@@ -156,9 +156,9 @@ def not_available(frame: pl.DataFrame) -> list[pl.Expr]:
 
 
 def _without_course(frame: pl.DataFrame) -> pl.Expr:
-    """Rows whose course is not available; none where courses are not said at all."""
+    """Rows whose course is not available; all where courses are not said."""
     course = pl.col("cog_deg")
-    return course.is_null() | (course >= 360.0) if "cog_deg" in frame.columns else pl.lit(False)
+    return course.is_null() | (course >= 360.0) if "cog_deg" in frame.columns else pl.lit(True)
 
 
 def code_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:

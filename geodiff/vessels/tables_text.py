@@ -7,6 +7,7 @@ quotes do not pair is taken as it stands. So a stray quote in a ship's name cann
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -246,8 +247,8 @@ def _is_utf8(text: bytes) -> bool:
 
 def _broken_off(file: Sniffed, damage: DamagedError, line: int, counts: ReadCounts) -> GeodiffError:
     """What the error says of a damaged file: what to do, what could be read, and after which line it ends."""
-    how = _UNPACK.get(file.packing)
-    unpack = f"; to take what is there, unpack it into a file: {how} {file.path} > part.csv" if how else ""
+    how, path = _UNPACK.get(file.packing), shlex.quote(str(file.path))
+    unpack = f"; to take what is there, unpack it into a file: {how} {path} > part.csv" if how else ""
     return GeodiffError(
         f"{damage}: fetch it again{unpack}; {counts.read:,} rows, {counts.kept:,} fixes until there, after line {line}"
     )

@@ -136,6 +136,11 @@ def test_nothing_is_faster_than_real_vessels_of_its_kind():
     fast = _stretch(12.0, known=30.0)[0]
     np.testing.assert_allclose(limits_kn([asked, fast], speeds), [22.0, 33.0])
     np.testing.assert_allclose(limits_kn([asked], None), [0.95 * LIMITS.of_type(80)])
+    # A start that was drawn at the group's own top speed is no reason for more.
+    np.testing.assert_allclose(limits_kn([_stretch(12.0, known=22.0)[0]], speeds), [22.0])
+    nothing = np.full(24, np.nan)
+    mute = TrackQuery(fast.ask_s, *_stretch(30.0)[1], nothing, nothing, np.empty(0), 80, 1)
+    np.testing.assert_allclose(limits_kn([mute], speeds), [33.0], rtol=1e-6)
     drawn = []
 
     def draw(rows, attempt):

@@ -152,7 +152,7 @@ def test_fast_craft_keep_their_speed_where_a_course_tells_it_from_a_code(put: Pu
     assert (counts.refused, counts.blanked) == ({}, {"speed of 51.2 kn": 1})
     assert counts.examples["speed of 51.2 kn"] == [3]
     bare = "\n".join(",".join(line.split(",")[:5]) for line in text.splitlines())  # courses are not said at all
-    assert read_fixes(put("b", bare), now=NOW)[0]["sog_kn"].null_count() == 2
+    assert read_fixes(put("b", bare), now=NOW)[0]["sog_kn"].null_count() == 4
 
 
 def test_a_speed_that_is_no_number_refuses_its_row(put: Put) -> None:
