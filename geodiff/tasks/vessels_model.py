@@ -47,7 +47,7 @@ def prepare_regions(job: TrackJob) -> None:
     found = regions_here(model, parts, lambda: _told_of_past(job, model), seed=settings.seed)
     if found is not None:
         write_json(job.regions_path, found.to_json())
-        give_back_memory()
+    give_back_memory()
 
 
 def _told_of_past(job: TrackJob, model: MotionModel) -> MotionModel:
