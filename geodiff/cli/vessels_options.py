@@ -149,17 +149,9 @@ def run_job(
 def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """A summary as (what, value) for the terminal."""
     lines = [(f"note {number}", note) for number, note in enumerate(summary.get("notes", []), 1)]
-    if summary.get("model"):
-        lines.append(("model", str(summary["model"])))
-    if summary.get("regions"):
-        lines.append(("regions", str(summary["regions"])))
+    lines += [(what, str(summary[what])) for what in ("model", "regions") if summary.get(what)]
     for one in summary.get("inputs", []):
-        counts = one.get("counts") or {}
-        if counts:
-            lines.append((Path(one["href"]).name or "input", f"{counts['read']:,} rows read, {counts['kept']:,} fixes"))
-        for reason, count in sorted((counts.get("refused") or {}).items()):
-            rows = ", ".join(str(row) for row in (counts.get("examples") or {}).get(reason, []))
-            lines.append(("  refused", f"{count:,} {reason}" + (f" (such as row {rows})" if rows else "")))
+        lines += _input_lines(Path(one["href"]).name or "input", one.get("counts"))
     for what, count in summary.get("counts", {}).items():
         if isinstance(count, dict):
             lines += [(f"  {what}", f"{number:,} {why}") for why, number in count.items()]
@@ -169,3 +161,15 @@ def summary_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("time", f"{summary['seconds']:.0f} s, {summary['peak_rss_mb']:.0f} MB at most in this process"))
     lines += [(key, str(path)) for key, path in summary.get("files", {}).items()]
     return [*lines, ("item", str(summary["item"]))]
+
+
+def _input_lines(name: str, counts: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What was read of one input; what readers only noted was logged as they went."""
+    if not counts:
+        return []
+    lines = [(name, f"{counts['read']:,} rows read, {counts['kept']:,} fixes")]
+    for what, label in (("refused", "  refused"), ("blanked", "  set to null")):
+        for reason, count in sorted((counts.get(what) or {}).items()):
+            rows = ", ".join(str(row) for row in (counts.get("examples") or {}).get(reason, []))
+            lines.append((label, f"{count:,} {reason}" + (f" (such as row {rows})" if rows else "")))
+    return lines

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.reading import EXAMPLES, ReadCounts
 from geodiff.vessels.tables import RAW_ROW
+from geodiff.vessels.tables_text import RECODED, as_utf8
 
 _PAGE_BYTES = 1 << 20
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError)
@@ -54,6 +56,7 @@ class ParquetTable:
                 frame = pl.DataFrame(pl.from_arrow(table)).select(_plain(batch.schema))
                 frame = frame.select(wanted)
                 numbers = np.arange(done + 1, done + 1 + frame.height)
+                frame = _as_texts(frame, numbers, counts)
                 done += frame.height
                 counts.read += frame.height
                 yield frame.insert_column(0, pl.Series(RAW_ROW, numbers, pl.Int64))
@@ -81,10 +84,26 @@ def _plain(schema: pa.Schema) -> list[pl.Expr]:
             column = column.cast(pl.String)
         elif pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
             column = column.cast(pl.Float64)
-        elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            column = column.cast(pl.String, strict=False)
+        elif pa.types.is_dictionary(field.type) and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            column = column.cast(pl.Binary)
         out.append(column)
     return out
+
+
+def _as_texts(frame: pl.DataFrame, numbers: npt.NDArray[np.int64], counts: ReadCounts) -> pl.DataFrame:
+    """Raw bytes as texts; those that are no UTF-8 as Windows-1252, as in text files, and their rows are noted."""
+    odd = np.zeros(frame.height, bool)
+    for name in [name for name, kind in frame.schema.items() if kind == pl.Binary]:
+        try:
+            texts = frame[name].cast(pl.String)
+        except pl.exceptions.ComputeError:
+            found = [(value or b"", as_utf8(value or b"")) for value in frame[name]]
+            odd |= [utf8 is not value for value, (utf8, _) in found]
+            texts = pl.Series(name, [utf8 for _, (utf8, _) in found], pl.Binary).cast(pl.String)
+        frame = frame.with_columns(texts)
+    if odd.any():
+        counts.note(RECODED, numbers[odd][:EXAMPLES].tolist(), int(odd.sum()))
+    return frame
 
 
 @contextmanager

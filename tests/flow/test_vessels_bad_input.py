@@ -22,8 +22,9 @@ HEADER = (
 
 def fixes(count: int = 30, **changes: str) -> str:
     """A table of a vessel that goes north, one fix a minute; ``changes`` may use ``{n}`` and ``{n:02d}``."""
-    sound = {"mmsi": "368084090", "time": "2020-01-01T00:{n:02d}:00", "lat": "29.{n:02d}", "lon": "-89.9", "sog": "9"}
-    row = "{mmsi},{time},{lat},{lon},{sog},0.0,0.0,A,,B,70,0,10,5,2,\n".format(**(sound | changes))
+    when, lat = "2020-01-01T00:{n:02d}:00", "29.{n:02d}"
+    sound = {"mmsi": "368084090", "time": when, "lat": lat, "lon": "-89.9", "sog": "9", "heading": "0.0"}
+    row = "{mmsi},{time},{lat},{lon},{sog},0.0,{heading},A,,B,70,0,10,5,2,\n".format(**(sound | changes))
     return HEADER + "".join(row.format(n=n) for n in range(count))
 
 
@@ -96,6 +97,7 @@ PARTLY: dict[str, tuple[str, list[str]]] = {
     "a line of another table": (fixes(5) + "id,amount\n", ["1 other number of fields", "(such as row 7)"]),
     "10^9 in one field": (fixes(5) + fixes(1, lat="1000000000")[len(HEADER) :], ["1 latitude out of range", "row 7"]),
     "one fix": (fixes(1), ["1 rows read, 1 fixes"]),
+    "a heading that is none": (fixes(2, heading="444"), ["set to null 2 heading undefined (such as row 2, 3)"]),
 }
 
 

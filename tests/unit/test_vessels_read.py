@@ -473,6 +473,20 @@ def test_parquet_may_hold_times_of_any_offset(put: Put, tmp_path: Path) -> None:
     assert fixes["time"].to_list() == [START, START + timedelta(minutes=1)]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())], ids=str)
+def test_parquet_may_hold_texts_as_bytes(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.Table.from_pylist(pl.read_csv(io.StringIO(noaa(4))).to_dicts())
+    names = [b"LADY", "\u00c5SE".encode(), "\u00c5SE".encode("cp1252"), None]
+    plain = pa.array(names, kind.value_type if pa.types.is_dictionary(kind) else kind)
+    column = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain
+    place = table.schema.get_field_index("VesselName")
+    pq.write_table(table.set_column(place, "VesselName", column), tmp_path / "a")
+    fixes, counts = read_fixes(tmp_path / "a", now=NOW)
+    assert fixes["name"].to_list() == ["LADY", "\u00c5SE", "\u00c5SE", None]
+    said = "lines that are no UTF-8, read as Windows-1252"
+    assert (counts.noted, counts.examples[said]) == ({said: 1}, [3])
+
+
 def test_a_recording_may_begin_with_other_instruments(put: Put) -> None:
     body = "GPGGA,000000.00,5900.0,N,00500.0,E,1,08,1.0,0.0,M,0.0,M,,"
     bus = f"${body}*{checksum(body)}\r\n" * 1_200  # more than is looked at to tell the kind
