@@ -59,16 +59,14 @@ def evaluate_vessels(
     Fixes are read, cleaned, and hidden again; each model says where the vessel was. A model is never asked about a
     vessel that its card says it was trained on. Safe to kill: the same command resumes.
     """
-    from geodiff.tasks.evaluate_vessels_run import RUNNERS, VesselEvaluation
+    from geodiff.tasks.evaluate_vessels_run import VesselEvaluation, run_motion
 
-    if task not in RUNNERS:
-        raise UsageError(f"--task {task}: choose among {', '.join(RUNNERS)}")
     if no_history and history:
         raise UsageError("--no-history and --history: give one of both")
     settings: dict[str, Any] = {"split": split, "draw": draw, "members": members, "max_cases": max_cases, "seed": seed}
     settings |= {"history": not no_history, "calibrate": not no_calibrate, "lengths": _lengths(task, gaps, horizons)}
     with stage_bars() as bars:
-        found = RUNNERS[task](
+        found = run_motion(
             VesselEvaluation(
                 task=task,
                 data=tuple(data),

@@ -14,7 +14,8 @@ from geodiff.schema import BoolArray, GeodiffError
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.motion_models import Contender, held_out_fold
 from geodiff.tasks.vessels_context import past_of
-from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, STATE, TIME, TRACK_ID, VESSEL_ID
+from geodiff.tasks.vessels_inputs import is_own
+from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, REJECTED, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.history import TrackHistory
@@ -98,8 +99,9 @@ def load_cleaned(files: Sequence[Path], *, tell: Callable[[str], None] | None = 
 
 def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Observed fixes of tracks of one file, and what became of its rows."""
-    if _is_cleaned(path):
+    if is_own(path):
         table = pl.read_parquet(path)
+        table = table if REASON in table.columns else table.with_columns(pl.lit(None, pl.String).alias(REASON))
         read, refused, rules = table.height, {}, "as cleaned"
     else:
         reader = open_fixes(path)
@@ -111,12 +113,13 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         rules = f"gaps above {chosen.gap_s:.0f} s, and three usual steps of the vessel, end a track"
         rules += "" if chosen.mmsi else "; identities are not MMSI"
     kept = pl.col(TRACK_ID).is_not_null() & pl.col(VESSEL_ID).is_not_null() & (pl.col(STATE) == OBSERVED)
-    rejected = table.filter(pl.col(STATE) != OBSERVED)[REASON].fill_null("unknown").value_counts()
+    sent = table.filter(pl.col(STATE).is_in([OBSERVED, REJECTED]))
+    rejected = sent.filter(pl.col(STATE) == REJECTED)[REASON].fill_null("unknown").value_counts()
     note = {
         "path": str(path),
         "read": read,
         "refused": refused,
-        "fixes": table.height,
+        "fixes": sent.height,
         "rejected": dict(sorted(rejected.rows())),
         "rules": rules,
     }
@@ -124,17 +127,6 @@ def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
 
 
 _KEPT = (*FIX_TYPES, TRACK_ID, STATE)
-
-
-def _is_cleaned(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            if file.read(4) != b"PAR1":
-                return False
-        names = pl.read_parquet_schema(path)
-    except (OSError, pl.exceptions.PolarsError):
-        return False
-    return {TRACK_ID, STATE, REASON, *FIX_TYPES} <= set(names)
 
 
 def draw_cases(

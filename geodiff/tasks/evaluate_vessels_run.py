@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from geodiff.tasks.evaluate_vessels import calibrated, evaluate_vessels, load_contenders
 from geodiff.tasks.evaluate_vessels_data import draw_cases, load_cleaned
@@ -21,7 +21,7 @@ class VesselEvaluation:
     """What the command line was asked.
 
     Attributes:
-        task: name in ``RUNNERS``.
+        task: ``impute`` or ``forecast``.
         data: files of fixes.
         models: names or paths, in the order of the tables.
         out: folder of the report and of the results to resume from.
@@ -96,10 +96,3 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
             cells.append(f"{row[f'greedy_{unit}']['mean']:.3g} {unit}{told}" if row else "-")
         rows.append((name, *cells))
     return rows
-
-
-RUNNERS: Final[dict[str, Callable[[VesselEvaluation], Outcome]]] = {
-    "impute": run_motion,
-    "forecast": run_motion,
-}
-"""What runs each task of ``--task``; a further task is one more entry."""

@@ -28,7 +28,7 @@ from geodiff.tracks import (
     TRACK_ID,
     VESSEL_ID,
 )
-from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.reading import FIX_SCHEMA, below_360
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,6 +63,7 @@ def track_table(number: int, time_s: Floats, lon: Floats, lat: Floats, ship_type
     }
     table = pl.DataFrame({name: pl.Series(name, values, strict=False) for name, values in columns.items()})
     return table.cast(dict(FIX_SCHEMA)).with_columns(  # type: ignore[arg-type]
+        below_360(pl.col(COG)),
         pl.lit(f"{number}/{begin:%Y%m%dT%H%M%S}").alias(TRACK_ID),
         pl.lit(GENERATED).alias(STATE),
         pl.lit(None, pl.String).alias(REASON),

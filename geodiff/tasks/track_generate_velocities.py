@@ -113,6 +113,7 @@ def _shown(query: TrackQuery, grid: Grid, history: TrackHistory | None) -> Track
         sog, cog = _arrival(query)
     return dataclasses.replace(
         query,
+        vessel_id=-2 - query.vessel_id,  # nobody of the past, where a vessel may bear the number of a made track
         time_s=query.time_s[late] + later,
         lon_deg=query.lon_deg[late],
         lat_deg=query.lat_deg[late],

@@ -26,6 +26,7 @@ from geodiff.tracks import (
     TrackAnswer,
     TrackQuery,
 )
+from geodiff.vessels.reading import below_360
 
 BATCH: Final = 2048
 """Questions that a model is given at once."""
@@ -155,10 +156,8 @@ def _motion(queries: Sequence[TrackQuery], answers: Sequence[TrackAnswer], kept:
     speed = np.divide(way * 3600, wait, out=np.full(len(time), np.nan), where=wait > 0)
     course = np.where(way > 0, course_deg(lon[left], lat[left], lon[right], lat[right]), np.nan)
     wanted = np.concatenate(inner)
-    # 359.99 rounds to 360 in 32 bits, which is no course.
-    rounded = np.where(course >= 359.9999, 0.0, course)
-    values = {SOG: speed[wanted], COG: rounded[wanted]}
-    return {name: pl.Series(name, each, nan_to_null=True).cast(pl.Float32) for name, each in values.items()}
+    told = [pl.Series(name, each[wanted], nan_to_null=True) for name, each in ((SOG, speed), (COG, course))]
+    return {SOG: told[0].cast(pl.Float32), COG: below_360(told[1])}
 
 
 def _rows(

@@ -14,7 +14,20 @@ from geodiff.tasks.vessels_forecast import known_by
 from geodiff.tasks.vessels_inputs import identified_by_track
 from geodiff.tasks.vessels_job import clean_counts, nothing_left
 from geodiff.tasks.vessels_settings import MotionSettings
-from geodiff.tracks import FORECAST, GENERATED, IMPUTED, REASON, STATE, TRACK_ID, TRACK_TYPES, MotionModel
+from geodiff.tracks import (
+    FORECAST,
+    GENERATED,
+    IMPUTED,
+    LAT,
+    LON,
+    OBSERVED,
+    REASON,
+    STATE,
+    TIME,
+    TRACK_ID,
+    TRACK_TYPES,
+    MotionModel,
+)
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import from_geodataframe
 from geodiff.vessels.usual_rules import Usual
@@ -42,17 +55,29 @@ def sent_fixes(fixes: pl.DataFrame) -> pl.DataFrame:
 
 def track_table(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:
     """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
-    table = known_by(from_geodataframe(frame), at)
+    table = from_geodataframe(frame)
     if TRACK_ID not in table.columns and STATE not in table.columns:
-        cleaned = clean_table(table)
+        cleaned = clean_table(known_by(table, at))
         counts = clean_counts(cleaned)
         if not counts["kept"]:
             raise nothing_left("table", counts, len(table))
         return cleaned
     if not {TRACK_ID, STATE} <= set(table.columns):
         raise UsageError(f"a table of tracks has both {TRACK_ID} and {STATE}: clean it first")
-    named = identified_by_track(table)
+    _check_places(table)
+    named = identified_by_track(known_by(table, at))
     return named if REASON in named.columns else named.with_columns(pl.lit(None, pl.String).alias(REASON))
+
+
+def _check_places(table: pl.DataFrame) -> None:
+    observed = (pl.col(STATE) == OBSERVED) & pl.col(TRACK_ID).is_not_null()
+    placed = pl.col(LON).is_between(-180, 180) & pl.col(LAT).is_between(-90, 90) & pl.col(TIME).is_not_null()
+    wrong = table.with_row_index("_row").filter(observed & ~placed.fill_null(False))
+    if len(wrong):
+        raise UsageError(
+            f"row {wrong['_row'][0] + 1}: an observed fix without a time or a place on Earth, one of {len(wrong):,}: "
+            f"clean the fixes again, without {TRACK_ID} and {STATE}"
+        )
 
 
 def calibrated_model(model: MotionModel, settings: MotionSettings, cleaned: pl.DataFrame) -> MotionModel:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
 from geodiff.rng import generator
@@ -119,9 +118,7 @@ def tracks_of(fixes: pl.DataFrame, settings: TrackSettings) -> list[TrackQuery]:
     Raises:
         UsageError: no vessel is left.
     """
-    sent = Sent.of(clean_fixes(fixes, Usual.of([fixes]).rules(settings.gap_s)))
-    nothing = np.empty(0)
-    ends = [(max(int(a), int(b) - MOST_SHOWN), int(b)) for a, b in zip(sent.first[:-1], sent.first[1:], strict=True)]
-    if not ends:
+    known = Sent.of(clean_fixes(fixes, Usual.of([fixes]).rules(settings.gap_s))).last_known(MOST_SHOWN)
+    if not known:
         raise UsageError("no vessel is left in the partial tracks after cleaning")
-    return [sent.known(slice(a, b), nothing, number) for number, (a, b) in enumerate(ends)]
+    return known

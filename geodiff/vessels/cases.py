@@ -157,7 +157,8 @@ def impute_cases(tracks: Tracks, gap: Span, *, most: int, draw: Draw = "fixes", 
     fits = inside & (end - anchor >= 2) & (anchor - tracks.first + 1 >= LEAST_KNOWN)
     if not gap.points:
         fits &= tracks.time_s[end] - tracks.time_s <= SLACK * gap.seconds
-    for row, moving in _draw(tracks, np.flatnonzero(fits), end, most, (draw, seed, "impute", str(gap))):
+    each = most, _moored(most)
+    for row, moving in _draw(tracks, np.flatnonzero(fits), end, each, (draw, seed, "impute", str(gap))):
         hidden = np.arange(row + 1, end[row])
         spread = np.linspace(0, len(hidden) - 1, min(len(hidden), MOST_ASKED)).round().astype(np.int64)
         span = tracks.time_s[end[row]] - tracks.time_s[row]
@@ -176,15 +177,15 @@ def forecast_cases(
     targets = np.stack([_horizon(tracks, each) for each in horizons], 1)
     reached = targets >= 0
     known = np.arange(len(tracks)) - tracks.first + 1 >= LEAST_KNOWN
-    left = most
+    left = {True: most, False: _moored(most)}
     for column in range(len(horizons) - 1, -1, -1):
         fits = known & reached[:, column] & ~reached[:, column + 1 :].any(1)
         end = np.where(fits, targets[:, column], np.arange(len(tracks)))
-        if left <= 0:
+        if left[True] <= 0:
             return
         key = (draw, seed, "forecast", str(horizons[column]))
-        for row, moving in _draw(tracks, np.flatnonzero(fits), end, left, key):
-            left -= moving
+        for row, moving in _draw(tracks, np.flatnonzero(fits), end, (left[True], left[False]), key):
+            left[moving] -= 1
             asked = np.flatnonzero(reached[row])
             # Two horizons may fall on one fix where fixes are few: the first of both is asked.
             rows, which = np.unique(targets[row, asked], return_index=True)
@@ -219,13 +220,18 @@ def _horizon(tracks: Tracks, horizon: Span) -> Index:
 
 
 def _draw(
-    tracks: Tracks, rows: Index, end: Index, most: int, key: tuple[Draw, int, str, str]
+    tracks: Tracks, rows: Index, end: Index, most: tuple[int, int], key: tuple[Draw, int, str, str]
 ) -> Iterator[tuple[int, bool]]:
-    """Anchors of moving vessels, then of at most a quarter as many moored ones, and whether it moves."""
+    """Anchors of at most so many moving vessels, then of so many moored ones, and whether it moves."""
     moving = _moves(tracks, rows, end, gap=key[2] == "impute")
-    for chosen, wanted, flag in ((rows[moving], most, True), (rows[~moving], max(most // 4, 1), False)):
+    for chosen, wanted, flag in ((rows[moving], most[0], True), (rows[~moving], most[1], False)):
         for row in _in_order(tracks, chosen, key)[:wanted].tolist():
             yield row, flag
+
+
+def _moored(most: int) -> int:
+    """How many of the cases may be of vessels at rest, beside so many of vessels under way."""
+    return max(most // 4, 1)
 
 
 def _in_order(tracks: Tracks, rows: Index, key: tuple[Draw, int, str, str]) -> Index:

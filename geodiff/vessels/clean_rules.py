@@ -40,7 +40,7 @@ REASONS: Final = MappingProxyType(
         CLOCK_JUMP: "the time is wrong: the block fits a gap of the same vessel at another time",
     }
 )
-"""Every reason of rejection that cleaning gives, and what it means; in order of precedence."""
+"""Every reason of rejection that cleaning gives, and what it means; in the order of their codes."""
 
 CODES: Final = {reason: code for code, reason in enumerate(REASONS, start=1)}
 """Reason -> number used inside; 0: kept."""

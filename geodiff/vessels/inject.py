@@ -57,7 +57,7 @@ class Injected:
     Attributes:
         fixes: the whole altered tracks: the columns of the source, then ``anomalous`` bool, the label of a fix.
         tracks: ``track_id``, ``anomaly`` (kind), ``detail`` (its size in words), one line for each altered track.
-        refused: tracks that could not take the anomaly: too short, too slow, nobody to meet.
+        refused: tracks that could not take the anomaly: no room for it, nobody to meet.
     """
 
     fixes: pl.DataFrame

@@ -37,8 +37,8 @@ def _rhythm(piece: Piece, rng: np.random.Generator, length_s: float) -> Floats:
     """(k,) whole seconds of new fixes within a time, as irregular as those of the stretch, but for long silences."""
     usual = np.diff(piece.time_s)
     usual = usual[usual <= 3 * piece.step_s]
-    first, most = int(rng.integers(len(usual))), int(length_s / usual.min()) + 2
-    waits = np.resize(np.roll(usual, -first), most)
+    first = int(rng.integers(len(usual)))
+    waits = np.tile(np.roll(usual, -first), int(length_s // usual.sum()) + 2)
     since = np.rint(np.cumsum(waits))
     # The last one leaves room for the fix that follows.
     kept: Floats = np.unique(since[since <= length_s - max(0.3 * piece.step_s, 1.0)])

@@ -96,6 +96,9 @@ class Kalman:
         Raises:
             ValueError: a query without a known fix.
         """
+        for row, query in enumerate(queries):
+            if not len(query.time_s):
+                raise ValueError(f"query {row} has no known fix: there is nothing to smooth")
         queries = [_near(query) for query in queries]
         # Alike lengths stand together, so that little is padded; the answers go back into the order of the queries.
         order = sorted(range(len(queries)), key=lambda i: len(queries[i].time_s) + len(queries[i].ask_s))
@@ -140,8 +143,6 @@ def _lay_out(queries: Sequence[TrackQuery]) -> _Steps:
     position, velocity = (np.full((len(queries), size, 2), np.nan) for _ in range(2))
     centres = np.empty((len(queries), 2))
     for row, query in enumerate(queries):
-        if not len(query.time_s):
-            raise ValueError(f"query {row} has no known fix: there is nothing to smooth")
         near = np.searchsorted(query.time_s, query.ask_s[0] if len(query.ask_s) else 0.0, side="right")
         centre = (query.lon_deg[max(near - 1, 0)], query.lat_deg[max(near - 1, 0)])
         times = np.concatenate([query.time_s, query.ask_s])

@@ -60,7 +60,7 @@ class LineSource:
     Attributes:
         source: path or binary stream; a stream is read once and not closed.
         block_bytes: size of a block, roughly.
-        overlong: numbers of the lines, longer than a block, that were passed over.
+        overlong: numbers of the lines, longer than ``MAX_LINE_BYTES``, that were passed over.
         damage: why reading stopped early, such as a compressed file that is cut off; None when all was read.
         lines: how many lines were given out or passed over.
     """

@@ -32,6 +32,7 @@ from geodiff.vessels.read import STDIN, list_files, open_fixes
 from geodiff.vessels.read_columns import OUT_SCHEMA
 from geodiff.vessels.read_refuse import check_any
 from geodiff.vessels.reading import FixReader, ReadCounts
+from geodiff.vessels.sniff import unpacking
 
 FORMAT = 1
 """Of the folder; part of the key of every file, so that an older one is written anew."""
@@ -196,17 +197,18 @@ class _Job:
                 if progress is not None:
                     progress(reader.counts)
         name = str(path) if isinstance(path, str | Path) else reader.layout
-        _require_whole(reader.counts, name)
+        _require_whole(reader.counts, path)
         return {"key": self.key, "source": name, "columns": columns, "counts": asdict(reader.counts)}
 
 
-def _require_whole(counts: ReadCounts, name: str) -> None:
+def _require_whole(counts: ReadCounts, source: str | Path | FixReader) -> None:
     for why in (CUT_OFF, DAMAGED):
         if why in counts.refused:
-            raise GeodiffError(
-                f"{name}: {why} after line {counts.examples[why][0]:,}, {counts.kept:,} fixes until there: fetch it "
-                f"again; to take what is there, unpack it into a pipe: gzip -dc {name} | geodiff vessels ... -"
-            )
+            said = f"{why} after line {counts.examples[why][0]:,}, {counts.kept:,} fixes until there: fetch it again"
+            if not isinstance(source, str | Path):
+                raise GeodiffError(f"{source.layout}: {said}")
+            pipe = f"{unpacking(Path(source))} | geodiff vessels ... -"
+            raise GeodiffError(f"{source}: {said}; to take what is there, unpack it into a pipe: {pipe}")
 
 
 def _jobs(sources: Sequence[str | Path | FixReader], folder: Path, parts: int, options: dict[str, Any]) -> list[_Job]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import from_local_km
-from geodiff.vessels.reading import FIX_SCHEMA
+from geodiff.vessels.reading import FIX_SCHEMA, below_360
 
 RADAR = "radar"
 """What the column ``source`` says."""
@@ -105,4 +105,5 @@ def plots_to_fixes(frame: pl.DataFrame, sensor: RadarSensor) -> pl.DataFrame:
         (pl.col(name) if name in placed.columns else pl.lit(None)).cast(kind).alias(name)
         for name, kind in FIX_SCHEMA.items()
     ]
-    return placed.select(columns).drop_nulls(["time", "lon_deg", "lat_deg"])
+    fixes = placed.select(columns).with_columns(below_360(pl.col("cog_deg")))
+    return fixes.drop_nulls(["time", "lon_deg", "lat_deg"])

@@ -28,7 +28,7 @@ from geodiff.vessels.read_columns import (
 )
 from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse, tell_noted
 from geodiff.vessels.read_swapped import check_swapped
-from geodiff.vessels.reading import ReadCounts
+from geodiff.vessels.reading import ReadCounts, below_360
 from geodiff.vessels.sniff_time import TimeRule, days_passed, sniff_times, time_of_day_s
 from geodiff.vessels.tables import RAW_ROW, RawTable, take_sample
 
@@ -258,9 +258,7 @@ class TableReader:
         for name in self.columns:
             kind = OUT_SCHEMA[name]
             value = pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)
-            if name == "cog_deg" and name in frame.columns:
-                value = pl.when(value >= 360.0).then(pl.lit(0.0, kind)).otherwise(value)  # rounded up in float32
-            out.append(value.alias(name))
+            out.append((below_360(value) if name == "cog_deg" else value).alias(name))
         return frame.select(out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import polars as pl
 
@@ -23,8 +23,11 @@ POLARS_TYPES: dict[str, pl.DataType] = {
 
 FIX_SCHEMA = pl.Schema({name: POLARS_TYPES[kind] for name, kind in FIX_TYPES.items()})
 
+
 EXAMPLES = 5
 """Rows named for each reason of refusal."""
+
+Values = TypeVar("Values", pl.Expr, pl.Series)
 
 
 @dataclass(slots=True)
@@ -76,6 +79,11 @@ class ReadCounts:
             self.blank(what, other.examples.get(what, []), count)
         for what, count in other.noted.items():
             self.note(what, other.examples.get(what, []), count)
+
+
+def below_360(course_deg: Values) -> Values:
+    """Courses as tables hold them: in 32 bits, in which what lies just below 360 becomes it, and in [0, 360)."""
+    return course_deg.cast(pl.Float32, strict=False).replace(360.0, 0.0)
 
 
 class FixReader(Protocol):

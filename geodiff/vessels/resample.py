@@ -26,6 +26,7 @@ from geodiff.tracks import (
     VESSEL_ID,
 )
 from geodiff.vessels.clean_arrays import Bools, Floats, Index, Ints
+from geodiff.vessels.reading import below_360
 from geodiff.vessels.resample_curves import Ends, along
 from geodiff.vessels.segment import track_numbers
 
@@ -100,10 +101,8 @@ def _filled(
     columns = [*cleaned.select(copied)[rows], *cleaned.select(pl.col(measured).gather(known))]
     columns.append(pl.Series(TIME, time_us).cast(cleaned.schema[TIME]))
     for name, values in zip((LON, LAT, SOG, COG), found, strict=True):
-        values = pl.Series(values).cast(cleaned.schema[name])
-        if name == COG:  # in float32 what is just below 360 becomes it
-            values = values.replace(360.0, 0.0)
-        columns.append(cleaned[name].gather(rows).scatter(where, values))
+        values = below_360(pl.Series(values)) if name == COG else pl.Series(values)
+        columns.append(cleaned[name].gather(rows).scatter(where, values.cast(cleaned.schema[name])))
     columns.append(pl.Series(STATE, [OBSERVED, IMPUTED]).gather(imputed.astype(np.uint8)))
     columns.append(_sources(cleaned[SOURCE], rows, imputed, method))
     return pl.DataFrame(columns).select(cleaned.columns)

@@ -74,7 +74,8 @@ def learn(
     counts = tuple(len(np.unique(owner[part == k])) for k in range(len(SHARES)))
     if sum(counts) < FEWEST_VESSELS or min(counts) < 2:
         raise UsageError(
-            f"a calibration needs {FEWEST_VESSELS} vessels or more, these are {sum(counts)}: give more clean tracks"
+            f"a calibration needs {FEWEST_VESSELS} vessels or more, two in each of {len(SHARES)} parts by identity; "
+            f"these are {sum(counts)}, {min(counts)} in the smallest: give more clean tracks"
         )
     asking = partial(
         ask,
@@ -220,7 +221,7 @@ def _owner(fixes: Fixes) -> Ints:
 
 
 def _part(fixes: Fixes) -> Ints:
-    """(t,) 0, 1 or 2 by the vessel's identity, in ``SHARES`` (Knuth 1998, section 6.4: multiplicative hashing)."""
+    """(t,) part by the vessel's identity, in ``SHARES`` (Knuth 1998, section 6.4: multiplicative hashing)."""
     mixed = _owner(fixes).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     place = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
     return np.searchsorted(np.cumsum(SHARES[:-1]), place, side="right").astype(np.int64)

@@ -75,7 +75,7 @@ def score_tracks(
     Args:
         cleaned: columns of ``geodiff.tracks`` with track and state; all tracks of each vessel in it.
         model: that the calibration was made with.
-        calibration: from ``scoring.calibrate``.
+        calibration: that ``scoring_calibrate.learn`` made.
         embedder: that the calibration was made with.
         alpha: nominal false-alarm rate: a fix is flagged when its p-value, a track when the track's, is no larger.
         traffic: whom the vessels may meet, where ``cleaned`` is a part of a fleet; each other when None.

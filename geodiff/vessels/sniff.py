@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import lzma
 import re
+import shlex
 import struct
 import zipfile
 import zlib
@@ -152,8 +153,18 @@ def sniff(path: Path) -> list[Sniffed]:
         return [Sniffed(path, "parquet")]
     if magic in (b"PK\x03\x04", b"PK\x05\x06"):
         return _sniff_zip(path)
-    packing: Packing = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
-    return [_sniff_plain(Sniffed(path, "text", packing))]
+    return [_sniff_plain(Sniffed(path, "text", _packing(magic)))]
+
+
+def _packing(magic: bytes) -> Packing:
+    return "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
+
+
+def unpacking(path: Path) -> str:
+    """The command that gives what stands before the damage of a compressed file, from its first bytes."""
+    with open(path, "rb") as file:
+        packing = _packing(file.read(4))
+    return f"{'zstd' if packing == 'zstd' else 'gzip'} -dc {shlex.quote(str(path))}"
 
 
 def _sniff_zip(path: Path) -> list[Sniffed]:

@@ -7,7 +7,6 @@ quotes do not pair is taken as it stands. So a stray quote in a ship's name cann
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,15 @@ import polars as pl
 
 from geodiff.schema import GeodiffError
 from geodiff.vessels.reading import EXAMPLES, ReadCounts
-from geodiff.vessels.sniff import DamagedError, Readable, Sniffed, open_plain, read_up_to, sniff_delimiter
+from geodiff.vessels.sniff import (
+    DamagedError,
+    Readable,
+    Sniffed,
+    open_plain,
+    read_up_to,
+    sniff_delimiter,
+    unpacking,
+)
 from geodiff.vessels.tables import RAW_ROW
 
 BLOCK_BYTES = 16 << 20
@@ -28,9 +35,6 @@ BYTES_PER_ROW = 64
 BLANK, RAGGED = "blank line", "other number of fields than the header"
 
 RECODED = "lines that are no UTF-8, read as Windows-1252"
-
-_UNPACK = {"gzip": "gzip -dc", "zstd": "zstd -dc"}
-"""Commands that give what stands before the damage."""
 
 _NEWLINE, _RETURN, _QUOTE, _HIDDEN = 10, 13, 34, 0x1F
 
@@ -247,8 +251,8 @@ def _is_utf8(text: bytes) -> bool:
 
 def _broken_off(file: Sniffed, damage: DamagedError, line: int, counts: ReadCounts) -> GeodiffError:
     """What the error says of a damaged file: what to do, what could be read, and after which line it ends."""
-    how, path = _UNPACK.get(file.packing), shlex.quote(str(file.path))
-    unpack = f"; to take what is there, unpack it into a file: {how} {path} > part.csv" if how else ""
+    packed = file.packing in ("gzip", "zstd")
+    unpack = f"; to take what is there, unpack it into a file: {unpacking(file.path)} > part.csv" if packed else ""
     return GeodiffError(
         f"{damage}: fetch it again{unpack}; {counts.read:,} rows, {counts.kept:,} fixes until there, after line {line}"
     )

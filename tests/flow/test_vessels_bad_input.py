@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from typer.testing import CliRunner, Result
 
 from geodiff.cli import app
@@ -42,6 +43,10 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
         ["fetch it again", "gzip -dc", "fixes until there, after line "],
     ),
     "truncated gz of sentences": (PACKED[: len(PACKED) // 2], ["data end early after line ", "fixes until there"]),
+    "truncated zst of sentences": (
+        zstandard.compress("\n".join(SOUND * 400).encode()) + zstandard.compress("\n".join(SOUND).encode())[:-40],
+        ["data end early after line ", "fetch it again", "zstd -dc"],
+    ),
     "damaged gz of sentences": (PACKED[:-8] + bytes(8), ["truncated or damaged gzip"]),
     "truncated within the first bytes": (LONG[:8], ["truncated or damaged gzip"]),
     "binary junk": (bytes(range(256)) * 40, ["binary data", "control characters"]),

@@ -9,6 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
+import geodiff
 from geodiff.cli import app
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km, move
@@ -19,6 +20,8 @@ from geodiff.tasks.evaluate_vessels_report import summarise, write_reports
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.motion_models import Contender
 from geodiff.tracks import TrackAnswer
+from geodiff.vessels.convert import from_geodataframe, to_geodataframe
+from geodiff.vessels.read import read_fixes
 from geodiff.vessels.split import in_digest, is_held_out, vessel_digest
 
 VESSELS = [int(v) for v in range(366_000_000, 366_001_000) if is_held_out([v])[0]][:6] + [
@@ -115,6 +118,24 @@ def test_files_that_overlap_count_once(cleaned, noaa):
     twice = load_cleaned([noaa, noaa])
     assert_frame_equal(twice.table, cleaned.table)
     assert [note["in_files_before"] for note in twice.notes["files"]] == [0, cleaned.table.height]
+
+
+def test_what_a_model_made_of_tracks_is_neither_asked_about_nor_called_rejected(cleaned, noaa, tmp_path):
+    observed = geodiff.clean(to_geodataframe(read_fixes(noaa)[0]))
+    table = from_geodataframe(observed)
+    made = table.filter(pl.col("state") == "observed").head(20).with_columns(state=pl.lit("imputed"))
+    told = []
+    for columns in (table.columns, [name for name in table.columns if name != "reason"]):
+        pl.concat([table, made]).select(columns).write_parquet(tmp_path / "own.parquet")
+        again = load_cleaned([tmp_path / "own.parquet"], tell=told.append)
+        assert again.table.height == cleaned.table.height
+        assert again.notes["files"][0]["rules"] == "as cleaned"
+    rejected = int((table["state"] == "rejected").sum())
+    assert (
+        told
+        == [f"own.parquet: {len(table) + 20} rows read, {len(table)} fixes, {rejected} of them rejected by cleaning"]
+        * 2
+    )
 
 
 def test_the_report_says_what_is_known_by_construction(cleaned, tmp_path):

@@ -100,6 +100,13 @@ def test_new_fixes_come_as_irregularly_as_the_others(clean: pl.DataFrame, kind: 
     assert np.median(wait[new]) == pytest.approx(np.median(wait[old]), rel=0.15)
 
 
+def test_fixes_a_microsecond_apart_do_not_fill_the_memory(clean: pl.DataFrame) -> None:
+    twins = clean.filter(pl.col("state") == "observed").sort("track_id", "time")
+    again = twins.group_by("track_id", maintain_order=True).first().select(clean.columns)
+    twins = pl.concat([twins, again.with_columns(pl.col("time") + pl.duration(microseconds=1))])
+    assert inject(twins, "activity", share=1.0, seed=1).tracks.height > 3
+
+
 def test_a_steered_vessel_meets_another_where_it_did_not_before(clean: pl.DataFrame) -> None:
     made = inject(clean, "approach", share=1.0, seed=1)
     assert made.tracks.height >= 3

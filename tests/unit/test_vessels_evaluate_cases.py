@@ -107,6 +107,15 @@ def test_the_choice_of_a_vessel_depends_on_that_vessel_alone():
     assert other != few_first[:5]
 
 
+def test_of_vessels_at_rest_a_quarter_as_many_are_asked_at_all_horizons_together():
+    horizons = [Span(seconds=60.0 * minutes) for minutes in (5, 10, 20, 40)]
+    harbour = Tracks.of(fleet(still=12))
+    found = list(forecast_cases(harbour, horizons, most=40))
+    assert [case.moving for case in found] == [False] * 10
+    mixed = list(forecast_cases(Tracks.of(fleet()), horizons, most=40))
+    assert sorted(case.moving for case in mixed) == [False] * 10 + [True] * 40
+
+
 def test_vessels_take_turns_when_asked_to():
     table = pl.concat([fleet(vessels=6, still=0), fleet(vessels=1, still=0, fixes=3000)])
     cases = list(impute_cases(Tracks.of(table), Span(points=3), most=12, draw="vessels"))

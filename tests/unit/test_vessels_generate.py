@@ -16,10 +16,12 @@ from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
 from geodiff.tasks.track_generate_stretches import LIMITS, limits_kn, possible
+from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import _shown
 from geodiff.tasks.track_pieces import Grid
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tracks import GENERATED, TrackQuery
+from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
 
@@ -71,6 +73,30 @@ def test_the_same_seed_makes_the_same_tracks_and_fewer_are_the_first_of_more(mod
     np.testing.assert_allclose(some["lon_deg"], few["lon_deg"], atol=1e-6)
     other = generate_tracks(model, GenerateSettings(count=2, hours=2.0, seed=1), start=(5.0, 50.0))
     assert not np.allclose(other["lon_deg"], few["lon_deg"], atol=1e-6)
+
+
+def test_a_vessel_of_the_past_that_bears_the_number_of_a_made_track_tells_it_like_any_other(model):
+    time = 1.6e9 + 60.0 * np.arange(120)
+    lon, lat = move(5.0, 50.0, 45.0, 0.3 * np.arange(120))
+    course = np.radians(course_deg(lon[:1], lat[:1], lon[1:2], lat[1:2])[0])
+
+    def made(numbers):
+        past = TrackHistory(
+            track=np.repeat([0, 1], 120), vessel_id=np.repeat(numbers, 120), time_s=np.tile(time, 2),
+            lon_deg=np.tile(lon, 2), lat_deg=np.tile(lat, 2), east_km_s=np.full(240, 0.005 * np.sin(course)),
+            north_km_s=np.full(240, 0.005 * np.cos(course)),
+        )  # fmt: skip
+        settings = GenerateSettings(count=2, hours=2.0, guidance=1.0)
+        return generate_tracks(model.with_history(past), settings, start=(5.0, 50.0))
+
+    assert made([1, 2]).equals(made([201, 202]))
+    alone = generate_tracks(model, GenerateSettings(count=2, hours=2.0, guidance=1.0), start=(5.0, 50.0))
+    assert not made([1, 2]).equals(alone)
+
+
+def test_a_course_just_west_of_north_is_stored_below_360():
+    lon, lat = move(5.0, 50.0, -1e-9, 3.0 * np.arange(4))
+    assert track_table(1, 1.6e9 + 600.0 * np.arange(4), lon, lat, 70)["cog_deg"].max() < 360
 
 
 def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):

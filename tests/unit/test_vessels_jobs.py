@@ -485,6 +485,16 @@ def test_a_column_called_state_of_somebody_else_loses_nothing():
         assert len(geodiff.clean(plain.assign(state=words))) == 30
 
 
+def test_tracks_of_somebody_else_with_a_fix_that_is_nowhere_are_refused_by_its_row():
+    tracks = to_geodataframe(clean_fixes(run(range(30)))).reset_index(drop=True)
+    tracks.loc[5, "geometry"] = None
+    for job in (geodiff.impute, geodiff.forecast):
+        with pytest.raises(UsageError, match=r"^row 6: an observed fix without a time or a place on Earth, one of 1: "):
+            job(tracks, model="nearest_historic")
+    with pytest.raises(UsageError, match=r"^row 6: an observed fix"):
+        geodiff.impute(tracks.drop(index=5), model="nearest_historic", history=tracks)
+
+
 def test_what_a_model_made_is_nobodys_fix():
     """Given back to a job, it is neither cleaned nor joined into tracks, and is made anew instead of twice."""
     gap = np.r_[0:60, 120:180]

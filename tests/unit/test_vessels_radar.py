@@ -49,6 +49,8 @@ def test_frames_become_fixes_without_identity() -> None:
     row = fixes.row(0, named=True)
     assert (row["vessel_id"], row["source"], row["row"]) == (None, "radar", 1)
     assert row["cog_deg"] == 5.0  # courses turn with the radar
+    north = plots_to_fixes(frame.with_columns(cog_deg=pl.lit(5 - 1e-6)), RadarSensor(10.39, 63.43, 355.0))
+    assert north["cog_deg"].to_list() == [0.0]  # 360 in 32 bits, which is no course
 
 
 def test_frames_say_what_they_lack() -> None:
