@@ -14,6 +14,7 @@ EARTH_RADIUS_KM = 6371.0088
 """Mean radius R1 of the International Union of Geodesy and Geophysics (Moritz 1980)."""
 
 KM_PER_NMI = 1.852
+KM_S_PER_KN = KM_PER_NMI / 3600.0
 KM_PER_DEG = EARTH_RADIUS_KM * np.pi / 180.0
 
 Array = npt.NDArray[np.float64]

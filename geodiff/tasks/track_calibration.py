@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from geodiff.metrics.ensemble import spatial_median
 from geodiff.schema import GeodiffError
+from geodiff.sphere import KM_S_PER_KN
 from geodiff.tasks.track_regions import reachable_km
 from geodiff.vessels.cases import MOVING_KN
-from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
 from geodiff.vessels.window_fixes import INSIDE
 from geodiff.vessels.windows import Windows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.vessels.kinematics import KM_S_PER_KN
+from geodiff.sphere import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
 from geodiff.vessels.window_fixes import AFTER, BEFORE
 

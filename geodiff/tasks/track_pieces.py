@@ -14,6 +14,7 @@ import polars as pl
 from geodiff.rng import generator
 from geodiff.schema import BoolArray, GeodiffError
 from geodiff.tracks import LAT, LON, SHIP_TYPE, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery, ship_group
+from geodiff.vessels.clean_arrays import ragged
 from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.resample import resample
 from geodiff.vessels.windows_draw import behaviour_of
@@ -164,8 +165,8 @@ def cut_pieces(table: pl.DataFrame, grid: Grid, *, phases: int = 1) -> Pieces:
 def _beginnings(first: Ints, end: Ints, count: int) -> Ints:
     """Rows at which windows of ``count`` rows begin that follow each other from ``first`` on, before ``end``."""
     whole = np.maximum(end - first, 0) // count
-    within = np.arange(whole.sum()) - np.repeat(np.cumsum(whole) - whole, whole)
-    begin: Ints = np.repeat(first, whole) + count * within
+    which, within = ragged(whole)
+    begin: Ints = first[which] + count * within
     return begin
 
 

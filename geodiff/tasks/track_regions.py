@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import course_deg, from_local_km
+from geodiff.sphere import KM_S_PER_KN, course_deg, from_local_km
 from geodiff.vessels.clean_rules import DEFAULT_RULES
 from geodiff.vessels.identity import fastest_kn
-from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.window_features import NOISE_KM
 from geodiff.vessels.window_fixes import AFTER, BEFORE, turn
 from geodiff.vessels.windows import Windows

@@ -10,11 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.schema import BoolArray, UsageError
-from geodiff.sphere import KM_PER_NMI, distance_km
+from geodiff.sphere import KM_PER_NMI, KM_S_PER_KN, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
 from geodiff.vessels.clean_rules import DEFAULT_RULES
 from geodiff.vessels.identity import fastest_kn
-from geodiff.vessels.kinematics import KM_S_PER_KN
 from geodiff.vessels.scoring_fixes import LETTER
 
 Floats = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -281,9 +281,3 @@ def calibrate_folds(
             check_alpha(settings.alpha, calibration)
         made.append(calibration)
     return tuple(made)
-
-
-def told_tracks(tracks: pl.DataFrame) -> list[dict[str, Any]]:
-    """The strangest tracks, for a summary."""
-    worst = tracks.filter(ANOMALOUS).sort("p_value", "track_id").head(10)
-    return worst.select("track_id", "p_value", "reason").to_dicts()

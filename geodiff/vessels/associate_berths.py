@@ -62,9 +62,8 @@ def _round(plots: Plots, piece: IntArray, rests: BoolArray, reach_m: float, clos
             continue
         members = order[begin[a] : begin[a + 1]], order[begin[b] : begin[b + 1]]
         if _side_by_side(plots, members, rests, reach_m):
-            # The older piece keeps its number, so that a track goes on under its name.
-            kept, gone = (b, a) if b in old else (a, b)
-            into[gone] = kept
+            # The older piece, whose number is smaller, keeps it: a track goes on under its name.
+            into[b] = a
             used.update((a, b))
     return into[piece] if used else None
 

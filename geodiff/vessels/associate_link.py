@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from geodiff.tracks import FloatArray
 from geodiff.vessels.associate_motion import Ends, MotionPredictor
 from geodiff.vessels.associate_plots import EARTH_RADIUS_M, BoolArray, IntArray, Plots
+from geodiff.vessels.clean_arrays import ragged
 
 DEPTH = 12
 """Plots from which the state of a piece is made."""
@@ -150,17 +151,15 @@ def _within(
     place = last.place_m[ends] + last.velocity_m_s[ends] * max(low + high, 0.0) / 2 * (low >= 0)
     grid = Grid(size)
     band, column = grid.cells(first.place_m)
-    rank = np.argsort(np.argsort(at[1], kind="stable"), kind="stable")  # of starts in time
-    by_rank = np.argsort(rank)
+    by_rank = np.argsort(at[1], kind="stable")  # starts in time
     times = first.time_s[by_rank]
     # The start must lie behind the end in the canonical order, and in the interval.
     after = np.searchsorted(at[1][by_rank], at[0][ends], side="right")
     begin = np.maximum(after, np.searchsorted(times, last.time_s[ends] + low, side="right")) if low > 0 else after
     until = np.searchsorted(times, last.time_s[ends] + high, side="right")
     span = np.int64(len(first) + 1)
-    name = grid.name(band, column)
-    key = np.sort(name_rank(name) * span + rank)
-    names = np.unique(name)
+    names, number = np.unique(grid.name(band, column), return_inverse=True)
+    key = np.sort(number[by_rank] * span + np.arange(len(first)))
     pairs: list[tuple[IntArray, IntArray]] = []
     for cell in grid.around(place):
         where = np.minimum(np.searchsorted(names, cell), len(names) - 1)
@@ -168,8 +167,7 @@ def _within(
         start = np.searchsorted(key, where * span + begin)
         stop = np.minimum(np.searchsorted(key, where * span + until), start + PER_CELL)
         count = np.where(here, np.maximum(stop - start, 0), 0)
-        which = np.repeat(np.arange(len(ends)), count)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+        which, within = ragged(count)
         pairs.append((ends[which], by_rank[key[start[which] + within] % span]))
     i, j = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     return i, j

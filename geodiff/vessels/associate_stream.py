@@ -230,14 +230,14 @@ class Stream:
         track = np.concatenate([self._tail_track, track])
         self._confirm(together.time_s, track)
         order = np.argsort(track, kind="stable")
-        begin, end = (np.searchsorted(track[order], track[order], side=side) for side in ("left", "right"))
+        end = np.searchsorted(track[order], track[order], side="right")
         rank = end - 1 - np.arange(len(order))  # 0: the last of its track
         longest = max(self.rules.longest_s, self.rules.confirm[1])
         alive = together.time_s[order][end - 1] >= self._decided_s - longest
         # An echo that comes now and then could be held for ever, and all of its rows with it.
         at = np.searchsorted(self._numbers, track[order])
         alive &= self._confirmed[at] | (self._began[at] >= self._decided_s - PATIENCE * longest)
-        kept = np.sort(order[(rank < DEPTH) & alive & (begin <= end)])
+        kept = np.sort(order[(rank < DEPTH) & alive])
         self._tail, self._tail_track = together.take(kept), track[kept]
 
     def _confirm(self, time_s: FloatArray, track: IntArray) -> None:

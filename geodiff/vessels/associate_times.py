@@ -63,8 +63,8 @@ def join_by_times(plots: Plots, piece: IntArray, closed: int) -> IntArray:
         into = np.arange(len(old))
         for members in _members(plots, piece, group):
             one = _one_vessel(plots, members, piece)
-            # The older piece keeps its number, so that a track goes on under its name.
-            into[one[~old[one]]] = one[np.argmax(old[one])] if len(one) else 0
+            # The older piece, whose number is the smallest, keeps it: a track goes on under its name.
+            into[one[~old[one]]] = one.min(initial=len(old))
         piece = into[piece]
     return piece
 

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import Array, course_of, to_local_km
+from geodiff.sphere import KM_S_PER_KN, Array, course_of, to_local_km
 from geodiff.tracks import TrackAnswer, TrackQuery
-from geodiff.vessels.kinematics import KM_S_PER_KN, difference_velocity, velocity_km_s
+from geodiff.vessels.kinematics import difference_velocity, velocity_km_s
 
 Index = npt.NDArray[np.int64]
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_PER_DEG, KM_PER_NMI, distance_km
+from geodiff.sphere import KM_PER_DEG, KM_S_PER_KN, distance_km
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.intp]
 
-KM_PER_S_PER_KN = KM_PER_NMI / 3600.0
 STAMP_S = 1.0
 """Whole seconds: a time may be off by this."""
 
@@ -73,7 +72,7 @@ class Fixes:
     def reach_km(self, start: Index, end: Index, slack_km: float) -> Floats:
         """How far a vessel can have come between two fixes at its limit of speed, errors allowed for."""
         seconds = np.abs(self.wait_s(start, end)) + self.stamp_s[start]
-        reach: Floats = slack_km + self.most_kn(start, end) * KM_PER_S_PER_KN * seconds
+        reach: Floats = slack_km + self.most_kn(start, end) * KM_S_PER_KN * seconds
         return reach
 
     def most_kn(self, start: Index, end: Index) -> Floats:
@@ -88,6 +87,12 @@ def first_of_each(values: npt.NDArray[np.generic]) -> Index:
     if not len(values):
         return np.empty(0, np.intp)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.intp)
+
+
+def ragged(count: Ints) -> tuple[Ints, Ints]:
+    """Rows 0, 1, ... each ``count`` (n,) times, and how often each has come before: (sum of ``count``,) each."""
+    row = np.repeat(np.arange(len(count)), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
 
 
 def by_first(label: npt.NDArray[np.integer[Any]]) -> Ints:
@@ -149,12 +154,12 @@ def screen(fixes: Fixes, slack_km: float) -> Bools:
     same = fixes.vessel[1:] == fixes.vessel[:-1]
     told = told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1]))
     slow = np.fmin(told, fixes.limit_kn[1:])
-    look = np.flatnonzero((far > slack_km + slow * KM_PER_S_PER_KN * seconds) & same)
+    look = np.flatnonzero((far > slack_km + slow * KM_S_PER_KN * seconds) & same)
     exact, most = fixes.distance_km(look, look + 1), fixes.most_kn(look, look + 1)
-    beyond = exact > slack_km + most * KM_PER_S_PER_KN * seconds[look]
+    beyond = exact > slack_km + most * KM_S_PER_KN * seconds[look]
     suspect[look[beyond] + 1] = True
     odd = np.zeros(len(fixes), np.bool_)
-    odd[look[exact > slack_km + np.fmin(told[look], most) * KM_PER_S_PER_KN * seconds[look]] + 1] = True
+    odd[look[exact > slack_km + np.fmin(told[look], most) * KM_S_PER_KN * seconds[look]] + 1] = True
     suspect[1:-1] |= odd[1:-1] & odd[2:]
     return suspect
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geodiff.sphere import distance_km, move
+from geodiff.sphere import KM_S_PER_KN, distance_km, move
 from geodiff.vessels.clean_arrays import (
-    KM_PER_S_PER_KN,
     Bools,
     Fixes,
     Floats,
@@ -197,7 +196,7 @@ class _Steps:
         missed = missed_km(fixes, i, self.j)
         share = np.where(np.isnan(missed), EASY_UNTOLD, EASY)
         seconds = np.minimum(self.wait_s, fixes.patience_s[i]) + fixes.stamp_s[i]
-        allowed = self.slack_km + share * fixes.limit_kn[i] * KM_PER_S_PER_KN * seconds
+        allowed = self.slack_km + share * fixes.limit_kn[i] * KM_S_PER_KN * seconds
         told = self.plausible() & (seconds <= fixes.patience_s[i])
         near: Bools = (np.fmin(self.gap_km, missed) <= allowed) | told
         return near
@@ -205,7 +204,7 @@ class _Steps:
     def plausible(self) -> Bools:
         """Whether the higher of the two reported speeds explains them, within an hour."""
         fixes, i = self.fixes, self.i
-        told = 1.2 * np.fmax(fixes.sog_kn[i], fixes.sog_kn[self.j]) * KM_PER_S_PER_KN * (self.wait_s + fixes.stamp_s[i])
+        told = 1.2 * np.fmax(fixes.sog_kn[i], fixes.sog_kn[self.j]) * KM_S_PER_KN * (self.wait_s + fixes.stamp_s[i])
         found: Bools = (self.gap_km <= self.slack_km + told) & (self.wait_s <= PLAUSIBLE_S)
         return found
 
@@ -217,7 +216,7 @@ def easily_reached(fixes: Fixes, i: Index, j: Index, slack_km: float) -> Bools:
 
 def missed_km(fixes: Fixes, i: Index, j: Index) -> Floats:
     """Distance between fix ``j`` and where fix ``i`` would be by dead reckoning; NaN where it tells no motion."""
-    reach = fixes.sog_kn[i] * KM_PER_S_PER_KN * fixes.wait_s(i, j)
+    reach = fixes.sog_kn[i] * KM_S_PER_KN * fixes.wait_s(i, j)
     lon, lat = move(fixes.lon_deg[i], fixes.lat_deg[i], np.nan_to_num(fixes.cog_deg[i]), np.nan_to_num(reach))
     missed = distance_km(lon, lat, fixes.lon_deg[j], fixes.lat_deg[j])
     return np.where(np.isnan(reach + fixes.cog_deg[i]), np.nan, missed)
@@ -252,17 +251,17 @@ def spikes(fixes: Fixes, of_chain: Index, slack_km: float) -> Bools:
     wait = np.maximum(fixes.wait_s(middle - 1, middle), fixes.wait_s(middle, middle + 1))
     middle, late = middle[wait <= PLAUSIBLE_S], wait[wait <= PLAUSIBLE_S] > SPIKE_S
     sog = np.stack([fixes.sog_kn[middle + step] for step in (-1, 0, 1)])
-    stamp_km = fixes.stamp_s[middle] * KM_PER_S_PER_KN
+    stamp_km = fixes.stamp_s[middle] * KM_S_PER_KN
     told = told_kn(sog.max(axis=0))
     if late.any():
         told[late] = np.maximum(told[late], _ever_kn(fixes, of_chain, slack_km)[middle[late]])
 
     def beyond(i: Index, j: Index) -> Bools:
-        return np.asarray(fixes.distance_km(i, j) > slack_km + told * (fixes.wait_s(i, j) * KM_PER_S_PER_KN + stamp_km))
+        return np.asarray(fixes.distance_km(i, j) > slack_km + told * (fixes.wait_s(i, j) * KM_S_PER_KN + stamp_km))
 
     direct = fixes.distance_km(middle - 1, middle + 1)
     mean = (sog[0] + sog[2]) / 2
-    run = mean * KM_PER_S_PER_KN * fixes.wait_s(middle - 1, middle + 1)
+    run = mean * KM_S_PER_KN * fixes.wait_s(middle - 1, middle + 1)
     agree = np.abs(direct - run) <= slack_km + 0.3 * run + mean * stamp_km
     found[middle] = beyond(middle - 1, middle) & beyond(middle, middle + 1) & agree
     # Of two neighbours that both look wrong neither is known to be.
@@ -276,7 +275,7 @@ def _ever_kn(fixes: Fixes, of_chain: Index, slack_km: float) -> Floats:
     """(n,) knots that no fix of the same chain may be said to sail; infinity where what is said explains too little."""
     here = np.arange(len(fixes) - 1)
     same = of_chain[here] == of_chain[here + 1]
-    told = told_kn(np.maximum(fixes.sog_kn[:-1], fixes.sog_kn[1:])) * KM_PER_S_PER_KN * fixes.wait_s(here, here + 1)
+    told = told_kn(np.maximum(fixes.sog_kn[:-1], fixes.sog_kn[1:])) * KM_S_PER_KN * fixes.wait_s(here, here + 1)
     beyond = same & ~(fixes.distance_km(here, here + 1) <= slack_km + told)
     starts = first_of_each(of_chain)
     length = np.diff(np.append(starts, len(fixes)))

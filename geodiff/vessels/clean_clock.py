@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from geodiff.sphere import distance_km
-from geodiff.vessels.clean_arrays import KM_PER_S_PER_KN, Bools, Fixes, Floats, Index, Ints, first_of_each
+from geodiff.sphere import KM_S_PER_KN, distance_km
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, first_of_each, ragged
 from geodiff.vessels.clean_chains import Chains, chain_starts, missed_km
 from geodiff.vessels.clean_rules import CleanRules
 
@@ -99,7 +99,7 @@ def _suspect(fixes: Fixes, chains: Chains, pieces: tuple[Index, Index, Index]) -
 def _follows(fixes: Fixes, i: Index, j: Index) -> Bools:
     """Whether a vessel that stays where fix ``i`` was, or keeps on as it reported, comes to fix ``j``, nearly."""
     missed = np.fmin(fixes.distance_km(i, j), missed_km(fixes, i, j))
-    way = np.nan_to_num(fixes.sog_kn[i]) * KM_PER_S_PER_KN * fixes.wait_s(i, j)
+    way = np.nan_to_num(fixes.sog_kn[i]) * KM_S_PER_KN * fixes.wait_s(i, j)
     return np.asarray(missed <= LEAST_KM + np.minimum(ASTRAY * way, MOST_ASTRAY_KM))
 
 
@@ -149,8 +149,7 @@ def _within(ranges: tuple[Ints, Floats, Floats], values: tuple[Ints, Floats]) ->
     begin = np.searchsorted(key, mine + np.searchsorted(rising, ranges[1]))
     end = np.searchsorted(key, mine + np.searchsorted(rising, ranges[2], side="right"))
     count = np.where(known, np.maximum(end - begin, 0), 0)
-    which = np.repeat(np.arange(len(count)), count)
-    place = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    which, place = ragged(count)
     return which, order[begin[which] + place]
 
 
@@ -171,7 +170,7 @@ def _fitting(fixes: Fixes, blocks: _Blocks, pairs: pl.DataFrame, rules: CleanRul
     fits &= ~pairs["hours"].to_numpy() | (off_hour <= idle + 2.0)
     for start, end in ((before, first), (last, after)):
         gap = distance_km(fixes.lon_deg[start], fixes.lat_deg[start], fixes.lon_deg[end], fixes.lat_deg[end])
-        fits &= gap <= rules.slack_km + 1.5 * _speed_kn(fixes, start, end) * KM_PER_S_PER_KN * (2 * idle + 2.0)
+        fits &= gap <= rules.slack_km + 1.5 * _speed_kn(fixes, start, end) * KM_S_PER_KN * (2 * idle + 2.0)
     return np.unique(blocks.number[block[fits]])
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from geodiff.sphere import KM_S_PER_KN
 from geodiff.vessels.clean_arrays import (
-    KM_PER_S_PER_KN,
     Bools,
     Fixes,
     Index,
@@ -168,7 +168,7 @@ def _is_steady(fixes: Fixes, slack_km: float) -> bool:
         return False
     middle = np.median(step)
     # Errors at one place report the speed of the vessel, which is elsewhere.
-    moved, here = fixes.distance_km(np.arange(len(step)), np.arange(1, len(fixes))), KM_PER_S_PER_KN * step
+    moved, here = fixes.distance_km(np.arange(len(step)), np.arange(1, len(fixes))), KM_S_PER_KN * step
     slow, fast = (each(fixes.sog_kn[:-1], fixes.sog_kn[1:]) * here for each in (np.minimum, np.maximum))
     wrong = (moved > slack_km + 1.5 * fast + 10.0 * here) | (moved < slow / 2 - slack_km)
     return bool(wrong.mean() <= FEW and (np.abs(step - middle) <= middle / 2).mean() >= STEADY)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geodiff.sphere import KM_PER_NMI, to_space_km
+from geodiff.sphere import KM_S_PER_KN, to_space_km
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -23,7 +23,7 @@ PASSES = 3
 TURN_KM = (1.5, 6.0, 24.0, 96.0)
 """Kilometres of offset that weigh as much as a course one radian off: the reach of the question decides which."""
 
-SLOWEST_KM_S = 0.5 * KM_PER_NMI / 3600
+SLOWEST_KM_S = 0.5 * KM_S_PER_KN
 """Fixes slower than half a knot are no start of a movement."""
 
 FARTHEST = 3.0

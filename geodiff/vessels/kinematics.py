@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geodiff.sphere import KM_PER_NMI, Array, Values, course_deg, distance_km, move, to_local_km
-
-KM_S_PER_KN = KM_PER_NMI / 3600.0
-"""Kilometres per second in a knot."""
+from geodiff.sphere import KM_S_PER_KN, Array, Values, course_deg, distance_km, move, to_local_km
 
 STILL_KN = 0.5
 """Below this speed a course says nothing: GNSS noise alone gives 0.1-0.3 kn. Such a fix has no velocity."""

@@ -11,8 +11,6 @@ from geodiff.vessels.nmea_payload import Bools, Bytes, Ints
 PADDING = 64
 """Zeros after the text, so that looking a little ahead needs no check."""
 
-NO_CHECKSUM = 256
-
 _HEX = np.full(256, 255, np.uint8)
 _HEX[48:58], _HEX[65:71], _HEX[97:103] = np.arange(10), np.arange(10, 16), np.arange(10, 16)
 

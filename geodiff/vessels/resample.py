@@ -25,7 +25,7 @@ from geodiff.tracks import (
     TRACK_ID,
     VESSEL_ID,
 )
-from geodiff.vessels.clean_arrays import Bools, Floats, Index, Ints
+from geodiff.vessels.clean_arrays import Bools, Floats, Index, Ints, ragged
 from geodiff.vessels.reading import below_360
 from geodiff.vessels.resample_curves import Ends, along
 from geodiff.vessels.segment import track_numbers
@@ -68,8 +68,7 @@ def resample(cleaned: pl.DataFrame, every_s: float, *, method: Method = "hermite
     between = np.zeros(len(time_us), np.int64)
     between[:-1] = np.where(track[1:] == track[:-1], (time_us[1:] - 1) // step_us - last_step[:-1], 0)
     count = between + on_grid
-    of_fix = np.repeat(np.arange(len(count)), count)
-    place = np.arange(len(of_fix)) - np.repeat(np.cumsum(count) - count, count)
+    of_fix, place = ragged(count)
     imputed = place >= on_grid[of_fix]
     steps = last_step[of_fix] + imputed + place - (on_grid[of_fix] & imputed)
     found = _positions(numbers, of_fix[imputed], steps[imputed] * step_us, method)

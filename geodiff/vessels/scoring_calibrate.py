@@ -74,8 +74,8 @@ def learn(
     counts = tuple(len(np.unique(owner[part == k])) for k in range(len(SHARES)))
     if sum(counts) < FEWEST_VESSELS or min(counts) < 2:
         raise UsageError(
-            f"a calibration needs {FEWEST_VESSELS} vessels or more, two in each of {len(SHARES)} parts by identity; "
-            f"these are {sum(counts)}, {min(counts)} in the smallest: give more clean tracks"
+            f"a calibration needs {FEWEST_VESSELS} vessels or more, these are {sum(counts)}; it parts them by identity "
+            f"into {len(SHARES)}, with two in each, and has {min(counts)} in one: give more clean tracks"
         )
     asking = partial(
         ask,

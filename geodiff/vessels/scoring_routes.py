@@ -28,6 +28,7 @@ from geodiff.sphere import (
     turn_deg,
     wrap_longitude,
 )
+from geodiff.vessels.clean_arrays import ragged
 from geodiff.vessels.scoring_evidence import FLOW, ROUTE, Evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints, steps
 
@@ -230,8 +231,8 @@ def _marks(fixes: Fixes, size: Floats) -> tuple[Ints, Ints, Floats]:
     before = since[:-1]
     first = np.floor(before + 0.5).astype(np.int64)
     count = np.floor(before + size + 0.5).astype(np.int64) - first
-    leg = np.repeat(np.arange(len(count)), count)
-    mark = first[leg] + np.arange(len(leg)) - np.repeat(np.cumsum(count) - count, count)
+    leg, turn = ragged(count)
+    mark = first[leg] + turn
     return leg, mark, np.clip((mark + 0.5 - before[leg]) / size[leg], 0.0, 1.0)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from geodiff.sphere import KM_PER_DEG, to_space_km, turn_deg, wrap_longitude
+from geodiff.vessels.clean_arrays import ragged
 from geodiff.vessels.scoring_evidence import APPROACH, Evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints, steps
 
@@ -60,8 +61,8 @@ class Traffic:
         legs = np.flatnonzero(steps(fixes.track) & way & (step <= LONGEST_STEP_S))
         begin = np.ceil(fixes.time_s[legs] / CLOCK_S).astype(np.int64)
         count = np.ceil(fixes.time_s[legs + 1] / CLOCK_S).astype(np.int64) - begin
-        leg = np.repeat(legs, count)
-        slot = np.repeat(begin, count) + np.arange(len(leg)) - np.repeat(np.cumsum(count) - count, count)
+        which, turn = ragged(count)
+        leg, slot = legs[which], begin[which] + turn
         part = (slot * CLOCK_S - fixes.time_s[leg]) / step[leg]
         east = turn_deg(fixes.lon_deg[leg], fixes.lon_deg[leg + 1])
         north = fixes.lat_deg[leg + 1] - fixes.lat_deg[leg]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_PER_NMI, to_local_km
+from geodiff.sphere import KM_S_PER_KN, to_local_km
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.kinematics import dead_reckon, hermite, linear
@@ -36,10 +36,10 @@ from geodiff.vessels.window_history import history_features
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-SLOWEST_KM_S = 1.0 * KM_PER_NMI / 3600
+SLOWEST_KM_S = 1.0 * KM_S_PER_KN
 """Floor of the speed that sets the unit of length: one knot."""
 
-UNKNOWN_KM_S = 8.0 * KM_PER_NMI / 3600
+UNKNOWN_KM_S = 8.0 * KM_S_PER_KN
 """A usual speed: it sets the unit where nothing is known of the motion, a lone fix without speed and course."""
 
 

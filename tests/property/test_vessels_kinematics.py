@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodiff.sphere import distance_km, from_local_km, move, to_local_km, turn_deg
+from geodiff.sphere import KM_S_PER_KN, distance_km, from_local_km, move, to_local_km, turn_deg
 from geodiff.vessels.kinematics import (
-    KM_S_PER_KN,
     constant_turn,
     dead_reckon,
     difference_velocity,

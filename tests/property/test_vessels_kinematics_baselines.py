@@ -7,11 +7,10 @@ import pytest
 from filterpy.kalman import KalmanFilter
 
 from geodiff.schema import UsageError
-from geodiff.sphere import course_deg, distance_km, move, to_local_km
+from geodiff.sphere import KM_S_PER_KN, course_deg, distance_km, move, to_local_km
 from geodiff.tasks.motion_models import BASELINES, load_motion_model
 from geodiff.tracks import TrackQuery
 from geodiff.vessels import kalman
-from geodiff.vessels.kinematics import KM_S_PER_KN
 
 SPEED_KN = 12.0
 
