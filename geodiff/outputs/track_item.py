@@ -58,7 +58,6 @@ class TrackRecord:
         inputs: in order.
         beside: other files that decided the values, by what they were for: history, coastline, calibration.
         model: name of the model; None for a job without one.
-        model_href: where the model's STAC item is; None for a model without one.
         ensemble: number of members; 0 without an ensemble.
         configuration: the settings of the run, plain values.
         properties: further properties, such as figures of the job.
@@ -69,7 +68,6 @@ class TrackRecord:
     inputs: tuple[TrackInput, ...] = ()
     beside: Mapping[str, Sequence[TrackInput]] = field(default_factory=dict)
     model: str | None = None
-    model_href: str | None = None
     ensemble: int = 0
     configuration: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -125,8 +123,6 @@ def build_track_item(
     )
     for key, asset in _assets(store, picture, page, summary):
         item.add_asset(key, asset)
-    if record.model_href:
-        item.add_link(pystac.Link("derived_from", record.model_href, "application/geo+json", f"model {record.model}"))
     return item
 
 
@@ -187,9 +183,8 @@ def _assets(
 ) -> Iterator[tuple[str, pystac.Asset]]:
     yield FIXES, _table(store.fixes_path, "all fixes (GeoParquet, points)")
     yield "tracks", _table(store.tracks_path, "one line for each track (GeoParquet)")
-    if store.zarr:
-        title = "all fixes as a CF contiguous ragged array (Zarr format 3)"
-        yield "zarr", pystac.Asset(str(store.zarr_path.resolve()), title, media_type=ZARR, roles=["data"])
+    title = "all fixes as a CF contiguous ragged array (Zarr format 3)"
+    yield "zarr", pystac.Asset(str(store.zarr_path.resolve()), title, media_type=ZARR, roles=["data"])
     further: Sequence[tuple[str, Path | None, str, str, str]] = (
         ("map", picture, "map of the tracks", "image/png", "overview"),
         ("page", page, "interactive map of the tracks", "text/html", "overview"),

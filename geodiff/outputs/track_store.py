@@ -48,13 +48,11 @@ class TrackStore:
     Attributes:
         folder: as a rule ``<out>/<region>``.
         run_id: hash of configuration, inputs and model; also the stem of the files.
-        zarr: write the Zarr store too.
-        members: keep the columns of the members in it.
+        members: keep the columns of the members in the Zarr store.
     """
 
     folder: Path
     run_id: str
-    zarr: bool = True
     members: bool = True
 
     @property
@@ -77,7 +75,7 @@ class TrackStore:
     @property
     def files(self) -> tuple[Path, ...]:
         """What ``finalize`` makes."""
-        return (self.fixes_path, self.tracks_path, *((self.zarr_path,) if self.zarr else ()))
+        return (self.fixes_path, self.tracks_path, self.zarr_path)
 
     def is_final(self) -> bool:
         """True when every file has its name."""
@@ -117,7 +115,7 @@ class TrackStore:
         """
         check_name("part", name)
         frame = standard_frame(fixes)
-        if not (self.zarr and self.members):
+        if not self.members:
             frame = frame.drop(MEMBERS, strict=False)
         with explained(self.folder):
             Ledger(self.stem).unmark(name)
@@ -161,9 +159,9 @@ class TrackStore:
     def _assemble(self, parts: Sequence[str], provenance: Mapping[str, Any], progress: Progress | None) -> None:
         schemas = {name: pl.Schema(pl.read_parquet_schema(self._part(name))) for name in parts}
         schema = merged_schema(schemas or {"": _NOTHING})
-        steps = len(parts) * (2 if self.zarr else 1)
+        steps = len(parts) * 2
         self._write_parquet(parts, schema, provenance, progress or _silent, steps)
-        if self.zarr and not self.zarr_path.exists():
+        if not self.zarr_path.exists():
             template = work_folder(self.stem) / "zarr"
             shutil.rmtree(template, ignore_errors=True)
             self._write_zarr(template, parts, schema, provenance, progress or _silent, steps)

@@ -183,7 +183,7 @@ def _maps(job: TrackJob, progress: Progress) -> tuple[Path, Path]:
     from geodiff.outputs.track_maps import draw_tracks
 
     store = job.store
-    source = store.zarr_path if store.zarr and store.members else store.fixes_path
+    source = store.zarr_path if store.members else store.fixes_path
     progress("maps", 0, 2)
     title = f"{job.kind} {job.run_id}"
     picture = draw_tracks(source, store.folder / f"{job.run_id}.png", title=title, coastline=job.coastline)

@@ -70,7 +70,7 @@ def learn(
         UsageError: fewer than ``FEWEST_VESSELS`` vessels, or none under way for long enough to be asked.
     """
     embedder, fixes = embedder or KinematicEmbedder(), Fixes.from_table(cleaned)
-    part, owner = _part(fixes), _owner(fixes)
+    part, owner = _part(fixes), fixes.owner
     counts = tuple(len(np.unique(owner[part == k])) for k in range(len(SHARES)))
     if sum(counts) < FEWEST_VESSELS or min(counts) < 2:
         raise UsageError(
@@ -181,7 +181,7 @@ class Lessons:
 
     def calibration(self, kinds: Sequence[str] = INJECTED) -> Calibration:
         """The calibration that has seen anomalies of these kinds alone."""
-        fixes, owner = self.fixes, _owner(self.fixes)
+        fixes, owner = self.fixes, self.fixes.owner
         of_fixes, of_tracks = self._heads({kind: each for kind, each in self.strange.items() if kind in kinds})
         weighted = of_fixes.score(self.seen, self.plain)
         whole = of_tracks.score(*track_views(fixes, self.seen, weighted))
@@ -215,13 +215,8 @@ def _fitted(
     return fit_tails(value[rows], vessel[rows], [codes[rows] for codes in classes], fewest=fewest)
 
 
-def _owner(fixes: Fixes) -> Ints:
-    """(t,) whose a track is; tracks without an identity are each their own."""
-    return np.where(fixes.vessel_id < 0, -1 - np.arange(fixes.tracks), fixes.vessel_id)
-
-
 def _part(fixes: Fixes) -> Ints:
     """(t,) part by the vessel's identity, in ``SHARES`` (Knuth 1998, section 6.4: multiplicative hashing)."""
-    mixed = _owner(fixes).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = fixes.owner.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     place = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
     return np.searchsorted(np.cumsum(SHARES[:-1]), place, side="right").astype(np.int64)

@@ -137,6 +137,11 @@ class Fixes:
         return len(self.first) - 1
 
     @property
+    def owner(self) -> Ints:
+        """(t,) whose a track is: its vessel's number; tracks without an identity are each their own, below 0."""
+        return np.where(self.vessel_id < 0, -1 - np.arange(self.tracks), self.vessel_id)
+
+    @property
     def group(self) -> Ints:
         """(t,) index into ``geodiff.tracks.SHIP_GROUPS``."""
         return ship_group(self.ship_type)

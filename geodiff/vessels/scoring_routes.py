@@ -96,9 +96,8 @@ class Routes:
         good = steps(fixes.track) & ~lying & (speed >= SLOWEST_KN) & (way <= LONGEST_KM)
         size = np.where(good, np.minimum(way / SPACING_KM, MOST_OF_STEP), 0.0)
         leg, mark, part = _marks(fixes, size)
-        number = fixes.vessel_id[fixes.track[leg]]
         return cls(
-            vessel=np.where(number < 0, -1 - fixes.track[leg], number),
+            vessel=fixes.owner[fixes.track[leg]],
             mark=mark,
             lon_deg=np.round(wrap_longitude(lon[leg] + part * turn_deg(lon[leg], lon[leg + 1])), 5),
             lat_deg=np.round(lat[leg] + part * (lat[leg + 1] - lat[leg]), 5),
@@ -175,8 +174,7 @@ class Routes:
         open_rows = np.arange(len(rows))
         space, course = to_space_km(fixes.lon_deg[rows], fixes.lat_deg[rows]), _course(_heading_deg(fixes)[rows])
         features = np.concatenate([space, TURN_KM * course], 1)
-        track = fixes.track[rows]
-        own = np.where(fixes.vessel_id[track] < 0, -1 - track, fixes.vessel_id[track])
+        own = fixes.owner[fixes.track[rows]]
         for count in NEAREST:
             away, index = self._tree.query(features[open_rows], k=count, distance_upper_bound=LONGEST_KM)
             index = np.minimum(index, len(self) - 1)

@@ -66,12 +66,11 @@ class Traffic:
         part = (slot * CLOCK_S - fixes.time_s[leg]) / step[leg]
         east = turn_deg(fixes.lon_deg[leg], fixes.lon_deg[leg + 1])
         north = fixes.lat_deg[leg + 1] - fixes.lat_deg[leg]
-        number = fixes.vessel_id[fixes.track[leg]]
         order = np.argsort(slot, kind="stable")
         shrink = np.cos(np.radians(fixes.lat_deg[leg]))
         return cls(
             slot=slot[order],
-            vessel=np.where(number < 0, -1 - fixes.track[leg], number)[order],
+            vessel=fixes.owner[fixes.track[leg[order]]],
             lon_deg=wrap_longitude(fixes.lon_deg[leg] + part * east)[order],
             lat_deg=(fixes.lat_deg[leg] + part * north)[order],
             east_km_s=(east * shrink * KM_PER_DEG / step[leg])[order],

@@ -50,8 +50,8 @@ def track(name: str, lon: Sequence[float], lat: Sequence[float], states: Sequenc
     return pl.DataFrame(columns).with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
 
 
-def store_of(folder: Path, *parts: pl.DataFrame, zarr: bool = True) -> TrackStore:
-    store = TrackStore(folder, "run", zarr=zarr)
+def store_of(folder: Path, *parts: pl.DataFrame) -> TrackStore:
+    store = TrackStore(folder, "run")
     store.open()
     for number, part in enumerate(parts):
         store.write_part(f"p{number}", part)
@@ -316,7 +316,6 @@ RECORD = TrackRecord(
     "impute",
     inputs=(TrackInput("https://example.com/day.csv", "ab" * 32, {"read": 9, "kept": 6, "refused": {"latitude": 3}}),),
     model="tracks-small",
-    model_href="https://example.com/models/tracks-small.json",
     ensemble=16,
     configuration={"gap_h": 3},
     created=datetime(2026, 1, 2, tzinfo=UTC),
