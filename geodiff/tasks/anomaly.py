@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 from geodiff.config import Settings
 from geodiff.schema import BoolArray, UsageError
 from geodiff.tasks.job import Progress
-from geodiff.tracks import TRACK_ID, VESSEL_ID, MotionModel
+from geodiff.tracks import ANOMALOUS, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.baselines import Hermite
-from geodiff.vessels.inject import ANOMALOUS, INJECTED, can_take, inject
+from geodiff.vessels.inject import INJECTED, can_take, inject
 from geodiff.vessels.scoring import LENGTHS, Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_blocks import predict_hidden
 from geodiff.vessels.scoring_calibrate import learn

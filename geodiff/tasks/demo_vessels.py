@@ -14,12 +14,11 @@ from geodiff.config import Bbox, data_dir
 from geodiff.outputs.atomic import replacing
 from geodiff.schema import GeodiffError
 from geodiff.tasks.evaluate_vessels_run import Outcome, VesselEvaluation, run_motion
+from geodiff.tasks.vessels_job import Progress
 from geodiff.tasks.vessels_plan import make_plan
 from geodiff.tasks.vessels_pool import PROCESSES, Pool
 from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import ForecastSettings, ImputeSettings, ScoreSettings, TrackSettings
-
-Progress = Callable[[str, int, int | None], None]
 
 BOX: Final = (-95.2, 28.9, -94.3, 29.8)
 """Galveston Bay: west, south, east, north in degrees."""

@@ -20,7 +20,6 @@ import numpy as np
 from geodiff.config import config_hash
 from geodiff.outputs.atomic import explained
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.evaluate_generate_accuracy import STILL
 from geodiff.tasks.evaluate_generate_rules import RULES
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.evaluate_ledger import Ledger, Record
@@ -33,6 +32,7 @@ from geodiff.tracks import VESSEL_ID
 from geodiff.version import __version__
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_held_out
+from geodiff.vessels.windows_draw import STILL
 
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress

@@ -13,7 +13,7 @@ from geodiff.tasks.evaluate_generate_classifier import Classifier, fit_classifie
 from geodiff.tasks.evaluate_generate_features import features_of
 from geodiff.tasks.track_pieces import Pieces
 from geodiff.tracks import SHIP_GROUPS
-from geodiff.vessels.windows_draw import BEHAVIOURS
+from geodiff.vessels.windows_draw import BEHAVIOURS, STILL
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,8 +25,6 @@ FEWEST_TEST, FEWEST_VESSELS, FEWEST_LEARNED = 20, 5, 50
 
 NO_CLASS = ("unknown", "other")
 """Ship groups that name no way of moving."""
-
-STILL = BEHAVIOURS.index("still")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,13 +12,13 @@ from geodiff.metrics.divergence import even_edges, jensen_shannon, wasserstein
 from geodiff.rng import generator
 from geodiff.sphere import course_deg, distance_km
 from geodiff.tasks.evaluate_generate import Asked, Made
-from geodiff.tasks.evaluate_generate_accuracy import STILL, accuracy, questions
+from geodiff.tasks.evaluate_generate_accuracy import accuracy, questions
 from geodiff.tasks.evaluate_generate_features import Motion, motion_of
 from geodiff.tasks.evaluate_generate_settings import GenerationSettings
 from geodiff.tasks.track_pieces import Pieces
 from geodiff.tracks import SHIP_GROUPS
 from geodiff.vessels.clean_rules import SpeedLimits
-from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
+from geodiff.vessels.windows_draw import BEHAVIOURS, STILL, behaviour_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

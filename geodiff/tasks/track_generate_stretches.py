@@ -14,7 +14,7 @@ from geodiff.sphere import KM_PER_NMI, distance_km, from_local_km, to_local_km
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tracks import TrackQuery, ship_group
 from geodiff.vessels.clean_rules import SpeedLimits
-from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
+from geodiff.vessels.windows_draw import TRANSIT, behaviour_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -32,7 +32,6 @@ MARGIN = 0.95
 
 TRIES = 16
 
-TRANSIT = BEHAVIOURS.index("transit")
 UNDER_WAY = 0.8
 """Least share of a transit that is under way: so are nine in ten real ones of three hours. Straightness alone would let
 a vessel arrive and stay."""

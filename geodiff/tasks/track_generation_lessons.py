@@ -23,7 +23,7 @@ from geodiff.tasks.track_velocities import MOST_KNOWN, Ints
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import generation_windows, to_velocities
-from geodiff.vessels.windows_draw import BEHAVIOURS
+from geodiff.vessels.windows_draw import BEHAVIOURS, STILL
 
 LONE = 0.6
 """Share of the windows that begin with a lone fix; the others go on from a part of the track."""
@@ -129,7 +129,7 @@ def _chosen(pieces: Pieces, count: int, rng: np.random.Generator) -> Ints:
     _, own, windows = np.unique(np.stack([cell, pieces.vessel_id]), axis=1, return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(windows[own.ravel()])
     weight /= np.sqrt(np.bincount(cell, weight))[cell]
-    total = np.cumsum(np.where(pieces.behaviour == BEHAVIOURS.index("still"), STILL_WEIGHT, 1.0) * weight)
+    total = np.cumsum(np.where(pieces.behaviour == STILL, STILL_WEIGHT, 1.0) * weight)
     rows: Ints = np.searchsorted(total, rng.random(count) * total[-1], side="right")
     return np.minimum(rows, len(pieces) - 1)
 

@@ -17,7 +17,7 @@ from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tasks.track_pieces import Pieces
 from geodiff.tracks import SHIP_GROUPS
-from geodiff.vessels.windows_draw import BEHAVIOURS
+from geodiff.vessels.windows_draw import BEHAVIOURS, STILL
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class StartSpeeds:
         out = np.empty((len(SHIP_GROUPS), len(BEHAVIOURS), len(PARTS)))
         for behaviour in range(len(BEHAVIOURS)):
             # Any: of a harbour most windows lie still, which nobody asks to be made.
-            moves = pieces.behaviour == behaviour if behaviour else pieces.behaviour != BEHAVIOURS.index("still")
+            moves = pieces.behaviour == behaviour if behaviour else pieces.behaviour != STILL
             moves = moves if moves.any() else np.ones(len(pieces), bool)
             for group in range(len(SHIP_GROUPS)):
                 rows = moves & (pieces.group == group)

@@ -6,7 +6,7 @@ kill it goes on from there, to the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from geodiff.outputs.atomic import read_json, write_json
 from geodiff.outputs.track_columns import standard_frame
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_associate_journal import Journal
-from geodiff.tasks.vessels_job import FIXES, TrackJob, clean_counts, part_name, save_counts
+from geodiff.tasks.vessels_job import FIXES, Progress, TrackJob, clean_counts, part_name, save_counts
 from geodiff.tasks.vessels_region import taken_fixes
 from geodiff.tasks.vessels_settings import AssociateSettings
 from geodiff.tracks import LAT, LON, REASON, REJECTED, STATE, TIME, TRACK_ID
@@ -27,8 +27,6 @@ from geodiff.vessels.clean_rules import NO_POSITION
 from geodiff.vessels.partition import PartitionedFixes, open_partition
 
 ROWS_AT_ONCE: Final = 200_000
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def rules_of(settings: AssociateSettings) -> Rules:

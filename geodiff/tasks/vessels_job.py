@@ -37,14 +37,10 @@ from geodiff.vessels.usual_rules import Usual
 FIXES, HISTORY = "fixes", "history"
 """What is read: the input, and past tracks of other files."""
 
-CLEAN, IMPUTE, FORECAST, SCORE, ASSOCIATE, GENERATE = JOBS = (
-    "clean",
-    "impute",
-    "forecast",
-    "score",
-    "associate",
-    "generate",
-)
+CLEAN, IMPUTE, FORECAST, SCORE, ASSOCIATE, GENERATE = "clean", "impute", "forecast", "score", "associate", "generate"
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage, how much of it is done, and how much there is, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class TrackJob:
     """Everything that decides the stored values, and where they go; plain enough to be sent to another process.
 
     Attributes:
-        kind: one of ``JOBS``.
+        kind: ``clean``, ``impute``, ...
         run_id: hash of settings, inputs and model.
         settings: of the job.
         store: of the results.

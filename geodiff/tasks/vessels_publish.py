@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +18,10 @@ from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_t
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_inputs import Input
-from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, SCORE, TrackJob, save_table
+from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, SCORE, Progress, TrackJob, save_table
 from geodiff.tasks.vessels_plan import TrackPlan, association_of
 from geodiff.version import __version__
 from geodiff.vessels.partition import MANIFEST
-
-Progress = Callable[[str, int, int | None], None]
 
 TABLES: Final = {"stops": "stops of the vessels", "scores": "scores of the tracks"}
 """Further tables of a run, which parts leave in the work folder."""

@@ -32,6 +32,7 @@ from geodiff.tasks.vessels_job import (
     HISTORY,
     IMPUTE,
     SCORE,
+    Progress,
     TrackJob,
     clean_part,
     nothing_left,
@@ -44,9 +45,6 @@ from geodiff.tasks.vessels_publish import added_counts, publish, shown
 from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
 from geodiff.vessels.read import STDIN
 from geodiff.vessels.reading import ReadCounts
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with the stage, how much of it is done, and how much there is, if that is known."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import polars as pl
 
 from geodiff.rng import generator
 from geodiff.schema import UsageError
-from geodiff.tracks import COG, LAT, LON, SOG, TIME, TRACK_ID
+from geodiff.tracks import ANOMALOUS, COG, LAT, LON, SOG, TIME, TRACK_ID
 from geodiff.vessels.inject_meet import approach
 from geodiff.vessels.inject_paths import detour, offset, retimed, silence, wander
 from geodiff.vessels.inject_piece import MOST_KN, Piece, altered
@@ -36,7 +36,6 @@ ACTIVITY, DEVIATION, APPROACH, GNSS, GAP, SPEED = INJECTED = (
     "speed",
 )
 
-ANOMALOUS: Final = "anomalous"
 KIND: Final = "anomaly"
 
 FEWEST_FIXES: Final = 24

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from geodiff.schema import BoolArray, UsageError
-from geodiff.tracks import MotionModel
-from geodiff.vessels.inject import ANOMALOUS, INJECTED, can_take, inject
+from geodiff.tracks import ANOMALOUS, MotionModel
+from geodiff.vessels.inject import INJECTED, can_take, inject
 from geodiff.vessels.scoring import (
     LENGTHS,
     Asked,

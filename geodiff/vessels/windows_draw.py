@@ -16,6 +16,7 @@ import polars as pl
 from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km
 from geodiff.tracks import COG, LAT, LON, OBSERVED, SHIP_TYPE, SOG, STATE, TIME, TRACK_ID, VESSEL_ID, TrackQuery
+from geodiff.vessels.cases import MOVING_KN
 from geodiff.vessels.window_fixes import ASKED
 
 Floats = npt.NDArray[np.float64]
@@ -24,12 +25,11 @@ Ints = npt.NDArray[np.int64]
 MOST_FIXES = 200
 """Fixes kept on each side of a stretch, of which a window shows a few."""
 
-MOVING_KN = 1.0
-
 NEAR_S, NEAR_KM = 180.0, 10.0
 """How near in time and place the vessels of a scene begin."""
 
 BEHAVIOURS = ("any", "transit", "manoeuvring", "loitering", "slow", "still")
+TRANSIT, STILL = (BEHAVIOURS.index(each) for each in ("transit", "still"))
 """How a track moves as a whole; the condition of generation."""
 
 

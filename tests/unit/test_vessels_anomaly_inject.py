@@ -7,8 +7,9 @@ import pytest
 from geodiff.schema import UsageError
 from geodiff.sphere import KM_PER_NMI, distance_km, move, to_local_km, turn_deg
 from geodiff.testing.tracks import make_fleet
+from geodiff.tracks import ANOMALOUS
 from geodiff.vessels.clean import clean_fixes
-from geodiff.vessels.inject import ANOMALOUS, INJECTED, can_take, inject
+from geodiff.vessels.inject import INJECTED, can_take, inject
 from geodiff.vessels.scoring_evidence import report_evidence
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_traffic import Traffic
