@@ -51,6 +51,41 @@ def same_instant_close_by() -> list[Row]:
 
 
 @case
+def same_instant_whose_wrong_row_comes_first() -> list[Row]:
+    rows = sail()
+    wrong = {n: moved(rows[n], 0.25, fate="same instant") for n in range(5, 40, 10)}
+    return [each for n, row in enumerate(rows) for each in ((wrong[n], row) if n in wrong else (row,))]
+
+
+@case
+def position_sent_again_with_a_new_time() -> list[Row]:
+    rows = sail(every=10.0)
+    return [
+        each
+        for n, row in enumerate(rows)
+        for each in ((row, *shifted([row], 7.0, "stale copy")) if n % 4 == 0 else (row,))
+    ]
+
+
+@case
+def fixes_received_again_a_minute_late() -> list[Row]:
+    rows = sail(200, every=10.0)
+    return [*rows, *shifted(rows[::2], 61.3, "stale copy")]
+
+
+@case
+def frozen_position_of_a_ship_under_way() -> list[Row]:
+    rows = sail()
+    frozen = [each for n in range(1, 6) for each in shifted([rows[20]], 60.0 * n, "stale copy")]
+    return [*rows[:21], *frozen, *rows[26:]]
+
+
+@case
+def coarse_positions_of_a_slow_ship() -> list[Row]:
+    return sail(120, every=20.0, knots=3.0, digits=3)
+
+
+@case
 def rows_out_of_order() -> list[Row]:
     rows = sail()
     return [rows[(7 * i) % 40] for i in range(40)]

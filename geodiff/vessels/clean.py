@@ -29,7 +29,8 @@ from geodiff.tracks import (
 from geodiff.vessels.clean_arrays import PATIENCE_S, STAMP_S, Fixes, Floats, Index, Ints
 from geodiff.vessels.clean_judge import judge, suspects
 from geodiff.vessels.clean_rows import Codes, first_look, in_order
-from geodiff.vessels.clean_rules import DEFAULT_RULES, REASONS, CleanRules
+from geodiff.vessels.clean_rules import CODES, DEFAULT_RULES, REASONS, STALE, CleanRules
+from geodiff.vessels.clean_stale import stale_copies
 from geodiff.vessels.identity import AIRCRAFT_SOURCES, is_aircraft
 from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.segment import cut_tracks
@@ -56,6 +57,10 @@ def clean_fixes(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> pl.Da
     codes = first_look(ordered, rules)
     kept = np.flatnonzero(codes == 0)
     arrays = _arrays(ordered, kept, rules)
+    stale = stale_copies(arrays)
+    if stale.any():
+        codes[kept[stale]] = CODES[STALE]
+        kept, arrays = kept[~stale], arrays.take(~stale)
     track = np.zeros(len(kept), np.intp)
     suspect = suspects(arrays, rules.slack_km)
     if len(suspect):

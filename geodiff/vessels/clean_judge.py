@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from geodiff.sphere import KM_S_PER_KN
+from geodiff.sphere import KM_S_PER_KN, to_space_km
 from geodiff.vessels.clean_arrays import (
     Bools,
     Fixes,
@@ -126,11 +126,37 @@ def _judge_once(fixes: Fixes, rules: CleanRules) -> tuple[Codes, Index]:
 def _within_chains(fixes: Fixes, of_chain: Index, rules: CleanRules) -> Codes:
     """Rejections within chains, of fixes sorted by chain and time: one row for an instant; spikes."""
     codes = np.zeros(len(fixes), np.uint8)
-    repeated = np.flatnonzero((fixes.time_us[1:] == fixes.time_us[:-1]) & (of_chain[1:] == of_chain[:-1])) + 1
-    codes[repeated] = CODES[SAME_INSTANT]
+    codes[_others_of_instants(fixes, of_chain)] = CODES[SAME_INSTANT]
     first = np.flatnonzero(codes == 0)
     codes[first[spikes(fixes.take(first), of_chain[first], rules.slack_km)]] = CODES[JUMP]
     return codes
+
+
+def _others_of_instants(fixes: Fixes, of_chain: Index) -> Index:
+    """Of rows of one instant all but the one nearest to the straight way between the instants before and after.
+
+    Of these the first row counts: where times are whole minutes it is the one to which they are true. Of equally near
+    ones, and at the ends of a chain, the first stays.
+    """
+    fresh = (np.diff(fixes.time_us, prepend=-1) != 0) | (np.diff(of_chain, prepend=-1) != 0)
+    starts = np.flatnonzero(fresh)
+    number = np.cumsum(fresh) - 1
+    ends = np.append(starts[1:], len(fixes))
+    several = np.flatnonzero((ends - starts > 1)[number])
+    if not len(several):
+        return several
+    mine = number[several]
+    before, after = starts[np.maximum(mine - 1, 0)], np.minimum(ends[mine], len(fixes) - 1)
+    inner = (of_chain[before] == of_chain[several]) & (of_chain[after] == of_chain[several])
+    inner &= (mine > 0) & (ends[mine] < len(fixes))
+    whole = np.maximum(fixes.wait_s(before, after), 1e-6)
+    share = (fixes.wait_s(before, several) / whole)[:, None]
+    place = to_space_km(fixes.lon_deg, fixes.lat_deg)
+    away = np.linalg.norm(place[several] - (1 - share) * place[before] - share * place[after], axis=1)
+    away = np.where(inner, away, 0.0)
+    order = np.lexsort((several, away, mine))
+    nearest = order[first_of_each(mine[order])]
+    return np.delete(several, nearest)
 
 
 def _vessels_among(fixes: Fixes, chains: Chains, rules: CleanRules) -> Bools:

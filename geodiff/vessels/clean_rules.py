@@ -19,6 +19,7 @@ SAME_INSTANT: Final = "same instant"
 CONFLICT: Final = "conflict"
 JUMP: Final = "position jump"
 CLOCK_JUMP: Final = "clock jump"
+STALE: Final = "stale copy"
 BASE_STATION: Final = "base station"
 AID: Final = "aid to navigation"
 SEARCH_TRANSMITTER: Final = "search transmitter"
@@ -38,6 +39,7 @@ REASONS: Final = MappingProxyType(
         CONFLICT: "another row of this instant, elsewhere, agrees with the track",
         JUMP: "the vessel cannot have been here: too fast from and to its other fixes, or off its reported speed",
         CLOCK_JUMP: "the time is wrong: the block fits a gap of the same vessel at another time",
+        STALE: "an earlier fix of the moving vessel, to the digit: sent or received again",
     }
 )
 """Every reason of rejection that cleaning gives, and what it means; in the order of their codes."""

@@ -30,7 +30,7 @@ from geodiff.tracks import (
 from geodiff.vessels.layouts import Layout
 from geodiff.vessels.read_columns import Source, code_columns
 from geodiff.vessels.read_refuse import without_refused
-from geodiff.vessels.reading import POLARS_TYPES
+from geodiff.vessels.reading import POLARS_TYPES, require_exact
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -216,9 +216,10 @@ def _from_pandas(name: str, column: pd.Series[Any], kind: pl.DataType | None) ->
             series = series.cast(pl.Int64)
         if series.dtype in (pl.Categorical, pl.Enum):
             series = series.cast(pl.String)
-        whole = kind.is_integer() and series.dtype.is_float()
-        if whole and not series.drop_nulls().floor().equals(series.drop_nulls()):
-            raise ValueError("not whole numbers")
+        if kind.is_integer() and series.dtype.is_float():
+            require_exact(series, f"column {name!r} of the GeoDataFrame")
+            if not series.drop_nulls().floor().equals(series.drop_nulls()):
+                raise ValueError("not whole numbers")
         return series.cast(kind)
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -104,6 +104,12 @@ class Identity(Column):
     kind: Literal["mmsi", "number", "text"] = "mmsi"
     join: Names = ()
 
+    @model_validator(mode="after")
+    def _joined_are_texts(self) -> Self:
+        if self.join and self.kind != "text":
+            raise ValueError("join needs kind: text, for several columns together are no number")
+        return self
+
 
 class Time(Column):
     """When it was.

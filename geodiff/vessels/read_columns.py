@@ -32,6 +32,7 @@ _SIZES = {"length_m": 1022.0, "width_m": 126.0, "draught_m": 25.5}
 _CODE_RANGES = {"nav_status": (0, 14), "ship_type": (1, 255)}
 _NO_CODE = {"nav_status": 15, "ship_type": 0}
 _WORDS = {"nav_status": STATUS_WORDS, "ship_type": SHIP_TYPE_WORDS}
+_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 _ROT_NONE = 719.5
 """Degrees per minute that stand for codes 127 and -128: no turn indicator, or not available."""
 
@@ -72,6 +73,18 @@ class Source:
         text = pl.col(column).cast(pl.String).str.strip_chars()
         return pl.when(~text.is_in(list(self.layout.nulls))).then(text)
 
+    @property
+    def null_numbers(self) -> list[float]:
+        """Those of the layout's nulls that are numbers."""
+        found = [_as_number(none) for none in self.layout.nulls if none.lower() not in ("nan", "inf")]
+        return [none for none in found if none is not None]
+
+    def spelling(self) -> pl.Expr:
+        """The texts that together name a vessel."""
+        assert self.identity is not None
+        names = [self.names["vessel_id"], *(self.names[beside(name)] for name in self.identity.join)]
+        return pl.concat_str([self.text(name) for name in names], separator="/")
+
 
 def number_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
     """The mapped numbers and, where some texts are none, their ``unreadable`` marks."""
@@ -92,7 +105,10 @@ def number_values(frame: pl.DataFrame, column: str, source: Source) -> pl.Series
     if frame.schema[column] == pl.String:
         value = value.str.strip_chars()
         value = value.str.replace(",", ".", literal=True) if source.decimal_comma else value
-    return frame.select(value.cast(pl.Float64, strict=False)).to_series()
+    number = value.cast(pl.Float64, strict=False)
+    if nulls := source.null_numbers:
+        number = pl.when(~number.is_in(nulls)).then(number)
+    return frame.select(number.alias(column)).to_series()
 
 
 def _unreadable(frame: pl.DataFrame, column: str, value: pl.Series, source: Source) -> pl.Series | None:
@@ -115,6 +131,7 @@ def _converted(frame: pl.DataFrame, value: pl.Series, told: Number, source: Sour
     for other in (told.plus, told.hypot):
         if other is not None:
             second = pl.lit(number_values(frame, source.names[beside(other)], source)).fill_nan(None)
+            second = pl.when(~second.is_in(list(told.nulls))).then(second) if told.nulls else second
             number = number + second if other == told.plus else (number**2 + second**2).sqrt()
     if told.scale != 1.0:
         number = number * told.scale
@@ -191,7 +208,9 @@ def _code_table(values: pl.Series, key: str, told: Code) -> dict[object, float |
             worded.append(text)
         else:
             table[text] = float(own.get(_canonical(text), number))
-    table.update(codes_of(worded, _WORDS[key], own))
+    table.update(
+        {text: None if code is None else float(code) for text, code in codes_of(worded, _WORDS[key], own).items()}
+    )
     return {spelt[text]: None if code == _NO_CODE[key] else code for text, code in table.items()}
 
 
@@ -232,13 +251,13 @@ def identity_columns(frame: pl.DataFrame, source: Source) -> list[pl.Series]:
     told = source.identity
     if told is None:
         return [pl.Series("vessel_id", [None] * frame.height, pl.Int64)]
-    names = [source.names["vessel_id"], *(source.names[beside(name)] for name in told.join)]
     if told.kind == "text":
-        spelt = frame.select(pl.concat_str([source.text(name) for name in names], separator="/")).to_series()
+        spelt = frame.select(source.spelling()).to_series()
         table = {text: identity_of(text) for text in spelt.unique().drop_nulls()}
         ids = spelt.replace_strict(table, default=None, return_dtype=pl.Int64).alias("vessel_id")
         return [ids, spelt.alias("__spelt")]
-    column, kind = names[0], frame.schema[names[0]]
+    column = source.names["vessel_id"]
+    kind = frame.schema[column]
     text = source.text(column)
     if kind.is_integer():
         text, number = pl.col(column), pl.col(column).cast(pl.Int64, strict=False)
@@ -255,3 +274,12 @@ def spelt_names(frame: pl.DataFrame) -> pl.Expr:
     """The name, else the text that the identity was made of."""
     text = pl.when(pl.col("vessel_id") >= HASHED_FROM).then(pl.col("__spelt"))
     return pl.coalesce("name", text).alias("name") if "name" in frame.columns else text.alias("name")
+
+
+def has_decimal_comma(sample: pl.DataFrame, names: Mapping[str, str], layout: Layout) -> bool:
+    """Whether latitudes, or what stands for them, are written with one."""
+    name = names[layout.place[1]]
+    if sample.schema[name] != pl.String:
+        return False
+    values = sample[name].drop_nulls().str.strip_chars()
+    return 2 * int(values.str.contains(_DECIMAL_COMMA).sum()) > len(values)

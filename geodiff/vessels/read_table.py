@@ -18,6 +18,7 @@ from geodiff.vessels.read_columns import (
     Source,
     beside,
     code_columns,
+    has_decimal_comma,
     identity_columns,
     not_available,
     number_columns,
@@ -28,13 +29,13 @@ from geodiff.vessels.read_columns import (
 )
 from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse, tell_noted
 from geodiff.vessels.read_swapped import check_swapped
-from geodiff.vessels.reading import ReadCounts, below_360
-from geodiff.vessels.sniff_time import TimeRule, days_passed, sniff_times, time_of_day_s
+from geodiff.vessels.reading import EXAMPLES, ReadCounts, below_360, require_exact
+from geodiff.vessels.sniff_time import TimeRule, sniff_times
 from geodiff.vessels.tables import RAW_ROW, RawTable, take_sample
+from geodiff.vessels.times_of_day import BY_VESSEL, Midnights, is_by_vessel, time_of_day_s
 
 SWAP_CHECK_ROWS = 300_000
 _DEGREES = ("lon_deg", "lat_deg")
-_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,7 @@ class ReadOptions:
 class _Progress:
     """What one pass carries from frame to frame."""
 
-    last_s: float | None = None
-    days: int = 0
+    midnights: Midnights = field(default_factory=Midnights)
     static: pl.DataFrame = field(default_factory=pl.DataFrame)
     checked: bool = False
 
@@ -83,6 +83,7 @@ class TableReader:
         self._table, self._options = table, options
         self._layout = layout
         self.counts = ReadCounts()
+        self._by_vessel = False
         self._source, self._rule = self._sniff()
 
     @property
@@ -160,14 +161,18 @@ class TableReader:
                 check_any(seen, self.where)
             return Source(layout, names, False, identity), TimeRule("typed")  # of no row
         comma = layout.decimal_comma
-        source = Source(layout, names, _decimal_comma(sample, names, layout) if comma is None else comma, identity)
+        source = Source(layout, names, has_decimal_comma(sample, names, layout) if comma is None else comma, identity)
         told = layout.columns.time
-        column = sample.select(source.text(names["time"])).to_series()
-        column = column if sample.schema[names["time"]] == pl.String else sample[names["time"]]
+        column = sample[names["time"]]
+        column = sample.select(source.text(column.name)).to_series() if column.dtype == pl.String else column
         where = f"{self.where}: column {names['time']!r}"
         rule = sniff_times(column, told, timezone=options.timezone, where=where)
         if rule.style == "time_of_day" and options.date is None:
             raise UsageError(f"{where}: times hold no date: give date (--date YYYY-MM-DD)")
+        if identity is not None:
+            require_exact(sample[names["vessel_id"]], f"{self.where}: column {names['vessel_id']!r}")
+            if rule.style == "time_of_day":
+                self._by_vessel = is_by_vessel(sample.select(source.spelling()).to_series())
         return source, rule
 
     def _parse(self, raw: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
@@ -220,12 +225,12 @@ class TableReader:
 
     def _times_of_day(self, raw: pl.DataFrame, name: str, progress: _Progress) -> pl.Series:
         seconds = raw.select(time_of_day_s(name, raw.schema[name])).to_series()
-        passed, progress.last_s, progress.days = days_passed(seconds, progress.last_s, progress.days)
+        vessels = raw.select(self._source.spelling()).to_series() if self._by_vessel else None
         assert self._options.date is not None
-        frame = pl.DataFrame({"s": seconds, "d": passed})
-        ticks = ((pl.col("d") * 86_400 + pl.col("s")) * 1e6).round().cast(pl.Int64).cast(pl.Duration("us"))
-        naive = frame.select((pl.lit(self._options.date).cast(pl.Datetime("us")) + ticks).alias("t"))
-        return naive.select(replace(self._rule, style="typed").expression("t")).to_series()
+        naive, begins = progress.midnights.dated(seconds, vessels, self._options.date)
+        if begins.any():
+            self.counts.note(BY_VESSEL, raw[RAW_ROW].filter(begins).head(EXAMPLES).to_list(), int(begins.sum()))
+        return naive.to_frame("t").select(replace(self._rule, style="typed").expression("t")).to_series()
 
     def _fill_static(self, frame: pl.DataFrame, progress: _Progress) -> pl.DataFrame:
         """Static data of a vessel, from the rows that carry them, to its later rows."""
@@ -258,7 +263,7 @@ class TableReader:
         for name in self.columns:
             kind = OUT_SCHEMA[name]
             value = pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)
-            out.append((below_360(value) if name == "cog_deg" else value).alias(name))
+            out.append((below_360(value) if name in ("cog_deg", "heading_deg") else value).alias(name))
         return frame.select(out)
 
 
@@ -285,11 +290,3 @@ def _names(layout: Layout, header: Header, identity: Identity | None) -> dict[st
         if (found := header.find(apart.column)) is not None:
             names[f"apart {apart.column}"] = found
     return names
-
-
-def _decimal_comma(sample: pl.DataFrame, names: dict[str, str], layout: Layout) -> bool:
-    name = names[layout.place[1]]
-    if sample.schema[name] != pl.String:
-        return False
-    values = sample[name].drop_nulls().str.strip_chars()
-    return 2 * int(values.str.contains(_DECIMAL_COMMA).sum()) > len(values)

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
+from geodiff.schema import GeodiffError
 from geodiff.tracks import FIX_TYPES
 
 POLARS_TYPES: dict[str, pl.DataType] = {
@@ -79,6 +80,16 @@ class ReadCounts:
             self.blank(what, other.examples.get(what, []), count)
         for what, count in other.noted.items():
             self.note(what, other.examples.get(what, []), count)
+
+
+def require_exact(values: pl.Series, where: str) -> None:
+    """Refuse whole numbers, such as identities, that are too large for floats of 32 bits.
+
+    Raises:
+        GeodiffError: so.
+    """
+    if values.dtype == pl.Float32 and (values.abs() >= 2.0**24).any():
+        raise GeodiffError(f"{where}: single precision cannot hold so large numbers: write them as whole numbers")
 
 
 def below_360(course_deg: Values) -> Values:

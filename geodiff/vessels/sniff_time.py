@@ -13,6 +13,7 @@ import polars as pl
 
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.vessels.layouts import EPOCHS, LOCAL, TIME_OF_DAY, Time, check_zone
+from geodiff.vessels.reading import require_exact
 
 ENOUGH = 0.5
 """Share of the samples that a format must fit."""
@@ -38,7 +39,9 @@ _EPOCH_RANGES = {"epoch_s": (6e8, 5e9), "epoch_ms": (6e11, 5e12), "epoch_us": (6
 """1990 to 2120."""
 
 _CLOCK_ONLY = r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$"
-_OFFSET = r":\d{2}(\.\d+)?\s*[+-]\d{2}:?\d{2}$"
+_OFFSETS = {"%z": r":\d{2}(\.\d+)?\s*[+-]\d{2}:?\d{2}$", "%#z": r":\d{2}(\.\d+)?\s*[+-]\d{2}$"}
+"""What texts end with, by the directive that reads it."""
+_ZONED = r"%[:#]*z"
 _UTC = r"\s*(?:Z|UTC|GMT)$"
 _ABBREVIATION = r"\d\s*([A-Z]{2,5})$"
 _NOT_ZONES = {"AM", "PM", "UTC", "GMT"}
@@ -78,7 +81,7 @@ class TimeRule:
         text = value.cast(pl.String).str.strip_chars()
         text = text.str.replace(self.cut, "") if self.cut else text
         if self.offset:
-            return text.str.to_datetime(self.format + "%z", time_unit="us", strict=False)
+            return text.str.to_datetime(self.format, time_unit="us", strict=False)
         return self._in_utc(text.str.to_datetime(self.format, time_unit="us", strict=False))
 
     def _in_utc(self, naive: pl.Expr) -> pl.Expr:
@@ -108,10 +111,13 @@ def sniff_times(samples: pl.Series, told: Time, *, timezone: str | None, where: 
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
         return TimeRule("typed", zone=zone)
     values = samples.drop_nulls()
-    if kind == pl.Time or TIME_OF_DAY in told.formats:
+    if kind == pl.Duration:
+        raise GeodiffError(f"{where}: it holds durations, which are no times")
+    if kind == pl.Time or told.formats == (TIME_OF_DAY,):
         return TimeRule("time_of_day", zone=zone)
-    if any(name in EPOCHS for name in told.formats):
-        return TimeRule("number", next(name for name in told.formats if name in EPOCHS))
+    require_exact(values, where)
+    if len(told.formats) == 1 and told.formats[0] in EPOCHS:
+        return TimeRule("number", told.formats[0])
     if kind.is_float():
         values = values.cast(pl.Float64).map_elements(lambda v: f"{v:.0f}", return_dtype=pl.String)
     texts = values.cast(pl.String).str.strip_chars()
@@ -123,7 +129,7 @@ def _sniff_texts(texts: pl.Series, told: Time, zone: str, *, zone_given: bool, w
         return TimeRule("text", _UNAMBIGUOUS[0], zone)  # nothing to tell by; all rows will be refused
     if _share(texts.str.contains(_CLOCK_ONLY)) > ENOUGH:
         return TimeRule("time_of_day", zone=zone)
-    offset, cut = _share(texts.str.contains(_OFFSET)) > ENOUGH, ""
+    tail, cut = next((z for z, ends in _OFFSETS.items() if _share(texts.str.contains(ends)) > ENOUGH), ""), ""
     if _share(texts.str.contains(_UTC)) > ENOUGH:
         zone, cut = "UTC", _UTC
     elif (abbreviation := _abbreviation(texts)) is not None:
@@ -134,13 +140,18 @@ def _sniff_texts(texts: pl.Series, told: Time, zone: str, *, zone_given: bool, w
             )
         cut = r"\s*[A-Z]{2,5}$"
     bare = texts.str.replace(cut, "") if cut else texts
-    tail = "%z" if offset else ""
+    unit = _epoch(bare)
     for format in told.formats:
-        if _fits(bare, format + tail):
-            return TimeRule("text", format, zone, offset, cut)
-    if unit := _epoch(bare):
-        return TimeRule("number", unit)
-    return TimeRule("text", _sniff_format(bare, tail, where), zone, offset, cut)
+        zoned = re.search(_ZONED, format) is not None
+        if unit and unit == format:
+            return TimeRule("number", unit)
+        if _fits(*((texts, format) if zoned else (bare, format + tail))):
+            return TimeRule("text", format, offset=True) if zoned else _of_texts(format, tail, zone, cut)
+    return TimeRule("number", unit) if unit else _of_texts(_sniff_format(bare, tail, where), tail, zone, cut)
+
+
+def _of_texts(format: str, tail: str, zone: str, cut: str) -> TimeRule:
+    return TimeRule("text", format + tail, zone, bool(tail), cut)
 
 
 def _sniff_format(texts: pl.Series, tail: str, where: str) -> str:
@@ -201,34 +212,3 @@ def _zone(told: Time, timezone: str | None, where: str) -> str:
     if told.timezone == LOCAL:
         raise UsageError(f"{where}: times are local: name their zone, as timezone='Europe/Oslo'")
     return told.timezone
-
-
-def time_of_day_s(column: str, kind: pl.DataType) -> pl.Expr:
-    """Seconds since midnight of times of day; null where they cannot be read."""
-    if kind == pl.Time:
-        return pl.col(column).cast(pl.Int64) / 1e9
-    text = pl.col(column).cast(pl.String).str.strip_chars()
-    parts = text.str.extract_groups(r"^(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d+)?))?$")
-    hour, minute = (parts.struct.field(n).cast(pl.Float64, strict=False) for n in ("1", "2"))
-    second = parts.struct.field("3").cast(pl.Float64, strict=False).fill_null(0.0)
-    readable = (hour < 24) & (minute < 60) & (second < 60)
-    return pl.when(readable).then(hour * 3600 + minute * 60 + second)
-
-
-def days_passed(seconds: pl.Series, last_s: float | None, days: int) -> tuple[pl.Series, float | None, int]:
-    """Midnights since the first row, for times of day in the order of a file.
-
-    A step back by more than half a day is a midnight; a step ahead by as much is a row that belongs before it.
-
-    Args:
-        seconds: (n,) Float64 since midnight, null where unreadable.
-        last_s: of the rows before; None at the start.
-        days: midnights before these rows.
-
-    Returns:
-        (n,) Int64 midnights, the last time of day, and the midnights up to it.
-    """
-    filled = pl.concat([pl.Series("s", [last_s], pl.Float64), seconds.alias("s")]).forward_fill()
-    step = filled.diff().slice(1).fill_null(0.0)
-    passed = days + ((step < -43_200).cast(pl.Int64) - (step > 43_200).cast(pl.Int64)).cum_sum()
-    return passed, filled[-1], int(passed[-1]) if len(passed) else days

@@ -53,9 +53,12 @@ def test_days_are_done_once_and_a_bad_one_does_not_stop_the_others(
 
 
 def test_a_folder_without_files_is_wrong_usage(flow: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        flow.main([str(tmp_path), "--out", str(tmp_path / "out")])
-    assert stopped.value.code == 2
+    for name in (None, ".2022-03-01.csv.part"):  # a file that is being fetched is none yet
+        if name:
+            (tmp_path / name).write_text("a,b\n1,2\n")
+        with pytest.raises(SystemExit) as stopped:
+            flow.main([str(tmp_path), "--out", str(tmp_path / "out")])
+        assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize(

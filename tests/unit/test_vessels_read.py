@@ -552,6 +552,20 @@ def test_times_of_day_need_a_date_and_pass_midnight(put: Put) -> None:
         open_fixes(path, date="25.1.2021")
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 7, 100])
+def test_times_of_day_of_a_file_sorted_by_vessel_begin_anew_with_each(put: Put, rows_at_once: int) -> None:
+    text = "MMSI,BaseDateTime,LAT,LON\n"
+    for vessel in range(3):
+        for n in range(14):  # from 22:00 on the day before midnight to the next evening
+            text += f"36700000{vessel + 1},{(22 + 2 * n) % 24:02d}:00:00,{30 + vessel},{-80 + n / 100}\n"
+    reader = open_fixes(put("a", text), date="2021-01-25", now=NOW)
+    fixes = pl.concat(list(reader.batches(rows=rows_at_once)))
+    hours = [datetime(2021, 1, 25, 22, tzinfo=UTC) + timedelta(hours=2 * n) for n in range(14)]
+    assert fixes["time"].to_list() == hours * 3
+    said = "vessels in a file sorted by vessel, each taken to begin on the day that was given"
+    assert (reader.counts.noted, reader.counts.examples[said]) == ({said: 2}, [16, 30])
+
+
 def test_truth_that_is_not_there_cannot_be_asked_for(put: Put) -> None:
     with pytest.raises(UsageError, match="holds no truth"):
         open_fixes(put("a", noaa()), truth=True)
@@ -690,6 +704,96 @@ def test_a_column_map_scales_adds_and_names(put: Put) -> None:
     assert fixes["rot_deg_min"].to_list() == [pytest.approx(-((47 / 4.733) ** 2)), None]
     assert fixes["ship_type"].to_list() == [71, 80]
     assert fixes["length_m"].to_list() == [42.0, None]
+
+
+def mapped(put: Put, columns: str, text: str, more: str = "") -> tuple[pl.DataFrame, ReadCounts]:
+    """What is read of a text by a column map whose columns are given but for place and, unless given, identity."""
+    chart = put("map.yaml", f"name: mine\n{more}columns:\n  lon_deg: X\n  lat_deg: Y\n{columns}")
+    return read_fixes(put("a", text), layout=chart, now=NOW)
+
+
+ZONED = {
+    "%Y-%m-%d %H.%M.%S %z": "2021-02-01 12.00.00 +0200",
+    "%d.%m.%Y %H:%M:%S %z": "01.02.2021 12:00:00 +0200",
+    "%d.%m.%Y %H:%M:%S%:z": "01.02.2021 12:00:00+02:00",
+    "%d.%m.%Y %H:%M:%S%#z": "01.02.2021 12:00:00+02",
+}
+
+
+@pytest.mark.parametrize("form", ZONED)
+def test_an_offset_that_a_column_map_names_is_read(put: Put, form: str) -> None:
+    columns = f"  vessel_id: ID\n  time: {{column: T, formats: ['{form}'], timezone: America/New_York}}\n"
+    fixes, _ = mapped(put, columns, f"ID,T,X,Y\n219000001,{ZONED[form]},10,55\n")
+    assert fixes["time"].to_list() == [datetime(2021, 2, 1, 10, tzinfo=UTC)]
+
+
+def test_offsets_of_whole_hours_are_sniffed(put: Put) -> None:
+    text = noaa(3, lambda n: {"BaseDateTime": f"2021-02-01 12:0{n}:00+02"})
+    assert read_fixes(put("a", text), now=NOW)[0]["time"][2] == datetime(2021, 2, 1, 10, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("when", ["01.02.2021 10:00:00", "1612173600"])
+@pytest.mark.parametrize(
+    "formats",
+    ["'%d.%m.%Y %H:%M:%S', epoch_s", "epoch_s, '%d.%m.%Y %H:%M:%S'", "epoch_ms, epoch_s, '%d.%m.%Y %H:%M:%S'"],
+)
+def test_of_several_forms_of_time_the_one_that_fits_counts(put: Put, when: str, formats: str) -> None:
+    columns = f"  vessel_id: ID\n  time: {{column: T, formats: [{formats}]}}\n"
+    fixes, _ = mapped(put, columns, f"ID,T,X,Y\n219000001,{when},10,55\n")
+    assert fixes["time"].to_list() == [datetime(2021, 2, 1, 10, tzinfo=UTC)]
+
+
+def test_nulls_of_a_column_map_hold_for_numbers_and_for_both_columns_of_one(put: Put) -> None:
+    columns = """  vessel_id: ID
+  time: T
+  sog_kn: S
+  heading_deg: H
+  length_m: {column: A, plus: B, nulls: [-1]}
+"""
+    text = "ID,T,X,Y,S,H,A,B\n"
+    for n, row in enumerate(("99,-999,50,-1", "99.9,10,50,20", "-999,999,-1,20", "9,11,50,20")):
+        text += f"219000001,2021-02-01 10:0{n}:00,10,55,{row}\n"
+    fixes, counts = mapped(put, columns, text, "nulls: ['99', '99.9', '-999', '999']\n")
+    assert counts.refused == {}
+    assert fixes["sog_kn"].to_list() == [None, None, None, 9.0]
+    assert fixes["heading_deg"].to_list() == [None, 10.0, None, 11.0]
+    assert fixes["length_m"].to_list() == [None, 70.0, None, 70.0]
+    speeds = "  vessel_id: ID\n  time: T\n  sog_kn: {column: A, hypot: B, nulls: [-99]}\n"
+    assert mapped(put, speeds, text.replace(",50,-1", ",3,-99"))[0]["sog_kn"][0] is None
+
+
+def test_columns_that_together_name_a_vessel_are_texts(put: Put) -> None:
+    columns = "  vessel_id: {column: ID, join: [J]}\n  time: T\n"
+    with pytest.raises(UsageError, match="join needs kind: text"):
+        mapped(put, columns, "ID,J,T,X,Y\n219000001,1,2021-02-01 10:00:00,10,55\n")
+
+
+def test_a_strange_word_among_codes_costs_no_row(put: Put) -> None:
+    kinds, statuses = ["70", "0", "7x", "Sailing", ""], ["0", "15", "moored", "asleep", "5"]
+    lines = noaa().splitlines()
+    text = "\n".join(
+        [lines[0] + ",VesselType,Status", *(f"{line},{kinds[n]},{statuses[n]}" for n, line in enumerate(lines[1:]))]
+    )
+    fixes, counts = read_fixes(put("a", text + "\n"), now=NOW)
+    assert fixes["ship_type"].to_list() == [70, None, None, 36, None]
+    assert fixes["nav_status"].to_list() == [0, None, 5, None, 5]
+    assert counts.blanked == {"ship type undefined": 1, "navigational status undefined": 1}
+
+
+def test_what_single_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+    table = pl.read_csv(io.StringIO(noaa())).with_columns(pl.lit(1611619080 + 60).alias("epoch"))
+    for column in ({"MMSI": pl.col("MMSI").cast(pl.Float32)}, {"BaseDateTime": pl.col("epoch").cast(pl.Float32)}):
+        table.with_columns(**column).drop("epoch").write_parquet(tmp_path / "a")
+        with pytest.raises(GeodiffError, match="single precision cannot hold so large numbers"):
+            read_fixes(tmp_path / "a", now=NOW)
+    table.with_columns(BaseDateTime=pl.duration(seconds=pl.col("epoch"))).drop("epoch").write_parquet(tmp_path / "a")
+    with pytest.raises(GeodiffError, match="durations, which are no times"):
+        read_fixes(tmp_path / "a", now=NOW)
+
+
+def test_a_heading_just_west_of_north_is_stored_below_360(put: Put) -> None:
+    fixes, _ = read_fixes(put("a", noaa(1, lambda n: {"Heading": "359.999999", "COG": "359.999999"})), now=NOW)
+    assert fixes.select("heading_deg", "cog_deg").row(0) == (0.0, 0.0)
 
 
 def test_a_named_layout_must_fit(put: Put) -> None:
