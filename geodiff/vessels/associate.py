@@ -36,13 +36,14 @@ class AssociateSettings(Settings):
         position_m: standard deviation of a position.
         clock_s: standard deviation of a time stamp.
         velocity_m_s: standard deviation of a velocity from SOG and COG.
-        report_s: usual interval between two plots of a vessel.
+        report_s: usual interval between two plots of a vessel; where ``scan_s`` is 0 and they come more often, as is
+            found.
         scan_s: least interval between two plots of a vessel: for a radar three quarters of a rotation. 0 where a
             fix may be heard twice.
         cluster_m: plots of one scan in steps up to this are one extended target; 0: every plot is a target. Plots may
             share the time of their scan, or each tell that of its bearing: then ``confirm_s`` must suit the antenna.
         repeat_s: a plot that repeats place, speed and course of another to the digit within this time is the same
-            report heard twice; 0: never.
+            report heard twice, of a vessel under way within half a minute; 0: never.
         berth_m: vessels at rest do not lie nearer to each other than this (by their mean places); 0: they may, and no
             tracks that lie at rest at one time are joined, however well the times of their plots fit.
         new_share: share of plots that are clutter, or the first of a vessel.

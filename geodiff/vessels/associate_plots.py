@@ -20,6 +20,9 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 EARTH_RADIUS_M = 1000 * EARTH_RADIUS_KM
+MOVES_M_S, MOVED_ON_S = 1.0, 30.0
+"""A vessel of this speed is not at the same place, to the digit, after so long: it is the same report, heard late."""
+
 M_S_PER_KN = 1000 * KM_PER_NMI / 3600
 NEEDED = (TIME, LON, LAT)
 
@@ -153,6 +156,11 @@ def targets(plots: Plots, repeat_s: float, cluster_m: float, scan_s: float = 0.0
         The plots, and (n,) the target of each given plot, rising with the first plot of each target.
     """
     report = _repeats(plots, repeat_s)
+    if repeat_s > 0:
+        # Who is under way has left the place where it was.
+        moves = np.linalg.norm(plots.velocity_m_s, axis=1) >= MOVES_M_S
+        later = _repeats(plots, max(repeat_s, MOVED_ON_S))
+        report = by_first(np.where(moves, later, len(plots) + report))
     _, first = np.unique(report, return_index=True)
     heard = plots.take(first)
     target = cluster_scans(heard, cluster_m, scan_s)

@@ -39,6 +39,11 @@ PATIENCE = 10.0
 """A track that is not confirmed after so many of the longest gaps that are closed is clutter, and may begin anew."""
 
 
+PACES, SOONER = 3, 0.8
+"""Plots are linked at most so often, each time with the interval between reports that was found, while it falls below
+this part of the one before: who takes them for seldom finds nothing in passing over every second one. Of an antenna it
+is known."""
+
 State = tuple[dict[str, npt.NDArray[Any]], dict[str, pl.DataFrame]]
 """Arrays and tables by name."""
 
@@ -196,9 +201,15 @@ class Stream:
         density = np.concatenate([np.ones(carried), found])
         odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
         alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
-        piece = by_first(np.concatenate([self._tail_track, alone]))
-        for level in rules.levels:
-            piece = link(together, piece, level, odds, self.predictor, closed=carried)
+        unlinked = by_first(np.concatenate([self._tail_track, alone]))
+        for _ in range(1 if rules.scan_s else PACES):
+            piece = unlinked
+            for level in rules.levels:
+                piece = link(together, piece, level, odds, self.predictor, closed=carried)
+            usual_s = _usual_step_s(together.time_s, piece)
+            if not usual_s < SOONER * odds.report_s:
+                break
+            odds = replace(odds, report_s=usual_s)
         piece = join_berths(together, piece, rules.berth_m, carried)
         if rules.berth_m > 0:
             piece = join_by_times(together, piece, carried)
@@ -265,3 +276,11 @@ class Stream:
         needed[at[~out]] = True
         self._numbers, self._began = self._numbers[needed], self._began[needed]
         self._confirmed = self._confirmed[needed]
+
+
+def _usual_step_s(time_s: FloatArray, piece: IntArray) -> float:
+    """Median time between the plots of a piece, NaN where none has two."""
+    order = np.lexsort((np.arange(len(piece)), piece))
+    step = np.diff(time_s[order])[np.diff(piece[order]) == 0]
+    step = step[step > 0]
+    return float(np.median(step)) if len(step) else float("nan")

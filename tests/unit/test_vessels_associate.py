@@ -421,3 +421,23 @@ def test_another_predictor_takes_part():
     fixes = straight(0, (0, 0), (5, 0), times_of(1))
     found = associate(fixes, AssociateSettings(), Stubborn())
     assert found[TRACK_ID].n_unique() == len(fixes)
+
+
+@pytest.mark.parametrize(("every", "noise_m"), [(3.0, 4.0), (10.0, 5.0)])
+def test_a_vessel_that_reports_often_is_not_taken_for_two_in_turn(every, noise_m):
+    """With so much noise each second report may fit as well as the next: it would be passed over for nothing."""
+    fixes = straight(0, (0, 0), (6, 2), np.arange(0, 600) * every, noise_m=noise_m)
+    score = scored(associate(fixes))
+    assert (score.tracks, score.completeness) == (1, 1.0)
+    beside = straight(1, (-2000, 500), (4, 4), np.arange(0, 600 * every, 180.0), noise_m=5.0)
+    both = scored(associate(pl.concat([fixes, beside]).sort(TIME)))
+    assert (both.tracks, both.purity, both.completeness) == (2, 1.0, 1.0)
+
+
+def test_a_report_that_a_moving_vessel_repeats_seconds_later_seeds_no_track():
+    fixes = straight(0, (0, 0), (5, 0), np.arange(0, 3000, 10.0), noise_m=1.0)
+    late = fixes.gather_every(4).with_columns(pl.col(TIME) + pl.duration(seconds=13))
+    score = scored(associate(pl.concat([fixes, late]).sort(TIME)))
+    assert (score.tracks, score.completeness) == (1, 1.0)
+    still = straight(0, (0, 0), (0, 0), np.arange(0, 3000, 10.0), noise_m=0.0)
+    assert associate(still)[TRACK_ID].null_count() == 0
