@@ -9,9 +9,7 @@ import typer
 
 from geodiff.cli.vessels_options import (
     Date,
-    History,
     Layout,
-    Model,
     Name,
     Out,
     Scheduler,
@@ -49,8 +47,17 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(help="Pull towards the ship type; 1 leaves it off; default: 5.")
     ] = None,
-    model: Model = None,
-    history: History = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="Trained weights that have learned generation.")
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--history",
+            metavar="FILE",
+            help="Past tracks of a region, whose lanes made ones keep to; may be repeated.",
+        ),
+    ] = None,
     seed: Seed = None,
     layout: Layout = None,
     date: Date = None,

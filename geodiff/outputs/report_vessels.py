@@ -15,10 +15,10 @@ Report = Mapping[str, Any]
 
 TITLES = {"impute": "Gaps filled", "forecast": "Futures forecast"}
 SPLITS = {
-    "vessel": "new vessels, in the period of training",
-    "both": "new vessels, after it",
+    "vessel": "new vessels, in the first nine tenths of the period of these data",
+    "both": "new vessels, in the last tenth",
     "train": "vessels that a training may see",
-    "later": "those, after the period of training",
+    "later": "those, in the last tenth",
 }
 
 

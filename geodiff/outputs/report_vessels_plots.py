@@ -43,7 +43,7 @@ def colours(names: Sequence[str], trained: Sequence[str]) -> dict[str, str]:
     """One colour a model: strong ones for what was trained, others in the same order in every plot."""
     strong, quiet = (
         ("#d62728", "#9467bd", "#e377c2", "#8c564b"),
-        ("#1f77b4", "#2ca02c", "#ff7f0e", "#17becf", "#7f7f7f"),
+        ("#1f77b4", "#2ca02c", "#ff7f0e", "#17becf", "#7f7f7f", "#bcbd22"),
     )
     found = {name: strong[k % len(strong)] for k, name in enumerate(n for n in names if n in trained)}
     rest = [name for name in names if name not in found]

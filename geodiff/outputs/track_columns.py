@@ -83,10 +83,10 @@ def answer_columns(answer: TrackAnswer, levels: Sequence[float], *, members: boo
         members: keep the members too.
 
     Returns:
-        Name to series of m values; without an ensemble no quantiles, without calibration no ellipses.
+        Name to series of m values; without two members no quantiles, without calibration no ellipses.
     """
     columns = {LON: pl.Series(answer.lon_deg), LAT: pl.Series(answer.lat_deg)}
-    if len(answer.member_lon_deg):
+    if len(answer.member_lon_deg) > 1:
         columns |= _quantiles(answer)
     for level, axes in zip(levels, answer.ellipse_km, strict=True) if len(answer.ellipse_km) else ():
         each = zip(ellipse_columns(level), np.asarray(axes, np.float32).T, strict=True)

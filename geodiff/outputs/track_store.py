@@ -178,9 +178,9 @@ class TrackStore:
         paths = [work_folder(self.stem) / path.name for path in (self.fixes_path, self.tracks_path)]
         with ExitStack() as stack:
             fixes = stack.enter_context(GeoParquetWriter(paths[0], points, ("Point",), box, provenance))
-            kinds = ("LineString", "MultiLineString", "Point")
+            # Which of lines, lines in pieces and points there are is known at the end: none are named, which says so.
             # No box: rejected fixes are in no line, and lines are cut at 180 degrees, where no fix lies.
-            tracks = stack.enter_context(GeoParquetWriter(paths[1], lines, kinds, None, provenance))
+            tracks = stack.enter_context(GeoParquetWriter(paths[1], lines, (), None, provenance))
             for number, (name, frame) in enumerate(self._frames(parts, schema, pl.lit(True))):
                 fixes.write(fixes_table(frame))
                 rows = summarise_tracks(frame)

@@ -97,8 +97,10 @@ def pick_examples(
 ) -> list[Example]:
     """Cases of the longest length, from easy to hard by the first model's error, answered again to be drawn."""
     first = contenders[0]
+    # A forecast is told by its end, which the title names; a gap by all of it.
+    told = "fde_km" if settings.task == "forecast" else "ade_km"
     known = [
-        (record["ade_km"], k)
+        (record[told], k)
         for k, record in enumerate(found.records[first.name])
         if record["moving"] and record["label"][-1] == drawn.labels[-1]
     ]
@@ -116,7 +118,7 @@ def pick_examples(
     }
     return [
         Example(
-            f"{case.track}\n{case.label[-1]}: {first.name} {found.records[first.name][row]['ade_km']:.2g} km off",
+            f"{case.track}\n{case.label[-1]}: {first.name} {found.records[first.name][row][told]:.2g} km off",
             case.query,
             case.truth_lon_deg,
             case.truth_lat_deg,

@@ -30,7 +30,8 @@ LIMITS = SpeedLimits()
 MARGIN = 0.95
 """Share of the limit that a stretch may take: where stretches meet the curve may be a little steeper."""
 
-TRIES = 16
+TRIES, GUIDED_TRIES = 32, 8
+"""Draws of a stretch, and of these the first ones, which are guided: guidance can pull away from a way of moving."""
 
 UNDER_WAY = 0.8
 """Least share of a transit that is under way: so are nine in ten real ones of three hours. Straightness alone would let

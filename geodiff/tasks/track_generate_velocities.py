@@ -12,7 +12,7 @@ import numpy.typing as npt
 from geodiff.rng import generator
 from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tasks.track_generate_stretches import TRIES, Ints, Places, limits_kn, longer, possible
+from geodiff.tasks.track_generate_stretches import GUIDED_TRIES, TRIES, Ints, Places, limits_kn, longer, possible
 from geodiff.tasks.track_pieces import Grid
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tasks.track_velocities import MOST_KNOWN, draw_velocities, keyed_noise
@@ -87,7 +87,8 @@ def _grow(
             noise, wobble = (
                 keyed_noise(questions, steps, seed * TRIES + attempt, what) for what in ("velocities", "wobble")
             )
-            payload = draw_velocities(model.net, windows, told[some], noise, guidance=guidance)
+            pull = guidance if attempt < GUIDED_TRIES else 1.0
+            payload = draw_velocities(model.net, windows, told[some], noise, guidance=pull)
             return to_positions(windows, payload, grid.step_s, wobble)
 
         lon, lat = possible(asked, behaviour[rows], min(step_s, grid.step_s), grid.hours * 3600, draw, most_kn[rows])

@@ -45,7 +45,7 @@ class Coast:
         if not path.exists():
             raise UsageError(f"--coastline {path}: no such file")
         try:
-            frame = geopandas.read_file(path)
+            frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
         except (OSError, ValueError, RuntimeError) as error:
             raise GeodiffError(f"--coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
         if not isinstance(frame, geopandas.GeoDataFrame):
@@ -57,7 +57,7 @@ class Coast:
         """Take the polygons of a GeoDataFrame.
 
         Args:
-            frame: in any coordinate reference system.
+            frame: in any coordinate reference system; land may lie beyond 180 degrees, as from 0 to 360.
             where: how errors name it.
 
         Raises:
@@ -67,10 +67,12 @@ class Coast:
             raise GeodiffError(f"{where}: it has no coordinate reference system")
         shapes: Any = np.asarray(frame.to_crs("EPSG:4326").geometry.values, dtype=object)
         parts = shapely.get_parts(shapes[~shapely.is_missing(shapes)])
-        land = shapely.make_valid(parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON])
-        if not len(land):
+        parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+        if not len(parts):
             raise GeodiffError(f"{where}: it holds no polygon of land (lines do not say where the sea is)")
-        return cls(shapely.STRtree(land))
+        if frame.crs.is_projected:
+            parts = np.array([_unwrapped(each) for each in parts], dtype=object)
+        return cls(shapely.STRtree(_within_world(shapely.make_valid(parts))))
 
     def crosses(self, lon_deg: Floats, lat_deg: Floats) -> BoolArray:
         """Which steps of lines touch land, but for those before a line first reaches open water.
@@ -109,6 +111,39 @@ class Coast:
         points = shapely.points(wrap_longitude(lon_deg).ravel(), lat_deg.ravel())
         found.ravel()[self.tree.query(points, predicate="intersects")[0]] = True
         return found
+
+
+def _unwrapped(land: shapely.Polygon) -> shapely.Polygon:
+    """A polygon whose degrees came of other coordinates, with rings that go on beyond 180 degrees where they cross it.
+
+    What goes about a pole is closed along it.
+    """
+
+    def ring(coordinates: Any) -> Floats:
+        places = np.asarray(coordinates.coords, np.float64)[:, :2]
+        places[:, 0] = np.degrees(np.unwrap(np.radians(places[:, 0])))
+        if abs(places[-1, 0] - places[0, 0]) > 180.0:
+            pole = np.copysign(90.0, places[:, 1].mean())
+            places = np.concatenate([places, [[places[-1, 0], pole], [places[0, 0], pole]], places[:1]])
+        return places
+
+    return shapely.Polygon(ring(land.exterior), [ring(each) for each in land.interiors])
+
+
+def _moved(shapes: Any, by_deg: float) -> Any:
+    return shapely.transform(shapes, lambda places: places + np.array([by_deg, 0.0]))
+
+
+def _within_world(shapes: Any) -> Any:
+    """The parts of shapes between -180 and 180 degrees, moved there by whole turns."""
+    low, _, high, _ = shapely.total_bounds(shapes)
+    if low >= -180.0 and high <= 180.0:
+        return shapes
+    world, found = shapely.box(-180.0, -90.0, 180.0, 90.0), []
+    for turn in range(int(np.floor((low + 180.0) / 360.0)), int(np.floor((high + 180.0) / 360.0)) + 1):
+        cut = shapely.get_parts(shapely.intersection(_moved(shapes, -360.0 * turn), world))
+        found.append(cut[shapely.area(cut) > 0])
+    return np.concatenate(found)
 
 
 def avoid_land(coast: Coast, model: MotionModel, ensemble: int, seed: int, counts: dict[str, int]) -> Mend:

@@ -56,6 +56,8 @@ def sent_fixes(fixes: pl.DataFrame) -> pl.DataFrame:
 def track_table(frame: gpd.GeoDataFrame, at: datetime | None = None) -> pl.DataFrame:
     """The table of tracks that a GeoDataFrame holds, up to a time; cleaned where it has none."""
     table = from_geodataframe(frame)
+    if at is not None and not table.is_empty() and known_by(table, at).is_empty():
+        raise UsageError(f"at {at}: all {len(table):,} fixes of the table come later")
     if TRACK_ID not in table.columns and STATE not in table.columns:
         cleaned = clean_table(known_by(table, at))
         counts = clean_counts(cleaned)

@@ -17,12 +17,16 @@ from geodiff.tasks.track_generate import generate_tracks
 from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_inputs import OwnReader, is_own
 from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings
-from geodiff.tracks import ROW, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
+from geodiff.tracks import LAT, LON, ROW, TIME, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.read import in_order, open_fixes
 from geodiff.vessels.read_refuse import check_any
 from geodiff.vessels.reading import ReadCounts
 from geodiff.vessels.usual_rules import Usual
+from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
+
+JUDGED_H: Final = 3.0
+"""A way of moving is that of three hours; what lasts shorter tells little of it."""
 
 TRACKS_A_PART: Final = 256
 MOST_SHOWN: Final = 256
@@ -82,6 +86,22 @@ def generate_part(
     number = pl.col(VESSEL_ID) + first
     name = pl.concat_str(number.cast(pl.String), pl.lit("/"), pl.col(TRACK_ID).str.split("/").list.last())
     return made.with_columns(number.alias(VESSEL_ID), name.alias(TRACK_ID), pl.lit(None, pl.Int64).alias(ROW))
+
+
+def generated_counts(made: pl.DataFrame, settings: GenerateSettings) -> dict[str, int]:
+    """How many tracks were made, and how many of them move otherwise than asked in some whole three hours."""
+    counts = {"tracks generated": made[TRACK_ID].n_unique()}
+    if settings.behaviour == "any":
+        return counts
+    since = (pl.col(TIME) - pl.col(TIME).min().over(TRACK_ID)).dt.total_microseconds()
+    windows = made.with_columns((since // round(JUDGED_H * 3.6e9)).alias("window")).group_by(TRACK_ID, "window")
+    wrong = set()
+    for (track, _), window in windows:
+        way = window.sort(TIME).select(pl.col(TIME).dt.epoch("us") / 1e6, LON, LAT).to_numpy().T
+        whole = way[0, -1] - way[0, 0] >= 3600 * JUDGED_H - settings.step_s - 1.0
+        if whole and BEHAVIOURS[int(behaviour_of(*way))] != settings.behaviour:
+            wrong.add(track)
+    return counts | {"tracks: move otherwise than asked": len(wrong)}
 
 
 def partial_tracks(files: Sequence[Path], settings: TrackSettings) -> list[TrackQuery]:

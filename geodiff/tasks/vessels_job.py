@@ -282,10 +282,10 @@ def _score(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
 def _generate(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
     settings = teller.job.settings
     assert isinstance(settings, GenerateSettings)
-    from geodiff.tasks.vessels_generate import generate_part
+    from geodiff.tasks.vessels_generate import generate_part, generated_counts
 
     table = generate_part(teller.model, settings, teller.partial, part)
-    return table, {"tracks generated": table["track_id"].n_unique()}
+    return table, generated_counts(table, settings)
 
 
 _STEPS: Final[dict[str, Callable[[Teller, pl.DataFrame, int], Stepped]]] = {

@@ -19,6 +19,9 @@ from geodiff.vessels.window_fixes import turn
 
 _BATCH = 2000
 
+LEAST_NEAR = 0.1
+"""What passed less nearly does not answer: a vessel on the opposite course did, where there was no other."""
+
 
 @dataclass(frozen=True)
 class NearestHistoric(Hermite):
@@ -77,7 +80,7 @@ class NearestHistoric(Hermite):
         until, hidden = unknown_times(start, end, ahead=after < 0, behind=asks.before[rows] < 0)
         said = Answers.joined([history.ask(asking, until_s=until), history.ask_own(asking, hidden)])
         # A track counts where it is known at both times, so that the path has no step between them.
-        weight = said.weight.min(2)
+        weight = said.weight.min(2) * (said.near >= LEAST_NEAR)
         total = weight.sum(1)
         known = total > 0
         share_of = weight / np.where(known, total, 1.0)[:, None]

@@ -82,6 +82,23 @@ def test_a_bend_that_others_took_is_taken(gap):
     assert errors["hermite"] > 2
 
 
+def test_who_came_the_other_way_does_not_answer():
+    time = 60.0 * np.arange(180)
+    lon, lat = move(5.0, 52.0, 180.0, time * 12 * 1.852 / 3600)
+    east, north = np.zeros(180), np.full(180, -12 * 1.852 / 3600)
+    past = TrackHistory(
+        track=np.zeros(180, np.int64), vessel_id=np.ones(180, np.int64), time_s=START + time, lon_deg=lon, lat_deg=lat,
+        east_km_s=east, north_km_s=north,
+    )  # fmt: skip
+    seconds = 86_400 + 60.0 * np.arange(30)
+    lon, lat = move(5.0, 51.6, 0.0, (seconds - seconds[0]) * 12 * 1.852 / 3600)
+    known = START + seconds, lon, lat, np.full(30, 12.0), np.zeros(30)
+    query = TrackQuery(*known, START + seconds[-1] + np.array([600.0, 3600.0]), vessel_id=99)
+    found, cubic = NearestHistoric(history=past).predict([query])[0], Hermite().predict([query])[0]
+    np.testing.assert_array_equal(found.lat_deg, cubic.lat_deg)
+    assert (np.diff(found.lat_deg, prepend=lat[-1]) > 0).all()
+
+
 def test_without_history_it_is_the_cubic():
     lon, lat = lane([0, 60, 120, 900])
     query = TrackQuery(

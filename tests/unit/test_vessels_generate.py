@@ -20,6 +20,8 @@ from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import _shown
 from geodiff.tasks.track_pieces import Grid
 from geodiff.tasks.track_starts import StartSpeeds
+from geodiff.tasks.vessels_generate import generated_counts
+from geodiff.tasks.vessels_settings import GenerateSettings as JobSettings
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.reading import FIX_SCHEMA
@@ -92,6 +94,17 @@ def test_a_vessel_of_the_past_that_bears_the_number_of_a_made_track_tells_it_lik
     assert made([1, 2]).equals(made([201, 202]))
     alone = generate_tracks(model, GenerateSettings(count=2, hours=2.0, guidance=1.0), start=(5.0, 50.0))
     assert not made([1, 2]).equals(alone)
+
+
+def test_tracks_that_move_otherwise_than_asked_are_counted():
+    settings = JobSettings(start=(5.0, 50.0), behaviour="transit", hours=6.0)
+    time = 1.6e9 + 300.0 * np.arange(73)
+    east = track_table(1, time, *move(5.0, 50.0, 90.0, 1.5 * np.arange(73)), 70)
+    # The second half of the way goes to and fro.
+    turning = track_table(2, time, *move(5.0, 50.0, 90.0, np.r_[1.5 * np.arange(37), 54 + np.arange(36) % 6]), 70)
+    made = pl.concat([east, turning])
+    assert generated_counts(made, settings) == {"tracks generated": 2, "tracks: move otherwise than asked": 1}
+    assert generated_counts(made, JobSettings(start=(5.0, 50.0))) == {"tracks generated": 2}
 
 
 def test_a_course_just_west_of_north_is_stored_below_360():

@@ -12,6 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyproj
 import pytest
 import shapely
 from polars.testing import assert_frame_equal
@@ -298,6 +299,54 @@ def test_land_is_found_across_180_degrees():
     coast = Coast.of(gpd.GeoDataFrame(geometry=[shapely.box(-179.9, -1, -179.5, 1)], crs="EPSG:4326"))
     lon = np.array([[179.5, 179.95, -179.7], [179.5, 179.6, 179.7]])
     assert coast.crosses(lon, np.zeros((2, 3))).any(1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("box", "crs"),
+    [
+        ((178.5, -1, 181.5, 1), "EPSG:4326"),
+        ((-181.5, -1, -178.5, 1), "EPSG:4326"),
+        ((178.5, -1, 181.5, 1), "EPSG:3832"),  # Mercator about 150 degrees east: one polygon across 180
+    ],
+)
+def test_land_that_is_written_beyond_180_degrees_lies_there_and_nowhere_else(box, crs):
+    to_there = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform
+    outline = shapely.transform(shapely.segmentize(shapely.box(*box), 0.1), lambda p: np.stack(to_there(*p.T), -1))
+    coast = Coast.of(gpd.GeoDataFrame(geometry=[outline], crs=crs))
+    lon = np.array([[178.0, 178.4, 178.7], [-178.0, -178.4, -178.7], [20.0, 21.0, 22.0], [177.0, 177.5, 178.0]])
+    assert coast.crosses(lon, np.zeros((4, 3))).any(1).tolist() == [True, True, False, False]
+
+
+def test_land_of_0_to_360_degrees_and_a_cap_about_the_pole():
+    west = Coast.of(gpd.GeoDataFrame(geometry=[shapely.box(349.2, 30, 349.3, 50)], crs="EPSG:4326"))
+    assert west.crosses(np.array([[-11.0, -10.5], [349.0, 349.5]]), np.full((2, 2), 40.0)).all()
+    ring = np.stack([7e5 * np.cos(a := np.linspace(0, 2 * np.pi, 181)), 7e5 * np.sin(a)], -1)
+    cap = Coast.of(gpd.GeoDataFrame(geometry=[shapely.Polygon(ring)], crs="EPSG:3413"))
+    lon = np.repeat([[10.0], [100.0], [-170.0]], 2, axis=1)
+    assert cap.crosses(lon, np.repeat([[82.0, 86.0]], 3, 0)).all()
+    assert not cap.crosses(lon, np.repeat([[80.0, 82.0]], 3, 0)).any()
+
+
+def test_a_coastline_may_be_geoparquet(tmp_path):
+    frame = gpd.GeoDataFrame(geometry=[LAND], crs="EPSG:4326")
+    frame.to_parquet(tmp_path / "land.parquet")
+    assert Coast.read(tmp_path / "land.parquet").crosses(np.array([[-30.0, -29.2]]), np.full((1, 2), 40.0)).all()
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(GeodiffError, match=r"bad\.parquet: cannot be read"):
+        Coast.read(tmp_path / "bad.parquet")
+
+
+def test_one_member_has_no_quantiles():
+    filled = geodiff.impute(to_geodataframe(clean_fixes(gap_run(120))), model="kalman", ensemble=1)
+    assert (filled["state"] == "imputed").any()
+    assert not set(quantile_columns()) & set(filled.dropna(axis=1, how="all").columns)
+
+
+def test_a_time_before_all_fixes_is_told():
+    tracks = to_geodataframe(run(range(30)))
+    for given in (tracks, to_geodataframe(clean_fixes(run(range(30))))):
+        with pytest.raises(UsageError, match="all 30 fixes of the table come later"):
+            geodiff.forecast(given, model="hermite", at=START - timedelta(days=1))
 
 
 class Fan:
