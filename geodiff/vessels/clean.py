@@ -57,12 +57,14 @@ def clean_fixes(fixes: pl.DataFrame, rules: CleanRules = DEFAULT_RULES) -> pl.Da
     codes = first_look(ordered, rules)
     kept = np.flatnonzero(codes == 0)
     arrays = _arrays(ordered, kept, rules)
+    track = np.zeros(len(kept), np.intp)
+    suspect = suspects(arrays, rules.slack_km)
     stale = stale_copies(arrays)
     if stale.any():
         codes[kept[stale]] = CODES[STALE]
-        kept, arrays = kept[~stale], arrays.take(~stale)
-    track = np.zeros(len(kept), np.intp)
-    suspect = suspects(arrays, rules.slack_km)
+        looked_at = np.isin(arrays.vessel, arrays.vessel[stale])
+        looked_at[suspect] = True
+        suspect = np.flatnonzero(looked_at & ~stale)
     if len(suspect):
         verdict = judge(arrays.take(suspect), rules)
         codes[kept[suspect]] = verdict.codes
