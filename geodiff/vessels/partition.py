@@ -34,7 +34,7 @@ from geodiff.vessels.read_refuse import check_any
 from geodiff.vessels.reading import FixReader, ReadCounts
 from geodiff.vessels.sniff import unpacking
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder; part of the key of every file, so that an older one is written anew."""
 
 MANIFEST = "partition.json"
