@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scheduler", help="threads, processes, or the address of a Dask scheduler")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    files = [path for path in sorted(given.folder.glob(given.pattern)) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in sorted(given.folder.glob(given.pattern)) if path.is_file() and path.name[0] != "."]
     if not files:
         parser.error(f"no file {given.pattern} in {given.folder}")
     if given.history < 0:
