@@ -102,7 +102,7 @@ def coastline_lines(path: Path, extent: Extent, *, points: int = 60_000) -> list
     chart = shapely.transform(lines, lambda xy: np.column_stack([xy[:, 0], mercator_y(xy[:, 1])]))
     window = shapely.box(*extent)
     turns = range(int(np.floor((extent[0] + 180.0) / 360.0)), int(np.floor((extent[2] + 180.0) / 360.0)) + 1)
-    seen = np.concatenate([_moved(chart, 360.0 * turn) for turn in turns])
+    seen = np.concatenate([moved_east(chart, 360.0 * turn) for turn in turns])
     seen = shapely.get_parts(shapely.intersection(seen[shapely.intersects(seen, window)], window))
     seen = seen[shapely.get_dimensions(seen) == 1]
     tolerance = (extent[2] - extent[0]) / 4000.0
@@ -114,5 +114,6 @@ def coastline_lines(path: Path, extent: Extent, *, points: int = 60_000) -> list
     return [shapely.get_coordinates(line) for line in seen]
 
 
-def _moved(shapes: npt.NDArray[np.object_], by: float) -> npt.NDArray[np.object_]:
+def moved_east(shapes: npt.NDArray[np.object_], by: float) -> npt.NDArray[np.object_]:
+    """Shapes (n,) with all of their first coordinates larger by so much."""
     return np.asarray(shapely.transform(shapes, lambda xy: xy + np.array([by, 0.0])))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import shapely
 
 from geodiff.metrics.ensemble import spatial_median
+from geodiff.outputs.track_chart import moved_east
 from geodiff.schema import BoolArray, GeodiffError, UsageError
 from geodiff.sphere import distance_km, from_local_km, to_local_km, wrap_longitude
 from geodiff.tasks.vessels_answers import Mend
@@ -130,10 +131,6 @@ def _unwrapped(land: shapely.Polygon) -> shapely.Polygon:
     return shapely.Polygon(ring(land.exterior), [ring(each) for each in land.interiors])
 
 
-def _moved(shapes: Any, by_deg: float) -> Any:
-    return shapely.transform(shapes, lambda places: places + np.array([by_deg, 0.0]))
-
-
 def _within_world(shapes: Any) -> Any:
     """The parts of shapes between -180 and 180 degrees, moved there by whole turns."""
     low, _, high, _ = shapely.total_bounds(shapes)
@@ -141,7 +138,7 @@ def _within_world(shapes: Any) -> Any:
         return shapes
     world, found = shapely.box(-180.0, -90.0, 180.0, 90.0), []
     for turn in range(int(np.floor((low + 180.0) / 360.0)), int(np.floor((high + 180.0) / 360.0)) + 1):
-        cut = shapely.get_parts(shapely.intersection(_moved(shapes, -360.0 * turn), world))
+        cut = shapely.get_parts(shapely.intersection(moved_east(shapes, -360.0 * turn), world))
         found.append(cut[shapely.area(cut) > 0])
     return np.concatenate(found)
 

@@ -156,11 +156,6 @@ def targets(plots: Plots, repeat_s: float, cluster_m: float, scan_s: float = 0.0
         The plots, and (n,) the target of each given plot, rising with the first plot of each target.
     """
     report = _repeats(plots, repeat_s)
-    if repeat_s > 0:
-        # Who is under way has left the place where it was.
-        moves = np.linalg.norm(plots.velocity_m_s, axis=1) >= MOVES_M_S
-        later = _repeats(plots, max(repeat_s, MOVED_ON_S))
-        report = by_first(np.where(moves, later, len(plots) + report))
     _, first = np.unique(report, return_index=True)
     heard = plots.take(first)
     target = cluster_scans(heard, cluster_m, scan_s)
@@ -175,12 +170,15 @@ def _repeats(plots: Plots, repeat_s: float) -> IntArray:
     said = np.nan_to_num(
         np.column_stack([plots.place_m, plots.velocity_m_s, plots.course_deg, plots.heading_deg]), nan=-1.0
     )
+    # Who is under way has left the place where it was; what agrees in all that is said agrees in this.
+    moves = np.linalg.norm(plots.velocity_m_s, axis=1) >= MOVES_M_S
+    longest = np.where(moves, max(repeat_s, MOVED_ON_S), repeat_s)
     order = np.lexsort((np.arange(count), *said.T))
     differs = np.append(True, (np.diff(said[order], axis=0) != 0).any(axis=1))
     group = np.cumsum(differs) - 1
     begin = plots.time_s[order][differs][group]
     # What a vessel repeats for longer is cut into pieces of that length.
-    piece = np.floor((plots.time_s[order] - begin) / (repeat_s + 1e-3))
+    piece = np.floor((plots.time_s[order] - begin) / (longest[order] + 1e-3))
     report = np.empty(count, np.int64)
     report[order] = np.cumsum(differs | (np.diff(piece, prepend=0) != 0))
     return by_first(report)

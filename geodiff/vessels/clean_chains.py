@@ -15,15 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.sphere import KM_S_PER_KN, distance_km, move
-from geodiff.vessels.clean_arrays import (
-    Bools,
-    Fixes,
-    Floats,
-    Index,
-    far_at_most,
-    first_of_each,
-    told_kn,
-)
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, far_at_most, first_of_each, told_kn
 
 WINDOW = 16
 """Runs that an end looks ahead."""

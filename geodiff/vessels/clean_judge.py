@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.sphere import KM_S_PER_KN, to_space_km
-from geodiff.vessels.clean_arrays import (
-    Bools,
-    Fixes,
-    Index,
-    first_of_each,
-    in_context,
-    screen,
-)
+from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_context, screen
 from geodiff.vessels.clean_chains import Chains, chain_starts, chains_of, spikes
 from geodiff.vessels.clean_clock import lone_blocks, shifted_blocks
 from geodiff.vessels.clean_rules import CLOCK_JUMP, CODES, CONFLICT, JUMP, SAME_INSTANT, CleanRules
@@ -151,8 +144,8 @@ def _others_of_instants(fixes: Fixes, of_chain: Index) -> Index:
     inner &= (mine > 0) & (ends[mine] < len(fixes))
     whole = np.maximum(fixes.wait_s(before, after), 1e-6)
     share = (fixes.wait_s(before, several) / whole)[:, None]
-    place = to_space_km(fixes.lon_deg, fixes.lat_deg)
-    away = np.linalg.norm(place[several] - (1 - share) * place[before] - share * place[after], axis=1)
+    here, begin, end = (to_space_km(fixes.lon_deg[k], fixes.lat_deg[k]) for k in (several, before, after))
+    away = np.linalg.norm(here - (1 - share) * begin - share * end, axis=1)
     away = np.where(inner, away, 0.0)
     order = np.lexsort((several, away, mine))
     nearest = order[first_of_each(mine[order])]
