@@ -10,15 +10,16 @@ over vessels; the rounds are bounded.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from geodiff.sphere import KM_S_PER_KN, distance_km, move
-from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, far_at_most, first_of_each, told_kn
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, far_at_most, first_of_each, told_kn
 
-WINDOW = 16
-"""Runs that an end looks ahead."""
+WINDOWS = (16, 256)
+"""Runs that an end looks ahead, and those of a vessel that has more of them left than the first lets it see."""
 
 ROUNDS = 12
 """Rounds of easy links, and of others, at most: a run that finds no partner among its neighbours may find one when
@@ -110,11 +111,13 @@ def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[I
     ahead, behind = np.full(len(first), -1, np.intp), np.full(len(first), -1, np.intp)
     hard = np.zeros(len(first), np.bool_)
     # Rounds of their own for both: what other vessels still link easily takes none from those that are done with it.
-    for easy in (True, False):
+    for easy, window in itertools.product((True, False), WINDOWS):
         for _ in range(ROUNDS):
             which = np.flatnonzero((ahead < 0) | (behind < 0))
+            if window > WINDOWS[0]:
+                which = which[_crowded(fixes.vessel[first[which]])]
             free = ahead[which] < 0, behind[which] < 0
-            start, end = _agreed(fixes, (first, last), free, which, (easy, slack_km))
+            start, end = _agreed(fixes, (first, last), free, which, (easy, window, slack_km))
             ahead[start], behind[end] = end, start
             hard[end] = not easy
             if not len(start):
@@ -122,21 +125,29 @@ def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[I
     return ahead, hard
 
 
+def _crowded(vessel: Ints) -> Bools:
+    """(n,) of sorted vessels, whether one stands there more often than the first of ``WINDOWS`` lets its runs see."""
+    starts = first_of_each(vessel)
+    count = np.diff(np.append(starts, len(vessel)))
+    return np.repeat(count > WINDOWS[0] + 1, count)
+
+
 def _agreed(
-    fixes: Fixes, runs: tuple[Index, Index], free: tuple[Bools, Bools], which: Index, how: tuple[bool, float]
+    fixes: Fixes, runs: tuple[Index, Index], free: tuple[Bools, Bools], which: Index, how: tuple[bool, int, float]
 ) -> tuple[Index, Index]:
     """Pairs of runs (start, end) of which each is the other's nearest possible partner, among the runs ``which``."""
     (first, last), (free_end, free_start), count = runs, free, len(which)
+    easy, window, slack_km = how
     length = last - first + 1
     to_next, to_previous = np.zeros(count, np.intp), np.zeros(count, np.intp)
-    for step in range(1, min(WINDOW, count - 1) + 1):
+    for step in range(1, min(window, count - 1) + 1):
         start = np.flatnonzero(free_end[:-step] & free_start[step:])
         start = start[(to_next[start] == 0) | (to_previous[start + step] == 0)]
         i, j = last[which[start]], first[which[start + step]]
         start = start[(fixes.vessel[i] == fixes.vessel[j])]
-        steps = _Steps.between(fixes, last[which[start]], first[which[start + step]], how[1])
-        fits = steps.easy() if how[0] else steps.possible
-        if how[0]:
+        steps = _Steps.between(fixes, last[which[start]], first[which[start + step]], slack_km)
+        fits = steps.easy() if easy else steps.possible
+        if easy:
             both = np.minimum(length[which[start]], length[which[start + step]]) >= LONG_RUN
             meet = steps.possible & (steps.wait_s <= PLAUSIBLE_S)
             fits |= both & (meet if step == 1 else steps.plausible())

@@ -115,6 +115,19 @@ def test_a_sound_fleet_stays_as_it_is(interval_s: float, decimals: int) -> None:
     assert cleaned["track_id"].n_unique() == cleaned["vessel_id"].n_unique()
 
 
+@pytest.mark.parametrize("vessels", [17, 40])
+def test_a_crowd_under_one_identity_comes_apart(vessels: int) -> None:
+    fleet = make_fleet(5, vessels, 3.0, defects={})
+    whose = fleet.fixes.join(fleet.truth.select("row", "vessel"), on="row")
+    # Each in a band of latitude of its own.
+    apart = pl.col("lat_deg") - pl.col("lat_deg").mean().over("vessel") - 60.0 + 3.0 * pl.col("vessel")
+    together = whose.with_columns(apart.alias("lat_deg"), vessel_id=pl.lit(211_000_123, pl.Int64))
+    cleaned = clean_fixes(together.select(FIX_SCHEMA.names())).join(whose.select("row", "vessel"), on="row")
+    tracks = _kept(cleaned).group_by("track_id").agg(pl.col("vessel").n_unique())
+    assert tracks["vessel"].max() == 1
+    assert _kept(cleaned).height >= 0.98 * together.height
+
+
 @pytest.mark.parametrize("region", [(179.5, -5.0, -179.5, 5.0), (-40.0, 84.0, 60.0, 87.0)])
 def test_neither_the_antimeridian_nor_the_far_north_is_special(region: tuple[float, float, float, float]) -> None:
     cleaned = clean_fixes(make_fleet(6, 12, 6.0, defects={}, region=region).fixes)
