@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,12 @@ import shapely
 
 from geodiff.outputs.track_simplify import MAX_LATITUDE_DEG, mercator_y
 from geodiff.outputs.track_thinning import Table
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import KM_PER_DEG
 from geodiff.tracks import ANOMALOUS, FORECAST, GENERATED, IMPUTED, OBSERVED, REJECTED
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 Array = npt.NDArray[np.float64]
 Extent = tuple[float, float, float, float]
@@ -74,6 +77,28 @@ def ellipse_outlines(table: Table, *, points: int = 40) -> list[Array]:
     return list(np.stack([table["x"][:, None] + scale * east, table["y"][:, None] + scale * north], axis=-1))
 
 
+def read_coastline(path: Path) -> gpd.GeoDataFrame:
+    """Shapes of any vector file that geopandas reads, GeoParquet too.
+
+    Raises:
+        UsageError: no such file.
+        GeodiffError: it cannot be read, has no shapes, or has no coordinate reference system.
+    """
+    import geopandas as gpd
+
+    if not path.exists():
+        raise UsageError(f"coastline {path}: cannot be read (no such file)")
+    try:
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise GeodiffError(f"coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise GeodiffError(f"coastline {path}: a table without shapes")
+    if frame.crs is None:
+        raise GeodiffError(f"coastline {path}: it has no coordinate reference system, give it one")
+    return frame
+
+
 def coastline_lines(path: Path, extent: Extent, *, points: int = 60_000) -> list[Array]:
     """Lines of a coastline in chart coordinates within an extent, moved by whole turns where it lies beyond 180°.
 
@@ -83,16 +108,9 @@ def coastline_lines(path: Path, extent: Extent, *, points: int = 60_000) -> list
         points: vertices at most; the lines are simplified until they fit.
 
     Raises:
-        GeodiffError: the file cannot be read, or has no CRS.
+        UsageError, GeodiffError: as ``read_coastline``.
     """
-    import geopandas as gpd
-
-    try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, columns=[])
-    except Exception as error:
-        raise GeodiffError(f"the coastline {path} cannot be read: {error}") from error
-    if frame.crs is None:
-        raise GeodiffError(f"the coastline {path} has no coordinate reference system: give it one")
+    frame = read_coastline(path)
     limits = shapely.box(-180.0, -MAX_LATITUDE_DEG, 180.0, MAX_LATITUDE_DEG)
     shapes = np.asarray(frame.to_crs("EPSG:4326").geometry.values)
     shapes = shapes[~shapely.is_missing(shapes)]

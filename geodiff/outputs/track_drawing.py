@@ -85,6 +85,7 @@ class Drawing:
         tracks: ``track_id``, ``vessel_id``, ``ship_type``, ``name`` of each track.
         reasons: texts.
         counts: fixes, tracks and dots seen and shown, tolerance: see ``account``.
+        of_class: fixes of each of ``CLASSES``, drawn or not.
     """
 
     points: Table
@@ -94,6 +95,7 @@ class Drawing:
     tracks: pl.DataFrame
     reasons: tuple[str, ...]
     counts: dict[str, float]
+    of_class: tuple[int, ...]
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -140,6 +142,7 @@ class TrackPicture:
         self._tracks: list[pl.DataFrame] = []
         self._reasons: dict[str, int] = {}
         self._fixes = self._runs = self._known = 0
+        self._of_class = np.zeros(len(CLASSES), np.int64)
         self._stride = 1
 
     def add(self, fixes: pl.DataFrame) -> None:
@@ -167,6 +170,7 @@ class TrackPicture:
         texts = frame[REASON].drop_nulls().unique(maintain_order=True)
         numbers = [self._reasons.setdefault(text, len(self._reasons)) for text in texts]
         reason = frame[REASON].replace_strict(texts, numbers, default=-1, return_dtype=pl.Int32).to_numpy()
+        self._of_class += np.bincount(code, minlength=len(CLASSES))
         self._dots.append({**_plain(frame), "state": code, "reason": reason})
 
     def _take_lines(self, frame: pl.DataFrame) -> None:
@@ -177,6 +181,7 @@ class TrackPicture:
         self._runs = int(run[-1]) + 1
         weight = significance_km(table["x"], table["y"], table["time_s"], run, floor_km=FLOOR_KM)
         self._fixes += state.size
+        self._of_class += np.bincount(state, minlength=len(CLASSES))
         model = state != _CODE[OBSERVED]
         self._ellipses += ellipse_rows(frame, table, model)
         self._take_members(member_lines(frame, table, model & one_in(run, self._stride)))
@@ -222,7 +227,8 @@ class TrackPicture:
             "dots_out": dots["x"].size - shown_dots["x"].size,
             "member_share": member_share / self._stride,
         }
-        return Drawing(chosen, shown_dots, shown_ellipses, shown_members, tracks, tuple(self._reasons), counts)
+        shown = chosen, shown_dots, shown_ellipses, shown_members
+        return Drawing(*shown, tracks, tuple(self._reasons), counts, tuple(self._of_class.tolist()))
 
 
 def drawing_of(source: Source, limits: Limits | None = None) -> Drawing:

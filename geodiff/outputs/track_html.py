@@ -115,6 +115,7 @@ def _data(drawing: Drawing, coast: Sequence[Array]) -> dict[str, Any]:
         "end": float(np.ceil(times.max())),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "classes": list(CLASSES),
+        "counts": drawing.of_class,
         "colours": [COLOURS[state] for state in CLASSES],
         "tracks": {
             "id": tracks[TRACK_ID].to_list(),

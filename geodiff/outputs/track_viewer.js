@@ -424,9 +424,7 @@
   }
 
   function buildPanel() {
-    const panel = document.getElementById("panel"), numbers = data.classes.map(() => 0);
-    for (const state of points.state) numbers[state]++;
-    for (const state of dots.state) numbers[state]++;
+    const panel = document.getElementById("panel");
     const row = (text, colour, number, change) => {
       const label = make("label", {}, panel);
       const box = make("input", { type: "checkbox", checked: true }, label);
@@ -436,7 +434,7 @@
       box.addEventListener("change", () => { change(box.checked); redraw(); });
     };
     data.classes.forEach((name, state) => {
-      if (numbers[state]) row(name, data.colours[state], numbers[state], (on) => { shown[state] = on; });
+      if (data.counts[state]) row(name, data.colours[state], data.counts[state], (on) => { shown[state] = on; });
     });
     if (members.size) row("members of ensembles", null, 0, (on) => { layers.members = on; });
     if (ellipses.size) row("regions of 50 and 90 %", null, 0, (on) => { layers.ellipses = on; });

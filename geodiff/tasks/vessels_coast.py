@@ -12,8 +12,8 @@ import numpy.typing as npt
 import shapely
 
 from geodiff.metrics.ensemble import spatial_median
-from geodiff.outputs.track_chart import moved_east
-from geodiff.schema import BoolArray, GeodiffError, UsageError
+from geodiff.outputs.track_chart import moved_east, read_coastline
+from geodiff.schema import BoolArray, GeodiffError
 from geodiff.sphere import distance_km, from_local_km, to_local_km, wrap_longitude
 from geodiff.tasks.vessels_answers import Mend
 from geodiff.tracks import MotionModel, TrackAnswer, TrackQuery
@@ -35,23 +35,12 @@ class Coast:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read any vector file that geopandas reads; lines and points in it are not land.
+        """Read a vector file; lines and points in it are not land.
 
         Raises:
-            UsageError: no such file.
-            GeodiffError: it cannot be read, has no shapes, has no coordinate reference system, or holds no polygon.
+            UsageError, GeodiffError: as ``read_coastline``, or it holds no polygon.
         """
-        import geopandas
-
-        if not path.exists():
-            raise UsageError(f"--coastline {path}: no such file")
-        try:
-            frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise GeodiffError(f"--coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
-        if not isinstance(frame, geopandas.GeoDataFrame):
-            raise GeodiffError(f"--coastline {path}: a table without shapes")
-        return cls.of(frame, where=f"--coastline {path}")
+        return cls.of(read_coastline(path), where=f"coastline {path}")
 
     @classmethod
     def of(cls, frame: gpd.GeoDataFrame, *, where: str = "coastline") -> Self:

@@ -16,6 +16,7 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.motion_models import Contender, Historic, load_contender, shipped_models
 from geodiff.tasks.out_folder import check_out
 from geodiff.tasks.vessels_associate import rules_of
+from geodiff.tasks.vessels_coast import Coast
 from geodiff.tasks.vessels_inputs import Input, check_told, count_parts, find_inputs, forget_stdin
 from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
@@ -199,10 +200,13 @@ def _check(job: TrackJob, contender: Contender | None) -> None:
 
     Raises:
         UsageError: a setting of the step, a model that cannot do it, or a calibration that does not fit.
+        GeodiffError: a coastline that cannot be read.
     """
     settings = job.settings
     if isinstance(settings, AssociateSettings):
         rules_of(settings)
+    if job.coastline is not None:
+        Coast.read(job.coastline)
     if job.kind == SCORE:
         from geodiff.tasks.vessels_score import check_calibration
 

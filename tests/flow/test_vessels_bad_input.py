@@ -185,6 +185,8 @@ def test_a_coastline_without_shapes(geodiff: Cli, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "a.csv: a table without shapes" in result.stderr
     assert not (tmp_path / "out" / "catalog.json").exists()
+    # Before the fixes are read and cleaned.
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
