@@ -89,6 +89,12 @@ def first_of_each(values: npt.NDArray[np.generic]) -> Index:
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1]).astype(np.intp)
 
 
+def runs_of(values: npt.NDArray[np.generic]) -> tuple[Index, Index]:
+    """Where each value begins in an array whose equal values stand together, and how often it stands there."""
+    starts = first_of_each(values)
+    return starts, np.diff(np.append(starts, len(values)))
+
+
 def ragged(count: Ints) -> tuple[Ints, Ints]:
     """Rows 0, 1, ... each ``count`` (n,) times, and how often each has come before: (sum of ``count``,) each."""
     row = np.repeat(np.arange(len(count)), count)
@@ -111,8 +117,7 @@ def in_context(fixes: Fixes) -> Fixes:
     """
     if not len(fixes):
         return fixes
-    starts = first_of_each(fixes.vessel)
-    lengths = np.diff(np.append(starts, len(fixes)))
+    starts, lengths = runs_of(fixes.vessel)
     limit = np.maximum.reduceat(fixes.limit_kn, starts)
     coarse = np.logical_and.reduceat(fixes.time_us % MINUTE_US == 0, starts)
     stamp = np.where(coarse, MINUTE_US * 1e-6, STAMP_S)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.sphere import KM_S_PER_KN, distance_km, move
-from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, far_at_most, first_of_each, told_kn
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, far_at_most, first_of_each, runs_of, told_kn
 
 WINDOWS = (16, 256)
 """Runs that an end looks ahead, and those of a vessel that has more of them left than the first lets it see."""
@@ -127,8 +127,7 @@ def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[I
 
 def _crowded(vessel: Ints) -> Bools:
     """(n,) of sorted vessels, whether one stands there more often than the first of ``WINDOWS`` lets its runs see."""
-    starts = first_of_each(vessel)
-    count = np.diff(np.append(starts, len(vessel)))
+    count = runs_of(vessel)[1]
     return np.repeat(count > WINDOWS[0] + 1, count)
 
 
@@ -280,8 +279,7 @@ def _ever_kn(fixes: Fixes, of_chain: Index, slack_km: float) -> Floats:
     same = of_chain[here] == of_chain[here + 1]
     told = told_kn(np.maximum(fixes.sog_kn[:-1], fixes.sog_kn[1:])) * KM_S_PER_KN * fixes.wait_s(here, here + 1)
     beyond = same & ~(fixes.distance_km(here, here + 1) <= slack_km + told)
-    starts = first_of_each(of_chain)
-    length = np.diff(np.append(starts, len(fixes)))
+    starts, length = runs_of(of_chain)
     share = np.add.reduceat(np.append(beyond, False).astype(np.float64), starts) / np.maximum(length - 1, 1)
     ever = 1.2 * np.fmax.reduceat(fixes.sog_kn, starts) + 5.0
     return np.repeat(np.where(share <= MISTOLD, ever, np.inf), length)

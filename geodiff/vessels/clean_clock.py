@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from geodiff.sphere import KM_S_PER_KN, distance_km
-from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, first_of_each, ragged
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, ragged, runs_of
 from geodiff.vessels.clean_chains import Chains, chain_starts, missed_km
 from geodiff.vessels.clean_rules import CleanRules
 
@@ -85,8 +85,8 @@ def _pieces(fixes: Fixes, chains: Chains) -> Index:
 def _suspect(fixes: Fixes, chains: Chains, pieces: tuple[Index, Index, Index]) -> Bools:
     """(piece,) True for pieces that move and are few among the fixes of their vessel."""
     first, last, count = pieces
-    starts = first_of_each(fixes.vessel)
-    total = np.repeat(np.diff(np.append(starts, len(fixes))), np.diff(np.append(starts, len(fixes))))
+    lengths = runs_of(fixes.vessel)[1]
+    total = np.repeat(lengths, lengths)
     moves = fixes.distance_km(first, last) >= LEAST_KM
     found = (count >= LEAST_FIXES) & (count <= SHARE * total[first]) & moves
     # Pieces of a chain stand one after another.
@@ -187,11 +187,10 @@ def lone_blocks(fixes: Fixes) -> Index:
     )
     if not len(cut):
         return np.empty(0, np.intp)
-    starts = first_of_each(fixes.vessel)
+    starts, lengths = runs_of(fixes.vessel)
     first = np.union1d(starts, cut + 1)
     last = np.append(first[1:], len(fixes)) - 1
-    ends = np.append(starts[1:], len(fixes))
-    total = (ends - starts)[np.searchsorted(starts, first, side="right") - 1]
+    total = lengths[np.searchsorted(starts, first, side="right") - 1]
     count = last - first + 1
     few = np.flatnonzero((count >= LEAST_FIXES) & (count <= SHARE * total))
     return first[few[fixes.distance_km(first[few], last[few]) >= LEAST_KM]]

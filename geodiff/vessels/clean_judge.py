@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geodiff.sphere import KM_S_PER_KN, to_space_km
-from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_context, screen
+from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_context, runs_of, screen
 from geodiff.vessels.clean_chains import Chains, chain_starts, chains_of, spikes
 from geodiff.vessels.clean_clock import lone_blocks, shifted_blocks
 from geodiff.vessels.clean_rules import CLOCK_JUMP, CODES, CONFLICT, JUMP, SAME_INSTANT, CleanRules
@@ -62,8 +62,7 @@ def suspects(fixes: Fixes, slack_km: float) -> Index:
     seen = screen(fixes, slack_km)
     seen[1:] |= (fixes.time_us[1:] == fixes.time_us[:-1]) & (fixes.vessel[1:] == fixes.vessel[:-1])
     seen[lone_blocks(fixes)] = True
-    starts = first_of_each(fixes.vessel)
-    lengths = np.diff(np.append(starts, len(fixes)))
+    starts, lengths = runs_of(fixes.vessel)
     return np.flatnonzero(np.repeat(np.logical_or.reduceat(seen, starts), lengths))
 
 
@@ -93,8 +92,7 @@ def judge(fixes: Fixes, rules: CleanRules) -> Verdict:
 
 def _tracks(fixes: Fixes, of_fix: Index) -> Index:
     """(n,) number of each fix's chain within its vessel; chains are numbered by vessel and first fix."""
-    starts = first_of_each(fixes.vessel)
-    lengths = np.diff(np.append(starts, len(fixes)))
+    starts, lengths = runs_of(fixes.vessel)
     return of_fix - np.repeat(of_fix[starts], lengths)
 
 
@@ -104,8 +102,8 @@ def _judge_once(fixes: Fixes, rules: CleanRules) -> tuple[Codes, Index]:
     is_track = _vessels_among(fixes, chains, rules)
     shifted = shifted_blocks(fixes, chains, is_track, rules)
     # Where an identity is shared, a stray fix can be linked to the vessel that was silent then: it knows nobody.
-    starts = first_of_each(chains.vessel)
-    tracks = np.repeat(np.add.reduceat(is_track.astype(np.intp), starts), np.diff(np.append(starts, len(is_track))))
+    starts, lengths = runs_of(chains.vessel)
+    tracks = np.repeat(np.add.reduceat(is_track.astype(np.intp), starts), lengths)
     known = (tracks == 1)[chains.of_fix] | (chains.company >= COMPANY)
     kept = is_track[chains.of_fix] & known & ~shifted & ~drifts(fixes, chains, is_track, rules.slack_km)
     codes[~kept] = CODES[JUMP]
@@ -161,7 +159,7 @@ def _vessels_among(fixes: Fixes, chains: Chains, rules: CleanRules) -> Bools:
     """
     by_support = np.lexsort((np.arange(len(chains.vessel)), -chains.support, chains.vessel))
     best = by_support[first_of_each(chains.vessel[by_support])]
-    main = np.repeat(best, np.diff(np.append(first_of_each(chains.vessel), len(chains.vessel))))
+    main = np.repeat(best, runs_of(chains.vessel)[1])
     order, starts = chain_starts(chains.of_fix)
     first, last = order[starts], order[np.append(starts[1:], len(order)) - 1]
     in_main = np.concatenate([[0], np.cumsum(chains.of_fix == main[chains.of_fix])])
