@@ -15,11 +15,12 @@ Integers = npt.NDArray[np.int64]
 _DEPTH: Final = 48
 """After so many halvings pieces are cut in the middle: hostile shapes would otherwise take quadratic time."""
 
-MAX_LATITUDE_DEG: Final = 85.0
+MAX_LATITUDE_DEG: Final = 89.9
+"""Eleven kilometres from the poles, where ships go and charts of Mercator do not end."""
 
 
 def mercator_y(lat_deg: npt.ArrayLike) -> Array:
-    """Northing of the Mercator projection (Snyder 1987, eq. 7-2), in degrees of longitude; cut at 85°."""
+    """Northing of the Mercator projection (Snyder 1987, eq. 7-2), in degrees of longitude; cut at ``MAX_LATITUDE_DEG``."""
     lat = np.clip(np.asarray(lat_deg, np.float64), -MAX_LATITUDE_DEG, MAX_LATITUDE_DEG)
     out: Array = np.degrees(np.arcsinh(np.tan(np.radians(lat))))
     return out

@@ -52,7 +52,7 @@
   };
   const degrees = (value, letters, fine) => {
     if (letters === "EW") value = ((value + 180) % 360 + 360) % 360 - 180;
-    const minutes = Math.abs(value) * 60, digits = fine ? 3 : 2;
+    const digits = fine ? 3 : 2, minutes = Number((Math.abs(value) * 60).toFixed(digits));
     const whole = Math.floor(minutes / 60 + 1e-9), rest = Number((minutes - whole * 60).toFixed(digits));
     const plain = minutes < 1e-6 || (letters === "EW" && minutes > 180 * 60 - 1e-6); // 0° and 180° lie on both sides
     const letter = plain ? "" : letters[value > 0 ? 0 : 1];

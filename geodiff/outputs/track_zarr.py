@@ -7,6 +7,7 @@ last trajectory, whose id is empty. Members of an ensemble have a second dimensi
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -53,17 +54,24 @@ class TrackZarrWriter:
         path: a folder that does not exist; written in place, so give a name in a work folder and rename it at the end.
         schema: columns of the tables, in the order of ``track_columns.standard_frame``.
         rows: of all tables together.
-        provenance: plain values for the attributes of the store.
+        provenance: plain values for the attributes of the store, where they stand as JSON.
+
+    Raises:
+        GeodiffError: a column has a name that no array may have.
     """
 
     def __init__(self, path: Path, schema: pl.Schema, rows: int, *, provenance: Mapping[str, Any]) -> None:
         import zarr
 
+        if wrong := [name for name in schema if _is_no_array(name)]:
+            raise GeodiffError(f"column {wrong[0]!r}: no array of a Zarr store can have this name, rename the column")
+
         attributes = {
             "Conventions": "CF-1.11",
             "featureType": "trajectory",
             COLUMNS: list(schema),
-            PROVENANCE: dict(provenance),
+            # As text: attributes of netCDF, to which analysts export, do not nest.
+            PROVENANCE: json.dumps(dict(provenance)),
         }
         self._group = zarr.create_group(path, zarr_format=3, attributes=attributes)
         self._rows, self._written = rows, 0
@@ -155,6 +163,11 @@ class TrackZarrWriter:
         )
         if values.size:
             array[...] = values
+
+
+def _is_no_array(name: str) -> bool:
+    """Whether a column cannot be stored under its name, by the rules of Zarr format 3 for nodes or as it is ours."""
+    return "/" in name or name.startswith("__") or not name.strip(".") or name == ROW_SIZE
 
 
 def encoded(series: pl.Series) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-FORMAT: Final = 8
+FORMAT: Final = 9
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}
@@ -77,7 +77,8 @@ class TrackPlan:
 def reading_options(settings: TrackSettings) -> dict[str, Any]:
     """What the reader is told of all files."""
     told = {name: getattr(settings, name) for name in ("layout", "date", "timezone")}
-    return told | {"sensor": sensor_of(settings), "known_by": getattr(settings, "at", None)}
+    told |= {"sensor": sensor_of(settings), "known_by": getattr(settings, "at", None)}
+    return told | {"anonymous": isinstance(settings, AssociateSettings)}
 
 
 def sensor_of(settings: TrackSettings) -> Any:

@@ -1,7 +1,8 @@
 """Fixes to clean tracks: every row stays, says to which track it belongs or why it was rejected.
 
-What a vessel's fixes become depends on the fixes of that vessel alone: not on their order, not on what else is in the
-table, so that a partition by identity gives the same answer. Cleaning what was kept keeps it.
+What a vessel's fixes become depends on the fixes of that vessel alone: not on their order (of rows of one instant that
+of the column ``row`` counts), not on what else is in the table, so that a partition by identity gives the same answer.
+Cleaning what was kept keeps it.
 """
 
 from __future__ import annotations

@@ -11,44 +11,27 @@ import pandas as pd
 import polars as pl
 
 from geodiff.schema import GeodiffError
-from geodiff.sphere import wrap_longitude
-from geodiff.tracks import (
-    FIX_TYPES,
-    LAT,
-    LON,
-    NAV_STATUS,
-    REJECTED,
-    ROW,
-    SHIP_TYPE,
-    SOURCE,
-    STATE,
-    STATIC_TYPES,
-    TIME,
-    TRACK_ID,
-    TRACK_TYPES,
+from geodiff.tracks import FIX_TYPES, LAT, LON, REJECTED, ROW, SOURCE, STATE, TIME, TRACK_ID
+from geodiff.vessels.convert_columns import (
+    CODED,
+    KINDS,
+    WGS84,
+    read_coded,
+    read_column,
+    read_positions,
+    read_times,
+    renamed,
 )
-from geodiff.vessels.layouts import Layout
-from geodiff.vessels.read_columns import Source, code_columns
 from geodiff.vessels.read_refuse import without_refused
-from geodiff.vessels.reading import POLARS_TYPES, require_exact
+from geodiff.vessels.reading import POLARS_TYPES
 
 if TYPE_CHECKING:
     import geopandas as gpd
     import movingpandas as mpd
 
-_WGS84: Final = "EPSG:4326"
-_OFFSET: Final = r":\d\d(?:[.,]\d+)? ?(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
-"""How texts of ISO 8601 end that tell how far they are from UTC."""
-_KINDS: Final = {name: POLARS_TYPES[kind] for name, kind in {**FIX_TYPES, **TRACK_TYPES, **STATIC_TYPES}.items()}
 _WHOLE: Final = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Boolean)
 _NULLABLE: Final[dict[Any, Any]] = {kind: getattr(pd, f"{kind}Dtype")() for kind in _WHOLE}
 """Integers and truth values stay what they are where some are missing; plain pandas would make them floats."""
-
-_CODES: Final = (NAV_STATUS, SHIP_TYPE)
-_LAYOUT: Final = Layout.parse(
-    {"name": "geodataframe", "columns": {name: name for name in (TIME, LON, LAT, *_CODES)}}, where="geodataframe"
-)
-"""Of a GeoDataFrame that bears our names, for the reader of codes."""
 
 
 def to_geodataframe(fixes: pl.DataFrame) -> gpd.GeoDataFrame:
@@ -65,7 +48,7 @@ def to_geodataframe(fixes: pl.DataFrame) -> gpd.GeoDataFrame:
     known = np.isfinite(lon) & np.isfinite(lat)
     points[known] = shapely.points(lon[known], lat[known])
     columns = {column.name: _to_pandas(column) for column in fixes.drop(LON, LAT)}
-    return gpd.GeoDataFrame(columns, geometry=points, crs=_WGS84)
+    return gpd.GeoDataFrame(columns, geometry=points, crs=WGS84)
 
 
 def _to_pandas(column: pl.Series) -> pd.Series[Any]:
@@ -97,7 +80,7 @@ def from_geodataframe(
 
     Args:
         frame: points, in any CRS (reprojected to EPSG:4326). Times stand in the column ``time``, in the one that
-            ``columns`` names, or in the index; all other columns are kept.
+            ``columns`` names, or in the index; all other columns of a plain type are kept.
         columns: name of ours -> name in ``frame``, such as ``{"vessel_id": "MMSI", "sog_kn": "SOG"}``.
         time_zone: of times that carry none.
         source: written to ``source`` where the frame has no such column.
@@ -107,21 +90,21 @@ def from_geodataframe(
         Longitudes are brought to [-180, 180]; a missing or empty point has no position.
 
     Raises:
-        GeodiffError: no CRS, shapes that are not points, positions most of which are none, times or numbers that cannot
-            be read.
+        GeodiffError: no CRS, shapes that are not points, positions most of which are none, names in ``columns`` that
+            are mistaken, times, numbers or other columns that cannot be read.
     """
     if not hasattr(frame, "geometry"):
         raise GeodiffError(f"a GeoDataFrame of points is needed, not a {type(frame).__name__} without geometry")
-    named = _renamed(frame, dict(columns or {}))
+    named = renamed(frame, dict(columns or {}))
     raw = not {TRACK_ID, STATE} <= set(named.columns)
-    times = _times(named, time_zone)
-    lon, lat = _positions(frame, raw=raw)
+    times = read_times(named, time_zone)
+    lon, lat = read_positions(frame, raw=raw)
     table: dict[str, pl.Series] = {TIME: times, LON: lon, LAT: lat}
     for name in named.columns:
-        if raw and name in _CODES:
-            table |= _codes(str(name), named[name])
+        if raw and name in CODED:
+            table |= read_coded(str(name), named[name])
         elif name not in (TIME, LON, LAT, frame.geometry.name):
-            table[str(name)] = _from_pandas(str(name), named[name], _KINDS.get(str(name)))
+            table[str(name)] = read_column(str(name), named[name], KINDS.get(str(name)))
     rows = len(frame)
     table.setdefault(SOURCE, pl.Series(SOURCE, [source] * rows, dtype=pl.String))
     table.setdefault(ROW, pl.Series(ROW, np.arange(1, rows + 1)))
@@ -135,99 +118,7 @@ def from_geodataframe(
     return made
 
 
-def _renamed(frame: gpd.GeoDataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    absent = [theirs for theirs in columns.values() if theirs not in frame.columns and theirs != frame.index.name]
-    if absent:
-        raise GeodiffError(f"the GeoDataFrame has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    plain = pd.DataFrame(frame)
-    if frame.index.name in columns.values() and frame.index.name not in frame.columns:
-        plain = plain.reset_index()
-    # A name of ours that is the source of another is renamed itself: names may be swapped.
-    twice = [ours for ours in columns if ours in plain.columns and ours not in columns.values()]
-    plain = plain.drop(columns=twice).rename(columns={theirs: ours for ours, theirs in columns.items()})
-    if not plain.columns.is_unique:
-        raise GeodiffError(f"the GeoDataFrame has the column {plain.columns[plain.columns.duplicated()][0]!r} twice")
-    return plain
-
-
-def _times(frame: pd.DataFrame, time_zone: str) -> pl.Series:
-    if TIME in frame.columns:
-        given = frame[TIME]
-    elif isinstance(frame.index, pd.DatetimeIndex):
-        given = frame.index.to_series()
-    else:
-        raise GeodiffError("the GeoDataFrame has no times: name their column, columns={'time': ...}, or index by time")
-    try:
-        if not pd.api.types.is_datetime64_any_dtype(given.dtype):
-            if pd.api.types.is_numeric_dtype(given.dtype):
-                raise ValueError("numbers, whose unit is not known")
-            told = given.dropna().astype(str).str.strip().str.contains(_OFFSET)
-            if told.any() and not told.all():
-                raise ValueError("some tell their offset from UTC, and some do not")
-            given = pd.to_datetime(given, format="ISO8601", utc=bool(told.any()))
-        stamps = pd.DatetimeIndex(given)
-        # As of files: where clocks skip or repeat a time the fix has none, and the others stay.
-        aware = stamps if stamps.tz is not None else stamps.tz_localize(time_zone, ambiguous="NaT", nonexistent="NaT")
-    except (ValueError, TypeError, KeyError) as error:
-        raise GeodiffError(f"the times of the GeoDataFrame cannot be read: {error}") from error
-    micro = aware.tz_convert("UTC").tz_localize(None).as_unit("us")
-    return pl.Series(TIME, micro.to_numpy()).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _positions(frame: gpd.GeoDataFrame, *, raw: bool) -> tuple[pl.Series, pl.Series]:
-    """Longitudes and latitudes; of ``raw`` fixes single ones may be impossible."""
-    import shapely
-
-    if frame.crs is None:
-        raise GeodiffError("the GeoDataFrame has no coordinate reference system: set it, frame.set_crs(...)")
-    shapes = np.asarray(frame.to_crs(_WGS84).geometry.values, dtype=object)
-    present = ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
-    others = np.flatnonzero(present & (shapely.get_type_id(shapes) != 0))
-    if others.size:
-        kind = shapes[others[0]].geom_type
-        raise GeodiffError(f"row {others[0] + 1} of the GeoDataFrame is a {kind}: a fix is a Point")
-    lon, lat = np.full(shapes.size, np.nan), np.full(shapes.size, np.nan)
-    lon[present], lat[present] = shapely.get_x(shapes[present]), shapely.get_y(shapes[present])
-    nowhere = raw & ((lon == 181.0) | (lat == 91.0))  # "not available"
-    possible = (np.abs(lat) <= 90.0) & (lon >= -180.0) & (lon <= 360.0)
-    wrong = np.flatnonzero(present & ~possible & ~nowhere)
-    if wrong.size > (present.sum() / 2 if raw else 0):
-        where = f"{lon[wrong[0]]:g}, {lat[wrong[0]]:g} in row {wrong[0] + 1}"
-        raise GeodiffError(f"{wrong.size} points are no longitude and latitude, the first {where}: is the CRS right?")
-    lon = np.where((lon > 180.0) & possible & ~nowhere, wrap_longitude(lon), lon)
-    return pl.Series(LON, lon).fill_nan(None), pl.Series(LAT, lat).fill_nan(None)
-
-
-def _codes(name: str, column: pd.Series[Any]) -> dict[str, pl.Series]:
-    """Ship types or navigational status, as numbers or in words, with the mark of those without a meaning."""
-    series = _from_pandas(name, column, None)
-    plain = series if series.dtype.is_numeric() else series.cast(pl.String)
-    source = Source(_LAYOUT, {name: name}, decimal_comma=False, identity=None)
-    return {each.name: each for each in code_columns(plain.to_frame(), source)}
-
-
-def _from_pandas(name: str, column: pd.Series[Any], kind: pl.DataType | None) -> pl.Series:
-    try:
-        series = pl.from_pandas(column.reset_index(drop=True), nan_to_null=True).alias(name)
-        if kind is None:
-            return series
-        if kind == pl.String and series.dtype.is_numeric():
-            # Numbers with gaps arrive as floats: 9074729.0 is the text "9074729".
-            series = series.cast(pl.Int64)
-        if series.dtype in (pl.Categorical, pl.Enum):
-            series = series.cast(pl.String)
-        if kind.is_integer() and series.dtype.is_float():
-            require_exact(series, f"column {name!r} of the GeoDataFrame")
-            if not series.drop_nulls().floor().equals(series.drop_nulls()):
-                raise ValueError("not whole numbers")
-        return series.cast(kind)
-    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        wanted = f" as {kind}" if kind is not None else ""
-        raise GeodiffError(f"column {name!r} of the GeoDataFrame cannot be read{wanted}: {reason}") from error
-
-
-def to_trajectories(fixes: pl.DataFrame) -> mpd.TrajectoryCollection:
+def to_trajectories(fixes: pl.DataFrame | gpd.GeoDataFrame) -> mpd.TrajectoryCollection:
     """A MovingPandas ``TrajectoryCollection``: one trajectory for each ``track_id``, with all columns.
 
     MovingPandas keeps naive times, which are UTC here, needs two fixes for a trajectory and one fix for a time: what it
@@ -240,6 +131,7 @@ def to_trajectories(fixes: pl.DataFrame) -> mpd.TrajectoryCollection:
         GeodiffError: movingpandas is not installed, there is no ``track_id``, or no track has two fixes.
     """
     mpd = _movingpandas()
+    fixes = fixes if isinstance(fixes, pl.DataFrame) else from_geodataframe(fixes)
     if TRACK_ID not in fixes.columns:
         raise GeodiffError(f"the table of fixes has no column {TRACK_ID}: clean it first")
     placed = pl.col(TRACK_ID).is_not_null() & pl.col(TIME).is_not_null() & pl.col(LON).is_finite()

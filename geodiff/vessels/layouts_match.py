@@ -46,15 +46,16 @@ def _plain(name: str) -> str:
     return name.strip("\ufeff\"' \t").casefold()
 
 
-def required(layout: Layout) -> dict[str, Column]:
-    """What a table must have to be read: time, place and, where the layout knows one, the identity."""
+def required(layout: Layout, *, anonymous: bool = False) -> dict[str, Column]:
+    """What a table must have to be read: time, place and, where the layout knows one, the identity if it is needed."""
     given = layout.columns.given()
-    return {key: given[key] for key in ("vessel_id", "time", *layout.place) if key in given}
+    needed = ("time", *layout.place) if anonymous else ("vessel_id", "time", *layout.place)
+    return {key: given[key] for key in needed if key in given}
 
 
-def lacking(layout: Layout, header: Header) -> list[str]:
+def lacking(layout: Layout, header: Header, *, anonymous: bool = False) -> list[str]:
     """Names of columns that the table lacks for this layout."""
-    needed = [name for column in required(layout).values() for name in _all_names(column)]
+    needed = [name for column in required(layout, anonymous=anonymous).values() for name in _all_names(column)]
     out = ["/".join(names) for names in needed if header.find(names) is None]
     return out + [name for name in layout.recognise if header.find(name) is None]
 
@@ -71,26 +72,26 @@ def _all_names(column: Column) -> list[tuple[str, ...]]:
     return [column.column, *((name,) for name in more if name)]
 
 
-def choose_layout(columns: Sequence[str], layouts: Iterable[Layout], *, where: str) -> Layout:
-    """The layout that fits and explains the most columns.
+def choose_layout(columns: Sequence[str], layouts: Iterable[Layout], *, where: str, anonymous: bool = False) -> Layout:
+    """The layout that fits and explains the most columns; of an ``anonymous`` table it needs no identity.
 
     Raises:
         GeodiffError: none fits; the message lists the columns, the nearest layout, and how to write a column map.
     """
     header, layouts = Header(columns), tuple(layouts)
-    fitting = [layout for layout in layouts if not lacking(layout, header)]
+    fitting = [layout for layout in layouts if not lacking(layout, header, anonymous=anonymous)]
     if not fitting:
         raise GeodiffError(f"{where}: {explain_unknown(columns, layouts)}")
     return max(fitting, key=lambda layout: _explained(layout, header))
 
 
-def check_layout(columns: Sequence[str], layout: Layout, *, where: str) -> None:
+def check_layout(columns: Sequence[str], layout: Layout, *, where: str, anonymous: bool = False) -> None:
     """Refuse a table that lacks what the named layout needs.
 
     Raises:
         GeodiffError: columns are missing; the message names them and those that are there.
     """
-    if missing := lacking(layout, Header(columns)):
+    if missing := lacking(layout, Header(columns), anonymous=anonymous):
         raise GeodiffError(
             f"{where}: layout {layout.name!r} needs {_listed(missing)}, not among the columns: {_listed(columns)}"
         )

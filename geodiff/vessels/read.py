@@ -28,7 +28,7 @@ from geodiff.vessels.layouts_match import check_layout, choose_layout
 from geodiff.vessels.radar import RadarSensor
 from geodiff.vessels.read_refuse import check_any
 from geodiff.vessels.read_table import ReadOptions, TableReader
-from geodiff.vessels.reading import FixReader, ReadCounts
+from geodiff.vessels.reading import EmptyReader, FixReader, ReadCounts
 from geodiff.vessels.sniff import Sniffed, sniff
 from geodiff.vessels.tables import open_table
 
@@ -46,6 +46,7 @@ def open_fixes(
     now: datetime | None = None,
     one_of_many: bool = False,
     known_by: datetime | None = None,
+    anonymous: bool = False,
 ) -> FixReader:
     """A reader of a file, a zip, a folder or a glob of files; ``-`` reads NMEA from standard input.
 
@@ -63,6 +64,7 @@ def open_fixes(
         now: fixes more than a day after it are refused; None: the clock.
         one_of_many: one source of several, in which to find no fix is no error; nor is an empty file.
         known_by: what ships said of themselves later counts for no fix; fixes of later are read all the same.
+        anonymous: rows of tables need no identity, nor need tables a column of it.
 
     Raises:
         UsageError: no such file, layout or zone, something is needed that was not given, or was given for NMEA, which
@@ -70,7 +72,7 @@ def open_fixes(
         GeodiffError: a file that is none of these, or damaged.
     """
     chosen = None if layout is None else read_layout(layout)
-    options = ReadOptions(_day(date), timezone, sensor, truth, now, one_of_many, known_by)
+    options = ReadOptions(_day(date), timezone, sensor, truth, now, one_of_many, known_by, anonymous)
     if str(source) == STDIN:
         return _open_nmea(STDIN, chosen, options)
     files = list_files(source)
@@ -186,9 +188,10 @@ def _open_sniffed(file: Sniffed, layout: Layout | None, options: ReadOptions) ->
         return _open_nmea(str(file.path), layout, options)
     table = open_table(file, delimiter=layout.delimiter if layout is not None else None)
     if layout is None:
-        layout = choose_layout(table.columns, shipped_layouts().values(), where=file.where)
+        known = shipped_layouts().values()
+        layout = choose_layout(table.columns, known, where=file.where, anonymous=options.anonymous)
     else:
-        check_layout(table.columns, layout, where=file.where)
+        check_layout(table.columns, layout, where=file.where, anonymous=options.anonymous)
     return TableReader(table, layout, options)
 
 
@@ -211,19 +214,6 @@ def _open_nmea(source: str, layout: Layout | None, options: ReadOptions) -> FixR
             )
     stream = sys.stdin.buffer if source == STDIN else Path(source)
     return open_nmea(stream, now=options.now, known_by=options.known_by)
-
-
-class EmptyReader:
-    """A file of no bytes, one of several; see ``reading.FixReader``."""
-
-    layout = "empty"
-
-    def __init__(self) -> None:
-        self.counts = ReadCounts()
-
-    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
-        """None."""
-        yield from ()
 
 
 class FilesReader:

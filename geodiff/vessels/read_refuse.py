@@ -159,21 +159,31 @@ def refuse(frame: pl.DataFrame, rules: list[Rule], counts: ReadCounts) -> pl.Dat
 def without_refused(fixes: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """A whole table of fixes that no reader saw: its rows stay, those that are no fixes without their position.
 
+    So do those of transponders that nobody set up, under identities that are none, without these.
+
     Args:
         fixes: columns of ``FIX_TYPES`` and others; marks of ``blanked`` are taken off.
 
     Returns:
-        The table without codes for "not available", and what was refused and blanked, in words; positions that are not
+        The table without codes for "not available", and what was refused and dropped, in words; positions that are not
         available explain themselves and are left out.
     """
     counts = ReadCounts()
     numbered = fixes.with_columns(not_available(fixes)).with_row_index(RAW_ROW, 1)
     kept = refuse(numbered, [*time_rules(datetime.now(UTC)), *value_rules(numbered)], counts)
     lost = {why: count for why, count in counts.refused.items() if why != NOT_AVAILABLE}
-    told = {"rows that are no fixes lose their position": lost, "values without a meaning are dropped": counts.blanked}
+    nobody = numbered.filter(pl.col("vessel_id") <= 0)
+    told = {
+        "rows that are no fixes lose their position": lost,
+        "values without a meaning are dropped": counts.blanked,
+        "vessel_id of 0 or less names nobody and is dropped": {"rows": nobody.height} if nobody.height else {},
+    }
     said = "; ".join(f"{what}: {describe(replace(counts, refused=each))}" for what, each in told.items() if each)
     sound = pl.col(RAW_ROW).is_in(kept[RAW_ROW].implode())
-    placed = numbered.with_columns(pl.when(sound).then(pl.col(name)).alias(name) for name in ("lon_deg", "lat_deg"))
+    placed = numbered.with_columns(
+        *(pl.when(sound).then(pl.col(name)).alias(name) for name in ("lon_deg", "lat_deg")),
+        pl.when(pl.col("vessel_id") > 0).then(pl.col("vessel_id")).alias("vessel_id"),
+    )
     return placed.select(name for name in fixes.columns if not name.startswith(blanked(""))), said
 
 

@@ -50,6 +50,7 @@ class ReadOptions:
         now: fixes more than a day after it are refused; None: the clock.
         one_of_many: one file of several, in which to find no fix is no error.
         known_by: what ships said of themselves later is not known yet; tables tell it row by row.
+        anonymous: rows need no identity, nor tables a column of it.
     """
 
     date: date | None = None
@@ -59,6 +60,7 @@ class ReadOptions:
     now: datetime | None = None
     one_of_many: bool = False
     known_by: datetime | None = None
+    anonymous: bool = False
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class TableReader:
                 head = parsed.head(SWAP_CHECK_ROWS)
                 check_swapped(head, where=self.where, columns=(names["lon_deg"], names["lat_deg"]))
                 progress.checked = True
-            anonymous, zone = self._source.identity is None, self._rule.zone
+            anonymous, zone = self._options.anonymous or self._source.identity is None, self._rule.zone
             rules = refusal_rules(parsed, self._layout, now, anonymous=anonymous, zone=zone)
             kept = self._finish(refuse(parsed, rules, self.counts))
             if kept.height:
@@ -154,6 +156,8 @@ class TableReader:
                 "as --position LON,LAT, open_fixes as sensor"
             )
         names = _names(layout, Header(self._table.columns), identity)
+        if options.anonymous and "vessel_id" not in names:
+            identity = None
         seen = ReadCounts()
         sample = take_sample(self._table, sorted(set(names.values())), seen)
         if not sample.width:

@@ -114,3 +114,16 @@ class FixReader(Protocol):
     def counts(self) -> ReadCounts: ...
 
     def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]: ...
+
+
+class EmptyReader:
+    """A file of no bytes, one of several; see ``FixReader``."""
+
+    layout = "empty"
+
+    def __init__(self) -> None:
+        self.counts = ReadCounts()
+
+    def batches(self, *, rows: int = 500_000) -> Iterator[pl.DataFrame]:
+        """None."""
+        yield from ()

@@ -126,6 +126,24 @@ def test_what_association_found_outlives_the_identities_of_its_input(geodiff: Cl
     assert longest_step_km(table) < 2
 
 
+def test_points_of_which_some_or_all_tell_no_identity_are_associated(geodiff: Cli, tmp_path: Path) -> None:
+    points, nobody = scrambled(), pl.lit(None, pl.Int64).alias("vessel_id")
+    points.with_columns(nobody).write_parquet(tmp_path / "none.parquet")
+    points.drop("vessel_id").write_csv(tmp_path / "absent.csv")
+    half = pl.when(pl.int_range(pl.len()) % 3 > 0).then("vessel_id").alias("vessel_id")
+    points.with_columns(half).write_csv(tmp_path / "some.csv")
+    for name in ("none.parquet", "absent.csv", "some.csv"):
+        out = tmp_path / Path(name).stem
+        found = done(geodiff("vessels", "associate", tmp_path / name, "--out", out), out)
+        tracks = pl.read_parquet(found["files"]["fixes"])
+        assert len(tracks) == len(points)
+        assert tracks["track_id"].null_count() == 0
+        assert tracks["track_id"].n_unique() == 2
+    # Who asks for vessels still needs to know them.
+    words = ("vessels", "clean", tmp_path / "none.parquet", "--out", tmp_path / "c")
+    refused(geodiff(*words), 1, "no identity")
+
+
 def test_in_notebooks_too() -> None:
     filled = api.impute(api.associate(to_geodataframe(scrambled())), model="hermite", longest_h=2)
     assert filled.groupby("vessel_id")["track_id"].nunique().tolist() == [1, 1]

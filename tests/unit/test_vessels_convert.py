@@ -153,6 +153,35 @@ def test_rows_that_are_no_fixes_lose_their_position_and_are_told() -> None:
     assert table["heading_deg"].null_count() == 1
 
 
+def test_identities_that_name_nobody_are_dropped_and_told() -> None:
+    given = frame(time=TIMES, vessel_id=[0, -5, 366000001])
+    with pytest.warns(UserWarning, match="vessel_id of 0 or less names nobody and is dropped: rows 2"):
+        table = from_geodataframe(given)
+    assert table["vessel_id"].to_list() == [None, None, 366000001]
+    # What was generated has ids below 0.
+    assert from_geodataframe(judged(vessel_id=[-2, -3, 366000001]))["vessel_id"].to_list() == [-2, -3, 366000001]
+
+
+def test_numbers_and_texts_are_read_as_sources_write_them() -> None:
+    texts = {"imo": ["IMO9074729", "IMO0000000", ""], "vessel_id": ["366000001 ", "366000002.0", ""]}
+    table = from_geodataframe(frame(time=TIMES, **texts, sog_kn=[" 1.5", "", "3"], name=[1.5, 2.0, None]))
+    assert table["imo"].to_list() == [9074729, None, None]
+    assert table["vessel_id"].to_list() == [366000001, 366000002, None]
+    assert table["sog_kn"].to_list() == [1.5, None, 3.0]
+    assert table["name"].to_list() == ["1.5", "2.0", None]
+    whole = from_geodataframe(frame(time=TIMES, imo=[9074729.0, None, 0.0], name=[1.0, 2.0, None]))
+    assert whole["imo"].to_list() == [9074729, None, None]
+    assert whole["name"].to_list() == ["1", "2", None]
+
+
+def test_a_point_at_infinity_has_no_position() -> None:
+    endless = frame(time=TIMES).set_geometry(gpd.points_from_xy([10.0, np.inf, 190.0], [50.0, 50.0, 50.0]), crs=4326)
+    with pytest.warns(UserWarning) as told:
+        table = from_geodataframe(endless)
+    assert table["lon_deg"].to_list() == [10.0, None, -170.0]
+    assert len(told) == 1
+
+
 def test_names_may_be_swapped_and_shifted() -> None:
     given = frame(time=TIMES, sog_kn=[90.0] * 3, cog_deg=[10.0] * 3, vessel_id=["QUEEN"] * 3, MMSI=[366000001] * 3)
     names = {"sog_kn": "cog_deg", "cog_deg": "sog_kn", "name": "vessel_id", "vessel_id": "MMSI"}
@@ -172,6 +201,11 @@ def test_names_may_be_swapped_and_shifted() -> None:
         (frame(time=TIMES, MMSI=["a", "b", "c"]), {"vessel_id": "MMSI"}, "'vessel_id' .* cannot be read as Int64"),
         (frame(time=TIMES, MMSI=[1.5, 2, 3]), {"vessel_id": "MMSI"}, "not whole numbers"),
         (frame(time=TIMES, nav_status=[1, "a", {}]), {}, "'nav_status' .* cannot be read"),
+        (frame(time=TIMES, mix=[1, "a", 2.5]), {}, "'mix' .* cannot be read: .* drop or convert it"),
+        (frame(time=TIMES, field=[1j, 2j, 3j]), {}, "'field' .* cannot be read: it holds complex128, .* drop or conv"),
+        (frame(time=TIMES, near=gpd.GeoSeries([shapely.Point(0, 0)] * 3)), {}, "'near' .* it holds geometry"),
+        (frame(time=TIMES, MMSI=[1] * 3), {"vessel_id": "MMSI", "name": "MMSI"}, "cannot be both vessel_id and name"),
+        (frame(time=TIMES, MMSI=[1] * 3), {"vesel_id": "MMSI"}, "'vesel_id' is no name of ours: is 'vessel_id' meant"),
         (judged(nav_status=[1, 2, 999]), {}, "'nav_status' .* cannot be read as Int8"),
         (judged(lat=91.0), {}, "1 points are no longitude and latitude, the first 10, 91 in row 1"),
         (
@@ -190,7 +224,7 @@ def test_what_is_wrong_is_said(given: gpd.GeoDataFrame, columns: dict[str, str],
 def test_a_fleet_makes_trajectories_and_comes_back() -> None:
     pytest.importorskip("movingpandas")
     table = fixes().sort("track_id", "time")
-    collection = to_trajectories(table)
+    collection = to_trajectories(to_geodataframe(table))
     assert sorted(one.id for one in collection.trajectories) == sorted(table["track_id"].unique())
     first = collection.trajectories[0]
     assert first.df.index.tz is None

@@ -401,3 +401,20 @@ def test_a_column_of_somebody_else_may_hold_any_value_of_its_type(kind: pl.DataT
     assert found.sort("time")["mine"].to_list() == EAST.with_columns(values).sort("time")["mine"].to_list()
     with xr.open_zarr(path) as opened:
         assert np.nanmax(opened["mine"].to_numpy()) == values.max()
+
+
+@pytest.mark.parametrize("name", ["speed (m/s)", "rowSize", "__mine", ".."])
+def test_a_column_whose_name_no_array_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(GeodiffError, match="no array of a Zarr store can have this name"):
+        write_track_zarr(EAST.with_columns(pl.lit(1.0).alias(name)), tmp_path / "t.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_goes_to_netcdf_with_its_provenance(tmp_path: Path) -> None:
+    told = {"geodiff:run_id": "abc", "settings": {"step_s": 300.0, "files": ["a", "b"]}}
+    path = write_track_zarr(EAST, tmp_path / "t.zarr", provenance=told)
+    with xr.open_zarr(path) as opened:
+        opened.load().to_netcdf(tmp_path / "t.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "t.nc", engine="h5netcdf") as back:
+        assert json.loads(back.attrs["geodiff:provenance"]) == told
+        assert back["lon_deg"].shape == (len(EAST),)
