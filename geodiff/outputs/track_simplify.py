@@ -20,7 +20,7 @@ MAX_LATITUDE_DEG: Final = 89.9
 
 
 def mercator_y(lat_deg: npt.ArrayLike) -> Array:
-    """Northing of the Mercator projection (Snyder 1987, eq. 7-2), in degrees of longitude; cut at ``MAX_LATITUDE_DEG``."""
+    """Northing of the Mercator projection (Snyder 1987, eq. 7-2), in degrees of longitude, cut at 89.9°."""
     lat = np.clip(np.asarray(lat_deg, np.float64), -MAX_LATITUDE_DEG, MAX_LATITUDE_DEG)
     out: Array = np.degrees(np.arcsinh(np.tan(np.radians(lat))))
     return out
