@@ -13,8 +13,8 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """The console for results."""
-    return Console(soft_wrap=False, highlight=False)
+    """The console for results; brackets in paths are brackets."""
+    return Console(soft_wrap=False, highlight=False, markup=False)
 
 
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
@@ -62,7 +62,7 @@ class StageBars:
 def stage_bars() -> Iterator[StageBars]:
     """Bars on stderr while the block runs."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -83,7 +83,9 @@ def threshold_curve(score: Values, anomalous: Values) -> Curve:
     """Count what each threshold finds. Args: as of ``auroc``."""
     value, truth = _checked(score, anomalous)
     order = np.argsort(-value, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(value[order])), len(value) - 1) if len(value) else np.empty(0, np.int64)
+    ranked = value[order]
+    # Not by differences: those of equal infinities are NaN.
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(value) - 1) if len(value) else np.empty(0, np.int64)
     found = np.cumsum(truth[order])[last]
     return Curve(found, last + 1 - found, int(truth.sum()), int((~truth).sum()))
 

@@ -22,7 +22,8 @@ def independent_draws(members: Values, *, antithetic: bool) -> tuple[Values, ...
     Antithetic pairs (noise e and -e, one after the other) lie farther apart than chance would have them: eight normal
     members of four pairs score 6 % below their true fair CRPS, spread over skill is 1.13 where it should be 1, and half
     of each pair below the truth makes a hill in the middle of the rank histogram. The first of all pairs are
-    independent, and so are the second.
+    independent, and so are the second; where pairs stand at right angles to each other, as those of the denoiser do,
+    nearly: scores are then too low by less than half a per cent.
 
     Args:
         members: (m, ...), pairs one after the other where they are antithetic.

@@ -169,7 +169,7 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
 
 def _rejected(store: TrackStore) -> int:
     """Rejected fixes, most of them of no track."""
-    found = pl.scan_parquet(store.fixes_path).filter(pl.col(STATE) == REJECTED).select(pl.len()).collect()
+    found = pl.scan_parquet(store.fixes_path, glob=False).filter(pl.col(STATE) == REJECTED).select(pl.len()).collect()
     return int(found.item())
 
 

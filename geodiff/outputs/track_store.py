@@ -157,7 +157,7 @@ class TrackStore:
             raise GeodiffError(f"{self.stem}: {len(damaged)} parts such as {damaged[0]} are damaged on disk; run again")
 
     def _assemble(self, parts: Sequence[str], provenance: Mapping[str, Any], progress: Progress | None) -> None:
-        schemas = {name: pl.Schema(pl.read_parquet_schema(self._part(name))) for name in parts}
+        schemas = {name: pl.scan_parquet(self._part(name), glob=False).collect_schema() for name in parts}
         schema = merged_schema(schemas or {"": _NOTHING})
         steps = len(parts) * 2
         self._write_parquet(parts, schema, provenance, progress or _silent, steps)
@@ -213,17 +213,22 @@ class TrackStore:
 
     def _frames(self, parts: Sequence[str], schema: pl.Schema, which: pl.Expr) -> Iterator[tuple[str, pl.DataFrame]]:
         for name in parts:
-            yield name, conform(pl.read_parquet(self._part(name)).filter(which), schema)
+            yield name, conform(pl.read_parquet(self._part(name), glob=False).filter(which), schema)
 
     def _loose(self, name: str) -> bool:
         """Whether a part has fixes of no track."""
-        return bool(pl.scan_parquet(self._part(name)).select(pl.col(TRACK_ID).null_count()).collect().item())
+        return bool(
+            pl.scan_parquet(self._part(name), glob=False).select(pl.col(TRACK_ID).null_count()).collect().item()
+        )
 
     def _box(self, parts: Sequence[str]) -> Box | None:
         """Planar bounds of all positions, a part at a time."""
         placed = pl.col(LON).is_not_null() & pl.col(LAT).is_not_null()
         edges = (pl.col(LON).min(), pl.col(LAT).min(), pl.col(LON).max().alias("e"), pl.col(LAT).max().alias("n"))
-        found = [pl.scan_parquet(self._part(name)).filter(placed).select(edges).collect().row(0) for name in parts]
+        found = [
+            pl.scan_parquet(self._part(name), glob=False).filter(placed).select(edges).collect().row(0)
+            for name in parts
+        ]
         known = np.array([row for row in found if row[0] is not None], np.float64).reshape(-1, 4)
         if not len(known):
             return None
@@ -275,7 +280,8 @@ class TrackCounts:
 
 def count_tracks(path: Path) -> TrackCounts:
     """Add up a file of tracks (``TrackStore.tracks_path``); lines are kept as their convex hulls."""
-    frame = pl.read_parquet(path, columns=[TRACK_ID, VESSEL_ID, *STATES, "length_km", "start", "end"])
+    wanted = [TRACK_ID, VESSEL_ID, *STATES, "length_km", "start", "end"]
+    frame = pl.read_parquet(path, columns=wanted, glob=False)
     hulls = [
         shapely.convex_hull(shapely.get_parts(shapely.from_wkb(batch.column(0).to_numpy(zero_copy_only=False))))
         for batch in pq.ParquetFile(path).iter_batches(columns=[GEOMETRY])

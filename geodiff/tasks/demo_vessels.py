@@ -105,7 +105,7 @@ def _real(out: Path) -> _Day | None:
     here = pl.col("LON").is_between(west, east) & pl.col("LAT").is_between(south, north)
 
     def vessels() -> pl.DataFrame:
-        rows = pl.scan_parquet(day)
+        rows = pl.scan_parquet(day, glob=False)
         return rows.join(rows.filter(here).select("MMSI").unique(), on="MMSI", how="semi").collect()
 
     try:

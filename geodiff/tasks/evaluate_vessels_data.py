@@ -100,7 +100,7 @@ def load_cleaned(files: Sequence[Path], *, tell: Callable[[str], None] | None = 
 def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Observed fixes of tracks of one file, and what became of its rows."""
     if is_own(path):
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
         table = table if REASON in table.columns else table.with_columns(pl.lit(None, pl.String).alias(REASON))
         read, refused, rules = table.height, {}, "as cleaned"
     else:

@@ -55,7 +55,7 @@ def associate_parts(job: TrackJob, *, progress: Progress) -> None:
         name = part_name(part)
         if name not in job.store.done():
             paths = sorted(folder.glob(f"*/{name}.parquet"))
-            table = pl.concat([pl.read_parquet(path) for path in paths]) if paths else _NOTHING
+            table = pl.concat([pl.read_parquet(path, glob=False) for path in paths]) if paths else _NOTHING
             save_counts(clean_counts(table), job.counts_path("clean", part))
             job.store.write_part(name, table)
         progress("write", part + 1, job.parts)

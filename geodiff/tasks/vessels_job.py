@@ -244,7 +244,7 @@ def step_part(job: TrackJob, part: int, session: str) -> None:
     if part_name(part) in job.store.done():
         return
     teller = _teller(job, session)
-    cleaned = pl.DataFrame() if job.kind == GENERATE else pl.read_parquet(job.path("cleaned", part))
+    cleaned = pl.DataFrame() if job.kind == GENERATE else pl.read_parquet(job.path("cleaned", part), glob=False)
     with one_thread():
         table, counts = _STEPS[job.kind](teller, cleaned, part)
     save_counts(counts, job.counts_path("step", part))
@@ -270,7 +270,7 @@ def _forecast(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:
 
 def _away(job: TrackJob, part: int) -> pl.DataFrame | None:
     """When vessels were outside the region, if there is one."""
-    return None if job.settings.bbox is None else pl.read_parquet(job.path("away", part))
+    return None if job.settings.bbox is None else pl.read_parquet(job.path("away", part), glob=False)
 
 
 def _score(teller: Teller, cleaned: pl.DataFrame, part: int) -> Stepped:

@@ -53,4 +53,5 @@ def prepare_regions(job: TrackJob) -> None:
 def _told_of_past(job: TrackJob, model: MotionModel) -> MotionModel:
     if job.past is None or not isinstance(model, Historic):
         return model
-    return model.with_history(history_of([pl.read_parquet(job.path("past", part)) for part in job.parts_of(job.past)]))
+    past = [pl.read_parquet(job.path("past", part), glob=False) for part in job.parts_of(job.past)]
+    return model.with_history(history_of(past))

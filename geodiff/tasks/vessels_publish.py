@@ -168,7 +168,7 @@ def _table(job: TrackJob, key: str) -> Path | None:
     paths = [path for part in range(job.parts) if (path := job.path(key, part)).exists()]
     if not paths:
         return None
-    whole = pl.concat([pl.read_parquet(path) for path in paths])
+    whole = pl.concat([pl.read_parquet(path, glob=False) for path in paths])
     order = [name for name in ("vessel_id", "track_id", "first") if name in whole.columns]
     target = job.store.folder / f"{job.run_id}_{key}.parquet"
     save_table(whole.sort(order, maintain_order=True), target)

@@ -225,7 +225,8 @@ def prepare_calibration(job: TrackJob) -> None:
 def store_routes(job: TrackJob) -> None:
     """Write where the vessels of the input pass, in files that workers map into memory."""
     folder = job.work / ROUTES
-    tables = (pl.read_parquet(job.path("cleaned", part), columns=[*NEEDED, STATE]) for part in range(job.parts))
+    paths = (job.path("cleaned", part) for part in range(job.parts))
+    tables = (pl.read_parquet(path, columns=[*NEEDED, STATE], glob=False) for path in paths)
     routes = Routes.joined([Routes.of(Fixes.from_table(table)) for table in tables])
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

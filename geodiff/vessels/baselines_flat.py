@@ -127,4 +127,6 @@ def _filled(owner: Index, time: Array, place: tuple[Array, Array], sog: Array, c
     slope[last & ~alone] = difference_velocity(times[last & ~alone][:, :2], km[last & ~alone][:, :2])[:, 1]
     speed = np.hypot(slope[:, 0], slope[:, 1]) / KM_S_PER_KN
     course = course_of(slope[:, 0], slope[:, 1])
-    return np.where(np.isfinite(sog), sog, speed), np.where(np.isfinite(cog), cog, course)
+    # A speed without any course, told or sailed, is no motion.
+    lost = ~np.isfinite(cog) & (slope == 0.0).all(1)
+    return np.where(np.isfinite(sog) & ~lost, sog, speed), np.where(np.isfinite(cog), cog, course)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from geodiff.schema import BoolArray
 from geodiff.sphere import KM_PER_NMI, course_of, from_local_km, to_local_km, turn_deg
@@ -68,8 +69,9 @@ class Piece:
         return float(np.median(np.diff(self.time_s)))
 
     def velocity(self) -> tuple[Floats, Floats]:
-        """Speed in knots and course in degrees of the path, by finite differences."""
-        east, north = np.gradient(self.east_km, self.time_s), np.gradient(self.north_km, self.time_s)
+        """Speed in knots and course in degrees of the path: of a cubic spline, for differences cut corners."""
+        path = CubicSpline(self.time_s, np.stack([self.east_km, self.north_km], 1))
+        east, north = path(self.time_s, 1).T
         return np.hypot(east, north) * KN_PER_KM_S, course_of(east, north)
 
 

@@ -155,7 +155,8 @@ class Routes:
         Returns:
             Evidence ``ROUTE``, whose value is the logarithm of the distance in km; and ``FLOW``, the logarithm of the
             ratio to the median speed of the nearest points. NaN for vessels that lie, and where no other vessel passed
-            within ``LONGEST_KM``: waters that the past does not tell of.
+            within ``LONGEST_KM``: waters that the past does not tell of; or where all of the nearest points, as many
+            as are looked at (``NEAREST``), are the vessel's own.
         """
         asked, answer = _asked(fixes)
         far, usual = np.full(len(asked), np.nan), np.full(len(asked), np.nan)

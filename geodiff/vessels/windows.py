@@ -145,11 +145,8 @@ def _frame(raw: PaddedFixes, history: TrackHistory | None, *, paths: bool) -> Wi
     inside = raw.kind == INSIDE
     duration = np.maximum(raw.edges[:, 1] - raw.edges[:, 0], 1.0)
     chord = np.where(inside[:, None], place[rows, far], velocity[rows, near])
-    angle = np.arctan2(chord[:, 1], chord[:, 0])
+    angle = _direction(raw, chord, velocity, near)
     lone = ~told.any(1) & (raw.shown.sum(1) < 2)
-    # Without a course no direction is favoured: the frame's is as good as drawn by lot.
-    lot = (raw.vessel % 1_000_003 * 0.618034 + raw.edges[:, 0] * 0.754878) % 1.0
-    angle = np.where(lone, 2 * np.pi * lot, angle)
     speeds = np.where(raw.shown, np.hypot(velocity[..., 0], velocity[..., 1]), np.nan)
     speed = np.maximum(np.nanmean(speeds, 1), np.where(inside, np.hypot(*chord.T) / duration, 0.0))
     speed = np.where(lone, UNKNOWN_KM_S, np.maximum(speed, SLOWEST_KM_S))
@@ -184,6 +181,20 @@ def _frame(raw: PaddedFixes, history: TrackHistory | None, *, paths: bool) -> Wi
         asked_s=raw.ask,
         vessel_id=raw.vessel,
     )
+
+
+def _direction(raw: PaddedFixes, chord: Floats, velocity: Floats, near: Ints) -> Floats:
+    """Where the frames point, (n,) radians: along the chord; of a vessel at rest as it moved nearest to the edge.
+
+    Of one that never moved no direction is favoured: it is as good as drawn by lot.
+    """
+    rows = np.arange(len(near))
+    moves = raw.shown & (velocity != 0.0).any(2)
+    away = np.where(moves, np.abs(np.arange(moves.shape[1]) - near[:, None]), moves.shape[1])
+    last = np.where(moves.any(1)[:, None], velocity[rows, away.argmin(1)], 0.0)
+    way = np.where((chord != 0.0).any(1)[:, None], chord, last)
+    lot = (raw.vessel % 1_000_003 * 0.618034 + raw.edges[:, 0] * 0.754878) % 1.0
+    return np.where((way != 0.0).any(1), np.arctan2(way[:, 1], way[:, 0]), 2 * np.pi * lot)
 
 
 def _edges(raw: PaddedFixes, place: Floats, velocity: Floats, near: Ints, far: Ints) -> Floats:

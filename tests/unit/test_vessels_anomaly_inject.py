@@ -10,6 +10,7 @@ from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import ANOMALOUS
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.inject import INJECTED, can_take, inject
+from geodiff.vessels.inject_piece import Piece
 from geodiff.vessels.scoring_evidence import report_evidence
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_traffic import Traffic
@@ -157,3 +158,13 @@ def test_a_circle_is_closed_and_keeps_to_its_radius() -> None:
         # It begins along the course.
         assert abs(turn_deg(np.degrees(0.3), np.degrees(np.arctan2(east[1], north[1])))) < 6
     assert to_local_km(*move(0.0, 60.0, 0.0, 1.0), 0.0, 60.0)[1] == pytest.approx(1.0)
+
+
+def test_reported_speeds_do_not_cut_the_corners_of_a_path() -> None:
+    time, radius, knots = 60.0 * np.arange(40), 0.5, 6.0
+    angle = knots * KM_PER_NMI / 3600 * time / radius
+    fixes = np.zeros(40), np.full(40, 50.0), np.full(40, knots), np.zeros(40), np.arange(40), np.zeros(40, bool)
+    circle = Piece(time, radius * np.sin(angle), radius * np.cos(angle), *fixes, (0.0, 50.0))
+    speed, course = circle.velocity()
+    assert np.abs(speed[3:-3] - knots).max() < 0.03  # 0.14 by differences
+    assert np.abs(turn_deg(np.degrees(angle) + 90, course))[3:-3].max() < 1.0

@@ -41,6 +41,13 @@ def test_perfect_and_useless_scores() -> None:
     assert average_precision(np.zeros(1000), truth) == pytest.approx(0.03)
 
 
+def test_infinite_scores_are_ties_like_others() -> None:
+    truth = [True, False, False]
+    for top in (np.inf, 9.0):
+        assert average_precision([top, top, 1.0], truth) == 0.5
+        assert auroc([top, top, 1.0], truth) == 0.75
+
+
 def test_curves_end_with_everything_found() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(5000) < 0.1

@@ -105,6 +105,28 @@ def test_windows_look_alike_wherever_and_whichever_way_a_vessel_goes():
     np.testing.assert_allclose(here.asked, there.asked, atol=0.02)  # great circles, not straight lines
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_course_that_a_vessel_at_rest_reports_says_nothing(motion, moved):
+    """It came by 40 degrees and has stopped, or never moved: what it then tells as its course is noise."""
+
+    def at_rest(course):
+        run = query(fixes=8, gap=(8, 8), ask=[6000.0, 9000.0])
+        still = np.arange(8) >= (5 if moved else 0)
+        lon, lat = (np.where(still, each[5], each) for each in (run.lon_deg, run.lat_deg))
+        sog, cog = np.where(still, 0.1, run.sog_kn), np.where(still, course, run.cog_deg)
+        return TrackQuery(run.time_s, lon, lat, sog, cog, run.ask_s, 70, 1)
+
+    asked = [at_rest(course) for course in (10.0, 190.0, np.nan)]
+    angle = build_windows(asked).frame[:, 2]
+    np.testing.assert_allclose(angle, angle[0])
+    if moved:
+        np.testing.assert_allclose(np.degrees(angle), 90.0 - 40.0, atol=0.5)
+    first, *others = motion.predict(asked, members=4, seed=0)
+    for other in others:
+        np.testing.assert_allclose(other.lon_deg, first.lon_deg, atol=1e-9)
+        np.testing.assert_allclose(other.ellipse_km, first.ellipse_km, rtol=1e-5)
+
+
 def test_answers_do_not_depend_on_who_is_asked_with_them(motion):
     questions = [query(vessel=i, course=40.0 * i) for i in range(1, 6)]
     together = motion.predict(questions, members=4, seed=3)
