@@ -53,6 +53,18 @@ def read_json(path: Path) -> object | None:
         return None
 
 
+def remove_left(stem: Path) -> None:
+    """Remove what processes that were killed left of files whose names begin so; nobody else may be writing them.
+
+    Args:
+        stem: beginning of the files, such as that of a run whose lock is held.
+    """
+    left = re.compile(rf"\.{re.escape(stem.name)}[^0-9A-Za-z].*[0-9a-f]{{32}}\b.*")
+    for path in stem.parent.glob(".*"):
+        if left.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Offer a temporary sibling to write to; it takes the name ``path`` when the block ends without an error.

@@ -19,7 +19,7 @@ from pyproj import CRS, Transformer
 
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
-from geodiff.outputs.atomic import explained, file_lock, read_json, write_json
+from geodiff.outputs.atomic import explained, file_lock, read_json, remove_left, write_json
 from geodiff.outputs.packing import PACKINGS, REFLECTANCE, Packing
 from geodiff.outputs.store_layout import FLAT
 from geodiff.schema import GeodiffError
@@ -223,6 +223,8 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
     with explained(catalog_dir):
         folder.mkdir(parents=True, exist_ok=True)
         with file_lock(catalog_dir / ".catalog.lock", wait=True):
+            for left in (catalog_dir / "catalog.json", folder / "collection.json"):
+                remove_left(left)
             path = folder / f"{item.id}.json"
             static_catalog.require_stac(catalog_dir / "catalog.json", "Catalog")
             static_catalog.require_stac(folder / "collection.json", "Collection")

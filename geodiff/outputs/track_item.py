@@ -13,10 +13,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pystac
 
+from geodiff.outputs.atomic import read_json
 from geodiff.outputs.stac_items import ZARR, find_item, publish_item
 from geodiff.outputs.track_geometry import covered_ground
-from geodiff.outputs.track_layer import GEOMETRY
-from geodiff.outputs.track_store import TrackCounts, TrackStore, count_tracks
+from geodiff.outputs.track_layer import GEOMETRY, TrackCounts, count_tracks
+from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tracks import REJECTED, STATE
 from geodiff.version import __version__
@@ -132,8 +133,33 @@ def publish_tracks(catalog_dir: Path, item: pystac.Item, *, collection: str) -> 
 
 
 def find_tracks(catalog_dir: Path, run_id: str) -> pystac.Item | None:
-    """The published item of a run, with its fixes in place; None when there is none."""
-    return find_item(catalog_dir, run_id, asset=FIXES)
+    """The published item of a run, with all of its data as it tells them; None when there is none."""
+    item = find_item(catalog_dir, run_id, asset=FIXES)
+    return item if item is not None and _is_whole(item) else None
+
+
+def discard_damaged(store: TrackStore) -> None:
+    """Remove the files of a published run of whose data some are gone or cut off, so that all are made again."""
+    path = store.folder / f"{store.run_id}.json"
+    document = read_json(path)
+    if not isinstance(document, dict):
+        return
+    item = pystac.Item.from_dict(document)
+    item.set_self_href(str(path.resolve()))
+    if not _is_whole(item):
+        store.discard()
+
+
+def _is_whole(item: pystac.Item) -> bool:
+    """Whether the data of an item are there, and as large as it says."""
+    for asset in item.assets.values():
+        if "data" not in (asset.roles or ()):
+            continue
+        path = Path(str(asset.get_absolute_href()))
+        size = asset.extra_fields.get("file:size")
+        if not path.exists() or (size is not None and path.stat().st_size != size):
+            return False
+    return True
 
 
 def _instant(microseconds: int) -> datetime:

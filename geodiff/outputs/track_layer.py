@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 
 from geodiff.outputs.track_columns import TYPES, arrow_table
@@ -88,3 +94,45 @@ def _reduce(how: np.ufunc, values: Array, first: Integers) -> Array:
 
 def _within(lon_deg: Array) -> Array:
     return np.where(np.abs(lon_deg) <= 180.0, lon_deg, wrap_longitude(lon_deg))
+
+
+@dataclass(frozen=True)
+class TrackCounts:
+    """What the layer of tracks adds up to.
+
+    Attributes:
+        tracks: how many.
+        vessels: distinct identities.
+        states: fixes by state, of tracks; those of no track, all rejected, are not in the layer.
+        length_km: of all tracks.
+        geometries: of the tracks, without those that have none.
+        start, end: of what was not rejected, UTC microseconds since 1970; None when nothing is left.
+    """
+
+    tracks: int
+    vessels: int
+    states: Mapping[str, int]
+    length_km: float
+    geometries: np.ndarray[Any, np.dtype[np.object_]]
+    start: int | None
+    end: int | None
+
+
+def count_tracks(path: Path) -> TrackCounts:
+    """Add up a file of tracks (``TrackStore.tracks_path``); lines are kept as their convex hulls."""
+    wanted = [TRACK_ID, VESSEL_ID, *STATES, "length_km", "start", "end"]
+    frame = pl.read_parquet(path, columns=wanted, glob=False)
+    hulls = [
+        shapely.convex_hull(shapely.get_parts(shapely.from_wkb(batch.column(0).to_numpy(zero_copy_only=False))))
+        for batch in pq.ParquetFile(path).iter_batches(columns=[GEOMETRY])
+    ]
+    start, end = frame["start"].dt.epoch("us").min(), frame["end"].dt.epoch("us").max()
+    return TrackCounts(
+        tracks=len(frame),
+        vessels=frame[VESSEL_ID].drop_nulls().n_unique(),
+        states={state: int(frame[state].sum()) for state in STATES},
+        length_km=float(frame["length_km"].sum()),
+        geometries=np.concatenate([*hulls, np.empty(0, object)]),
+        start=None if start is None else int(start),  # type: ignore[arg-type]
+        end=None if end is None else int(end),  # type: ignore[arg-type]
+    )

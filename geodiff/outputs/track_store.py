@@ -26,17 +26,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 
 from geodiff.outputs.atomic import explained, replacing, sync
 from geodiff.outputs.ledger import Ledger, work_folder
 from geodiff.outputs.stac_items import check_name
 from geodiff.outputs.track_columns import MEMBERS, TYPES, conform, merged_schema, standard_frame
-from geodiff.outputs.track_layer import GEOMETRY, summarise_tracks
+from geodiff.outputs.track_layer import summarise_tracks
 from geodiff.outputs.track_parquet import Box, GeoParquetWriter, fixes_table
 from geodiff.outputs.track_zarr import TrackZarrWriter
 from geodiff.schema import GeodiffError
-from geodiff.tracks import LAT, LON, STATES, TRACK_ID, VESSEL_ID
+from geodiff.tracks import LAT, LON, TRACK_ID
 
 Progress = Callable[[int, int], None]
 
@@ -80,6 +79,12 @@ class TrackStore:
     def is_final(self) -> bool:
         """True when every file has its name."""
         return all(path.exists() for path in self.files)
+
+    def discard(self) -> None:
+        """Remove what ``finalize`` made."""
+        for path in (self.fixes_path, self.tracks_path):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.zarr_path, ignore_errors=True)
 
     def open(self) -> None:
         """Make the folders; parts of a run that was cut short stay.
@@ -254,45 +259,3 @@ def _digest(path: Path) -> str:
 
 def _silent(done: int, steps: int) -> None:
     """Nobody watches."""
-
-
-@dataclass(frozen=True)
-class TrackCounts:
-    """What the layer of tracks adds up to.
-
-    Attributes:
-        tracks: how many.
-        vessels: distinct identities.
-        states: fixes by state, of tracks; those of no track, all rejected, are not in the layer.
-        length_km: of all tracks.
-        geometries: of the tracks, without those that have none.
-        start, end: of what was not rejected, UTC microseconds since 1970; None when nothing is left.
-    """
-
-    tracks: int
-    vessels: int
-    states: Mapping[str, int]
-    length_km: float
-    geometries: np.ndarray[Any, np.dtype[np.object_]]
-    start: int | None
-    end: int | None
-
-
-def count_tracks(path: Path) -> TrackCounts:
-    """Add up a file of tracks (``TrackStore.tracks_path``); lines are kept as their convex hulls."""
-    wanted = [TRACK_ID, VESSEL_ID, *STATES, "length_km", "start", "end"]
-    frame = pl.read_parquet(path, columns=wanted, glob=False)
-    hulls = [
-        shapely.convex_hull(shapely.get_parts(shapely.from_wkb(batch.column(0).to_numpy(zero_copy_only=False))))
-        for batch in pq.ParquetFile(path).iter_batches(columns=[GEOMETRY])
-    ]
-    start, end = frame["start"].dt.epoch("us").min(), frame["end"].dt.epoch("us").max()
-    return TrackCounts(
-        tracks=len(frame),
-        vessels=frame[VESSEL_ID].drop_nulls().n_unique(),
-        states={state: int(frame[state].sum()) for state in STATES},
-        length_km=float(frame["length_km"].sum()),
-        geometries=np.concatenate([*hulls, np.empty(0, object)]),
-        start=None if start is None else int(start),  # type: ignore[arg-type]
-        end=None if end is None else int(end),  # type: ignore[arg-type]
-    )

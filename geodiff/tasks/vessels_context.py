@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -92,6 +93,7 @@ def store_traffic(paths: Sequence[Path], folder: Path) -> None:
     for name in TRAFFIC_COLUMNS:
         kind = np.int64 if name in ("slot", "vessel") else np.float64
         arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (rows,))
+        _reserve(folder / f"{name}.npy")
     at = 0
     for number in days["slot"].to_list():
         one = scan.filter(pl.col("slot") // day == number).collect().sort(list(TRAFFIC_COLUMNS))
@@ -102,6 +104,17 @@ def store_traffic(paths: Sequence[Path], folder: Path) -> None:
         array.flush()
     with replacing(folder / "done") as done:
         done.touch()
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file: where the disk is full, writing through a map of it would end the process.
+
+    Raises:
+        OSError: there is not as much room.
+    """
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def open_traffic(folder: Path) -> Traffic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,13 @@ from geodiff.vessels.read import STDIN, FilesReader, check_day, list_files, open
 from geodiff.vessels.read_table import TableReader
 from geodiff.vessels.reading import FIX_SCHEMA, POLARS_TYPES, FixReader, ReadCounts
 
-_BYTES_A_ROW: Final = {".gz": 12, ".zst": 10, ".zip": 12, ".parquet": 8}
-"""Of packed files, roughly; plain text takes ``_PLAIN``."""
+_BYTES_A_ROW: Final = {b"\x1f\x8b": 12, b"\x28\xb5\x2f\xfd": 10, b"PK\x03\x04": 12, b"PAR1": 8}
+"""Of packed files, roughly, by how they begin (gz, zst, zip, Parquet); plain text takes ``_PLAIN``."""
 
 _PLAIN: Final = 80
+LEFT_S: Final = 7 * 86_400.0
+"""A copy of standard input that nobody touched for so long was left by a run that was killed."""
+
 ROWS_A_PART: Final = 250_000
 MOST_PARTS: Final = 256
 
@@ -47,6 +51,7 @@ class Input:
         path: where it lies.
         sha256: of its content.
         own: a table of fixes with states, as jobs over tracks write it: what was observed is taken.
+        facts: its size and when it was changed last, before its content was looked at.
         counts: of rows read, kept and refused, where the plan read it already: partial tracks.
     """
 
@@ -54,7 +59,13 @@ class Input:
     path: Path
     sha256: str
     own: bool
+    facts: tuple[int, int]
     counts: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_unchanged(self) -> None:
+        """Raises GeodiffError where the file is no longer what its checksum tells."""
+        if _facts(self.path) != self.facts:
+            raise GeodiffError(f"{self.href}: was changed while it was read: run again once it is complete")
 
     def source(self, *, one_of_many: bool = False) -> Path | FixReader:
         """What ``partition_fixes`` reads; of several a table of ours may hold no fix."""
@@ -91,22 +102,32 @@ def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None 
 
 def _input(path: Path, href: str, layout: str | None) -> Input:
     try:
-        return Input(href, path, file_sha256(path), is_own(path, layout))
+        facts = _facts(path)
+        return Input(href, path, file_sha256(path), is_own(path, layout), facts)
     except OSError as error:
         raise GeodiffError(f"{href}: cannot be read ({error.strerror or error})") from None
 
 
+def _facts(path: Path) -> tuple[int, int]:
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns
+
+
 def _spooled(folder: Path) -> Path:
-    """Standard input as a file named by its content."""
+    """Standard input as a file of this process alone; its content names the run."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".stdin.{uuid.uuid4().hex}"
+        for left in folder.glob(".stdin-*"):
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                left.unlink(missing_ok=True)
+        copy = folder / f".stdin-{uuid.uuid4().hex}"
         try:
-            with open(partial, "wb") as file:
+            with open(copy, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-            return partial.rename(folder / f".stdin-{file_sha256(partial)[:16]}")
-        finally:
-            partial.unlink(missing_ok=True)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+        return copy
 
 
 def whose(inputs: Sequence[Input]) -> str:
@@ -175,20 +196,20 @@ def check_told(inputs: Sequence[Input], history: Sequence[Input], options: Mappi
 
 
 def count_parts(inputs: Sequence[Input]) -> int:
-    """Parts of about ``ROWS_A_PART`` rows, by the sizes of the files alone, so that every run cuts alike."""
+    """Parts of about ``ROWS_A_PART`` rows, by the content of the files alone, so that every run cuts alike."""
     rows = 0
     for one in inputs:
-        with open(one.path, "rb") as file:
-            parquet = file.read(4) == b"PAR1"
         try:
-            rows += pq.read_metadata(one.path).num_rows if parquet else _rows(one.path)
-        except (OSError, pa.ArrowException):  # damaged: the reader will say so
+            rows += pq.read_metadata(one.path).num_rows
+        except (OSError, pa.ArrowException):  # another format, or damaged: the reader will say so
             rows += _rows(one.path)
     return max(1, min(MOST_PARTS, round(rows / ROWS_A_PART)))
 
 
 def _rows(path: Path) -> int:
-    return path.stat().st_size // _BYTES_A_ROW.get(path.suffix.lower(), _PLAIN)
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    return path.stat().st_size // next((size for mark, size in _BYTES_A_ROW.items() if begin.startswith(mark)), _PLAIN)
 
 
 def identified_by_track(table: pl.DataFrame, whose: str = "") -> pl.DataFrame:

@@ -129,7 +129,7 @@ def make_plan(
     try:
         check_told(inputs, history, reading_options(settings))
         return _planned(kind, settings, inputs, history, out / name, paths=paths, parts=parts)
-    except GeodiffError:
+    except BaseException:
         forget_stdin(inputs)
         raise
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from geodiff.outputs.atomic import explained, read_json, write_json
+from geodiff.outputs.atomic import explained, read_json, remove_left, write_json
 from geodiff.outputs.ledger import exclusive
-from geodiff.outputs.track_item import find_tracks
+from geodiff.outputs.track_item import discard_damaged, find_tracks
 from geodiff.schema import GeodiffError
 from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.vessels_associate import associate_parts
@@ -102,6 +102,8 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
     started, job = time.monotonic(), plan.job
     with exclusive(job.store.stem), explained(plan.out):
         try:
+            remove_left(job.store.stem)
+            discard_damaged(job.store)
             if not job.store.is_final():
                 _compute(plan, pool, progress)
             figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
@@ -114,6 +116,7 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
 def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
     """Everything up to the parts of the store."""
     job = plan.job
+    _forget_other_cuts(job)
     try:
         if job.kind != GENERATE:
             _read(plan, FIXES, plan.inputs, progress)
@@ -182,6 +185,8 @@ def _read(plan: TrackPlan, what: str, inputs: tuple[Input, ...], progress: Progr
         options: Any = many if past else plan.options | many
         fixes = partition_fixes(sources, folder, parts=len(plan.job.parts_of(what)), options=options, progress=tell)
         progress(stage, fixes.counts.read, fixes.counts.read)
+        for one in inputs:
+            one.require_unchanged()
         usual = asdict(usual_of(fixes, getattr(plan.job.settings, "at", None)))
         interval = usual["interval_s"]
         usual["interval_s"] = interval if math.isfinite(interval) else None
@@ -195,6 +200,15 @@ def _named(error: GeodiffError, inputs: tuple[Input, ...]) -> GeodiffError:
         if one.href == STDIN:
             text = text.replace(str(one.path), "standard input")
     return type(error)(text)
+
+
+def _forget_other_cuts(job: TrackJob) -> None:
+    """Remove what an earlier run left that was cut into other parts."""
+    for what in (FIXES, HISTORY):
+        told = read_json(job.work / what / MANIFEST)
+        if isinstance(told, dict) and told.get("parts") != len(job.parts_of(what)):
+            shutil.rmtree(job.work)
+            return
 
 
 def _forget_unread(job: TrackJob) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import shutil
@@ -22,10 +23,11 @@ from geodiff.cli import app
 from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.outputs.track_parquet import provenance_of
-from geodiff.schema import UsageError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km
 from geodiff.tasks import vessels_inputs, vessels_publish
 from geodiff.tasks.track_fleets import track_config
+from geodiff.tasks.vessels_inputs import count_parts, find_inputs
 from geodiff.tasks.vessels_plan import Paths, make_plan
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
@@ -426,3 +428,86 @@ def test_standard_input_of_which_cleaning_leaves_nothing(tmp_path: Path) -> None
     result = CliRunner().invoke(app, words, input="\n".join(lines).encode(), prog_name="geodiff")
     refused(result, 2, "standard input: --position", "would be ignored")
     assert not list((tmp_path / "out").glob(".stdin*"))
+
+
+def test_the_same_bytes_under_another_name_are_the_same_run_cut_alike(
+    geodiff: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed after reading goes on for the file under another name, with all of its vessels."""
+    monkeypatch.setattr(vessels_inputs, "ROWS_A_PART", 40)
+    text = HEADER + "".join(rows(mmsi=366000001 + n, lat=29 + n, north=0.004) for n in range(12))
+    packed = tmp_path / "day.csv.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    shutil.copy(packed, tmp_path / "day.bin")
+    names = {name: find_inputs([tmp_path / name], tmp_path / "o") for name in ("day.csv.gz", "day.bin")}
+    assert len({count_parts(found) for found in names.values()}) == 1
+    # However it was cut: what does not fit is read anew.
+    out = tmp_path / "o"
+    plan = make_plan("clean", [packed], CleanSettings(), out, parts=3)
+    killed = RuntimeError("killed")
+
+    def kill(*_: object, **__: object) -> None:
+        raise killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geodiff.tasks.vessels_run.clean_part", kill)
+        with pytest.raises(RuntimeError):
+            run_tracks(plan, pool=Pool(1), progress=lambda *_: None)
+    whole = done(geodiff("vessels", "clean", tmp_path / "day.bin", "--out", out), out)
+    assert whole["counts"]["vessels"] == 12
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_run(day: Path, tmp_path: Path) -> None:
+    plan = make_plan("clean", [day], CleanSettings(), tmp_path / "o")
+    with open(day, "a") as file:
+        file.write(rows(mmsi=366000009))
+    with pytest.raises(GeodiffError, match=r"day.csv: was changed while it was read"):
+        run_tracks(plan, pool=Pool(1), progress=lambda *_: None)
+    assert not list((tmp_path / "o" / "clean").glob("*"))
+    again = run_tracks(
+        make_plan("clean", [day], CleanSettings(), tmp_path / "o"), pool=Pool(1), progress=lambda *_: None
+    )
+    assert again.summary["counts"]["vessels"] == 2
+
+
+@pytest.mark.parametrize("harm", ["tracks gone", "store gone", "fixes cut off"])
+def test_a_finished_run_whose_files_were_harmed_is_made_again(
+    harm: str, geodiff: Cli, day: Path, tmp_path: Path
+) -> None:
+    words, out = ("vessels", "clean", day, "--out", tmp_path / "o"), tmp_path / "o"
+    files = {key: Path(path) for key, path in done(geodiff(*words), out)["files"].items()}
+    before = {key: files[key].read_bytes() for key in ("fixes", "tracks")}
+    if harm == "store gone":
+        shutil.rmtree(files["zarr"])
+    elif harm == "tracks gone":
+        files["tracks"].unlink()
+    else:
+        files["fixes"].write_bytes(b"")
+    done(geodiff(*words), out)
+    assert {key: files[key].read_bytes() for key in before} == before
+    assert files["zarr"].is_dir()
+
+
+def test_what_killed_runs_left_is_cleared_away(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    plan = make_plan("clean", [day], CleanSettings(), out)
+    folder, code = out / "clean", "0123456789abcdef" * 2
+    folder.mkdir(parents=True)
+    run = plan.job.run_id
+    left = [f".{run}_stops.{code}.parquet", f".{run}.{code}.png", f".{run}.html.{code}.partial"]
+    left += [f".{run}.json.{code}.partial", f".collection.json.{code}.partial"]
+    for name in left:
+        (folder / name).write_bytes(b"half")
+    (out / f".catalog.json.{code}.partial").write_bytes(b"half")
+    (folder / f".another.{code}.png").write_bytes(b"of a run that goes on")
+    done(geodiff("vessels", "clean", day, "--out", out), out)
+    assert [path.name for path in folder.glob(".*")] == [f".another.{code}.png"]
+    assert not list(out.glob(".*"))
+
+
+def test_brackets_in_a_path_are_brackets(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    out = tmp_path / "[o]"
+    result = geodiff("vessels", "impute", day, "--out", out, "--model", "hermite")
+    assert done(result, out)["counts"]["vessels"] == 1
+    assert str(out) in result.stdout
+    pystac.Catalog.from_file(str(out / "catalog.json")).full_copy()

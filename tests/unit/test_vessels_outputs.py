@@ -25,8 +25,9 @@ from geodiff.outputs.atomic import explained
 from geodiff.outputs.ledger import work_folder
 from geodiff.outputs.track_columns import MEMBERS, answer_columns, quantile_columns, standard_frame
 from geodiff.outputs.track_item import TrackInput, TrackRecord, build_track_item, find_tracks, publish_tracks
+from geodiff.outputs.track_layer import count_tracks
 from geodiff.outputs.track_parquet import provenance_of
-from geodiff.outputs.track_store import TrackStore, count_tracks
+from geodiff.outputs.track_store import TrackStore
 from geodiff.outputs.track_zarr import read_track_zarr, write_track_zarr
 from geodiff.schema import GeodiffError
 from geodiff.sphere import distance_km, move, wrap_longitude
