@@ -3,8 +3,9 @@
     python pipelines/vessels_days.py /data/ais/incoming --out /data/tracks --pattern 'AIS_*.zip' --history 7
 
 Every file is cleaned, its gaps are filled, and its tracks are scored: three runs in the catalogue of ``--out``. A file
-that is done is found done, a run that was killed resumes. With ``--history`` the model is told of the files before;
-without, of the other vessels of the file. Exit code: 0 all files are done, 1 a file failed, 2 the command is wrong.
+that is done is found done, a run that was killed resumes. With ``--history`` the model is told of the files before, as
+cleaned (they may be gone from the folder), else of the other vessels of the file. Exit code: 0 all files are done, 1 a
+file failed, 2 the command is wrong, 130 stopped.
 """
 
 from __future__ import annotations
@@ -18,33 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.cli.inputs import default_workers
-from geodiff.schema import GeodiffError, UsageError
-from geodiff.tasks.vessels_plan import Paths, make_plan
+from geodiff.schema import GeodiffError
+from geodiff.tasks.vessels_day import JOBS, check_readable, describe_day, run_day
 from geodiff.tasks.vessels_pool import PROCESSES, Pool
-from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import CleanSettings, ImputeSettings, ScoreSettings, TrackSettings
 
 log = logging.getLogger("vessels_days")
-
-
-def run_day(
-    path: Path, given: argparse.Namespace, settings: dict[str, TrackSettings], pool: Pool, history: Sequence[Path]
-) -> tuple[str, Path]:
-    """Do one file; the rest of its log line, and its clean fixes."""
-
-    def run(kind: str, source: Path, paths: Paths = Paths()) -> dict[str, Any]:  # noqa: B008
-        plan = make_plan(kind, [source], settings[kind], given.out, paths=paths)
-        return run_tracks(plan, pool=pool, progress=lambda *_: None).summary
-
-    clean = run("clean", path)
-    fixes = Path(clean["files"]["fixes"])
-    impute = run("impute", fixes, Paths(history=tuple(history)))
-    score = run("score", fixes, Paths(calibration=given.calibration))
-    counts = {**clean["counts"], **impute["counts"], **score["counts"]}
-    told = ("tracks", "rejected", "gaps: filled", "gaps: moored", "imputed fixes", "tracks flagged")
-    found = {name: counts[name] for name in told if name in counts}
-    said = (f"{name} {sum(each.values()) if isinstance(each, dict) else each}" for name, each in found.items())
-    return ", ".join([*said, *score["notes"]]), fixes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timezone", help="of times without an offset")
     parser.add_argument("--model", help="of motion, for gaps; default: the trained one")
     parser.add_argument("--ensemble", type=int, default=16, help="members")
-    parser.add_argument("--history", type=int, default=0, metavar="DAYS", help="files before that are past tracks too")
+    parser.add_argument("--history", type=int, default=0, metavar="FILES", help="files before that are the past tracks")
     parser.add_argument("--alpha", type=float, help="false-alarm rate of the scores")
     parser.add_argument("--calibration", type=Path, help="of the scores; default: the file's own vessels")
     parser.add_argument("--workers", type=int, default=default_workers(), help="default: all cores")
@@ -71,27 +51,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--history {given.history}: 0 or more")
     if given.calibration is not None and not given.calibration.is_file():
         parser.error(f"--calibration {given.calibration}: no such file")
-    model = {} if given.model is None else {"model": given.model}
     try:
         settings: dict[str, TrackSettings] = {
             "clean": CleanSettings.parse({"layout": given.layout, "timezone": given.timezone}),
-            "impute": ImputeSettings.parse({"ensemble": given.ensemble, **model}),
+            "impute": ImputeSettings.parse(
+                {"ensemble": given.ensemble} | ({"model": given.model} if given.model else {})
+            ),
             "score": ScoreSettings.parse({"alpha": given.alpha}),
         }
+        for each in settings.values():
+            check_readable(each)
         pool = Pool(given.workers, given.scheduler or (PROCESSES if given.workers > 1 else None))
-    except UsageError as error:
+    except GeodiffError as error:
         parser.error(str(error))
-    past, failed = list[Path](), False
+    worst = 0
     for path in files:
-        started, tell = time.monotonic(), log.info
+        started, code, done = time.monotonic(), 0, list[dict[str, Any]]()
         try:
-            line, fixes = run_day(path, given, settings, pool, past[-given.history :] if given.history else [])
-            past.append(fixes)
+            for summary in run_day(
+                path, given.out, settings, pool, history=given.history, calibration=given.calibration
+            ):
+                done.append(summary)
+            line = describe_day(done)
+        except KeyboardInterrupt:
+            log.warning("stopped; the same command goes on from here")
+            return 130
         except Exception as error:  # whatever it is, the other files must have their turn
-            failed, tell = True, log.error
-            line = f"failed: {error}" if isinstance(error, GeodiffError) else f"failed: {type(error).__name__}: {error}"
+            code = getattr(error, "exit_code", 1)
+            what = str(error) if isinstance(error, GeodiffError) else f"{type(error).__name__}: {error}"
+            line = f"failed: {JOBS[len(done)]}: {what}"
+        worst, tell = max(worst, code), log.error if code else log.info
         tell("%s: %s (%.0f s)", path.name, " ".join(line.split()), time.monotonic() - started)
-    return int(failed)
+    return worst
 
 
 if __name__ == "__main__":

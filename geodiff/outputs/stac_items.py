@@ -243,15 +243,26 @@ def find_item(catalog_dir: Path, run_id: str, *, asset: str = "zarr") -> pystac.
     Only what can be reached from ``catalog.json`` counts: an item file that no collection links to is a commit that
     was cut short, and publishing again completes it.
     """
-    for collection in _linked(catalog_dir / "catalog.json", "child"):
-        for path in _linked(collection, "item"):
-            document = read_json(path) if path.stem == run_id else None
-            if isinstance(document, dict) and document.get("properties", {}).get(_RUN_ID) == run_id:
+    for item in published_items(catalog_dir, run_id=run_id):
+        if item.properties.get(_RUN_ID) == run_id:
+            found = item.assets[asset].get_absolute_href() if asset in item.assets else None
+            return item if found and Path(found).exists() else None
+    return None
+
+
+def published_items(
+    catalog_dir: Path, collection: str | None = None, *, run_id: str | None = None
+) -> Iterator[pystac.Item]:
+    """Items that can be reached from ``catalog.json``: of one collection or of all, of one name or of any."""
+    for child in _linked(catalog_dir / "catalog.json", "child"):
+        if collection not in (None, child.parent.name):
+            continue
+        for path in _linked(child, "item"):
+            document = read_json(path) if run_id in (None, path.stem) else None
+            if isinstance(document, dict):
                 item = pystac.Item.from_dict(document)
                 item.set_self_href(str(path.resolve()))
-                found = item.assets[asset].get_absolute_href() if asset in item.assets else None
-                return item if found and Path(found).exists() else None
-    return None
+                yield item
 
 
 def _linked(path: Path, rel: str) -> Iterator[Path]:

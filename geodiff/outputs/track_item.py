@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pystac
 
 from geodiff.outputs.atomic import read_json
-from geodiff.outputs.stac_items import ZARR, find_item, publish_item
+from geodiff.outputs.stac_items import ZARR, find_item, publish_item, published_items
 from geodiff.outputs.track_geometry import covered_ground
 from geodiff.outputs.track_layer import GEOMETRY, TrackCounts, count_tracks
 from geodiff.outputs.track_store import TrackStore
@@ -136,6 +136,18 @@ def find_tracks(catalog_dir: Path, run_id: str) -> pystac.Item | None:
     """The published item of a run, with all of its data as it tells them; None when there is none."""
     item = find_item(catalog_dir, run_id, asset=FIXES)
     return item if item is not None and _is_whole(item) else None
+
+
+def fixes_by_input(catalog_dir: Path, collection: str) -> dict[str, Path]:
+    """Fixes of the published runs of a collection by the name of their one input; of several runs the last made."""
+    found: dict[str, tuple[str, Path]] = {}
+    for item in published_items(catalog_dir, collection):
+        inputs = item.properties.get("geodiff:inputs", [])
+        if len(inputs) == 1 and FIXES in item.assets and _is_whole(item):
+            name, made = Path(str(inputs[0]["href"])).name, str(item.properties.get("created", ""))
+            if made >= found.get(name, ("", Path()))[0]:
+                found[name] = made, Path(str(item.assets[FIXES].get_absolute_href()))
+    return {name: path for name, (_, path) in found.items()}
 
 
 def discard_damaged(store: TrackStore) -> None:

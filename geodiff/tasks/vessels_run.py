@@ -229,10 +229,15 @@ def _require_any(plan: TrackPlan) -> None:
 
 def _prepare_scores(job: TrackJob, progress: Progress) -> None:
     from geodiff.tasks.vessels_score import prepare_calibration
+    from geodiff.vessels.scoring_calibrate import TooFewVessels
 
     progress("calibrate", 0, 1)
     if not (job.work / "traffic_all" / "done").exists():
         store_traffic([job.path("traffic", part) for part in range(job.parts)], job.work / "traffic_all")
-    with one_thread():
-        prepare_calibration(job)
+    try:
+        with one_thread():
+            prepare_calibration(job)
+    except TooFewVessels:
+        shutil.rmtree(job.work, ignore_errors=True)  # no rerun goes on from here
+        raise
     progress("calibrate", 1, 1)

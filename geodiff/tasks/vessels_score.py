@@ -12,7 +12,6 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.outputs.atomic import explained, replacing
-from geodiff.schema import UsageError
 from geodiff.tasks.anomaly_data import load_calibration, load_routes, save_calibration
 from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.vessels_context import open_traffic, place_of
@@ -20,7 +19,7 @@ from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_settings import ScoreSettings
 from geodiff.tracks import ANOMALOUS, REASON, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration
-from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, learn
+from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, TooFewVessels, learn
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_fixes import ELSEWHERE, NEEDED, PIECE, Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, Routes
@@ -205,7 +204,8 @@ def prepare_calibration(job: TrackJob) -> None:
     """Lay out where vessels pass; calibrate on the input's own vessels. Not where it was given or an earlier run did.
 
     Raises:
-        UsageError: too few vessels, or too few for the rate.
+        TooFewVessels: to calibrate on.
+        UsageError: too few for the rate.
     """
     settings = job.settings
     assert isinstance(settings, ScoreSettings)
@@ -265,7 +265,7 @@ def calibrate_folds(
     ids = pl.concat([part.select(pl.col(VESSEL_ID).drop_nulls().unique()) for part in parts]).collect()[VESSEL_ID]
     fold, order = fold_of(ids, FOLDS), place_of(ids)
     if (fewest := min(np.bincount(fold, minlength=FOLDS))) < FEWEST_VESSELS:
-        raise UsageError(
+        raise TooFewVessels(
             f"{len(ids)} vessels are too few to tell what is usual among them (the smaller half has {fewest}, and "
             f"{FEWEST_VESSELS} are needed): give --calibration, or more data"
         )

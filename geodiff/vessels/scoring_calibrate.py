@@ -49,6 +49,10 @@ MOST_INJECTED: Final = 400
 """Tracks that each kind of anomaly is put into to learn what the evidence counts."""
 
 
+class TooFewVessels(UsageError):
+    """What is usual cannot be told from so few vessels."""
+
+
 def learn(
     cleaned: pl.DataFrame,
     model: MotionModel,
@@ -67,13 +71,13 @@ def learn(
         Others as of ``ask``.
 
     Raises:
-        UsageError: fewer than ``FEWEST_VESSELS`` vessels, or none under way for long enough to be asked.
+        TooFewVessels: fewer than ``FEWEST_VESSELS`` vessels, or none under way for long enough to be asked.
     """
     embedder, fixes = embedder or KinematicEmbedder(), Fixes.from_table(cleaned)
     part, owner = _part(fixes), fixes.owner
     counts = tuple(len(np.unique(owner[part == k])) for k in range(len(SHARES)))
     if sum(counts) < FEWEST_VESSELS or min(counts) < 2:
-        raise UsageError(
+        raise TooFewVessels(
             f"a calibration needs {FEWEST_VESSELS} vessels or more, these are {sum(counts)}; it parts them by identity "
             f"into {len(SHARES)}, with two in each, and has {min(counts)} in one: give more clean tracks"
         )
@@ -123,7 +127,7 @@ def _fit_scales(
 ) -> tuple[tuple[LengthScale, ...], Cloud]:
     clean = rows[asked.begin]
     if np.count_nonzero(clean) < 2 or not any(len(each.fix) for each in asked.misses.values()):
-        raise UsageError("hardly a vessel of the calibration is under way: give tracks of moving vessels")
+        raise TooFewVessels("hardly a vessel of the calibration is under way: give tracks of moving vessels")
     scales = tuple(fit_scale(asked.misses[length].of(rows), length) for length in lengths)
     group = fixes.group[fixes.track[asked.begin]]
     return scales, fit_cloud(asked.vectors[clean], group[clean], seed=seed)

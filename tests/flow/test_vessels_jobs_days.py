@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,44 @@ def test_days_are_done_once_and_a_bad_one_does_not_stop_the_others(
     assert [path.stat().st_mtime_ns for path in items] == stamps
 
 
+def test_files_that_have_left_the_folder_are_past_tracks_still(
+    flow: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quiet day is cleaned and filled, is not scored, and is history of the next; what is done stays so."""
+    days, out = tmp_path / "days", tmp_path / "out"
+    days.mkdir()
+    for number in (1, 2, 3):
+        fixes = make_fleet(number, vessels=4, hours=2.0, interval_s=120.0, defects={}).fixes
+        fixes.write_csv(days / f"2022-03-0{number}.csv")
+    words = [str(days), "--out", str(out), "--model", "nearest_historic", "--workers", "1", "--history", "2"]
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("geodiff.tasks.vessels_publish._maps", lambda job, progress: (None, None))
+    assert flow.main(words) == 0
+    assert all("not scored: 4 vessels are too few" in record.getMessage() for record in caplog.records)
+    assert not list((out / "score").glob("*"))
+
+    def told() -> dict[str, int]:
+        items = [json.loads(path.read_text()) for path in out.glob("impute/*.json") if "_" not in path.stem]
+        found = [one["properties"] for one in items if one["type"] == "Feature"]
+        return {one["geodiff:run_id"]: len(one.get("geodiff:history", [])) for one in found}
+
+    assert sorted(told().values()) == [0, 1, 2]
+    before = told()
+    (days / "2022-03-01.csv").unlink()
+    assert flow.main(words) == 0
+    assert told() == before
+
+
+def test_exit_codes_tell_a_wrong_command_from_a_file_that_failed(
+    flow: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "2022-03-01.csv").write_text("a,b\n1,2\n")
+    words = [str(tmp_path / "in"), "--out", str(tmp_path / "in" / "2022-03-01.csv"), "--workers", "1"]
+    assert flow.main(words) == 2
+    assert "failed: clean: " in caplog.records[-1].getMessage()
+
+
 def test_a_folder_without_files_is_wrong_usage(flow: ModuleType, tmp_path: Path) -> None:
     for name in (None, ".2022-03-01.csv.part"):  # a file that is being fetched is none yet
         if name:
@@ -69,6 +108,9 @@ def test_a_folder_without_files_is_wrong_usage(flow: ModuleType, tmp_path: Path)
         (["--calibration", "nowhere.json"], "nowhere.json: no such file"),
         (["--workers", "0"], "--workers 0"),
         (["--ensemble", "0"], "ensemble"),
+        (["--layout", "nope"], "layout 'nope'"),
+        (["--timezone", "Mars"], "no time zone 'Mars'"),
+        (["--model", "nope"], "nope"),
     ],
 )
 def test_a_wrong_command_is_told_before_the_first_file(
