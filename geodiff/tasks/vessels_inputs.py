@@ -86,8 +86,7 @@ def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None 
     """
     named = [None if str(source) == STDIN else list_files(source, out) for source in sources]
     for path in (path for paths in named if paths is not None for path in paths):
-        if not path.is_file():
-            raise UsageError(f"{path}: no such file")
+        _require_file(path)
     # Standard input is copied only once the files are there: what is said through a pipe is said once.
     found: dict[Path, str] = {}
     for paths in named:
@@ -98,6 +97,17 @@ def find_inputs(sources: Sequence[str | Path], out: Path, *, layout: str | None 
     if not found:
         raise UsageError("nothing to read: name at least one file")
     return [_input(path, href, layout) for path, href in found.items()]
+
+
+def _require_file(path: Path) -> None:
+    if path.is_fifo():
+        raise UsageError(f"{path}: is a pipe, which can be read once alone: name - and pipe into the command")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{str(path)!r}: the name is not UTF-8, which catalogues are written in: rename it") from None
 
 
 def _input(path: Path, href: str, layout: str | None) -> Input:

@@ -22,6 +22,9 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
+RESERVED: Final = ("catalog.json", "summary.json")
+"""Files in the output folder."""
+
 FORMAT: Final = 9
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
@@ -109,7 +112,7 @@ def make_plan(
         out: output folder.
         name: of the collection in the catalogue; the kind when None.
         paths: other files.
-        parts: of the partition; by the size of the inputs when None. It changes no value.
+        parts: of the partition; by the size of the inputs when None. Values differ by rounding at most.
 
     Raises:
         UsageError: no such file, layout, model or folder, or something was said that would be ignored.
@@ -122,6 +125,8 @@ def make_plan(
         check_name("--name", name)
     except GeodiffError as error:
         raise UsageError(str(error)) from None
+    if name in RESERVED:
+        raise UsageError(f"--name {name}: a file of the catalogue has this name, choose another")
     history = find_inputs(paths.history, out) if paths.history else []
     inputs = find_inputs(sources, out, layout=settings.layout) if sources else []
     if not inputs and kind != GENERATE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -73,7 +74,9 @@ def owned(folder: Path) -> Iterator[None]:
             raise GeodiffError(f"{folder} is being written by another process: wait for it, or name another") from None
         yield
     except OSError as error:
-        raise GeodiffError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = ": free space and run the same command again, it resumes with the files that are read" if full else ""
+        raise GeodiffError(f"{folder}: cannot be written ({error.strerror or error}){hint}") from None
     finally:
         os.close(lock)
 

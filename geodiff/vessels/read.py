@@ -11,6 +11,7 @@ fixes, counts = read_fixes(["harbour.csv", "day.nm4"], layout="map.yaml")
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -140,7 +141,7 @@ def list_files(source: str | Path, skip: Path | None = None) -> list[Path]:
     Raises:
         UsageError: none, or the folder itself is the one to leave out, and holds what came out.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # pathlib takes ./~name for somebody's home
     files = _named_files(path)
     if skip is None or files == [path]:
         return files

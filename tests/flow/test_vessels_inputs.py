@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +30,7 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import distance_km
 from geodiff.tasks import vessels_inputs, vessels_publish
 from geodiff.tasks.track_fleets import track_config
+from geodiff.tasks.vessels_context import store_traffic, traffic_of
 from geodiff.tasks.vessels_inputs import count_parts, find_inputs
 from geodiff.tasks.vessels_plan import Paths, make_plan
 from geodiff.tasks.vessels_pool import Pool
@@ -34,6 +38,7 @@ from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import CleanSettings, GenerateSettings
 from geodiff.testing.nmea import position, tagged
 from geodiff.testing.tracks import make_fleet
+from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import to_geodataframe
 from geodiff.vessels.read import open_fixes, read_fixes
 from geodiff.vessels.usual_rules import Usual
@@ -511,3 +516,41 @@ def test_brackets_in_a_path_are_brackets(geodiff: Cli, day: Path, tmp_path: Path
     assert done(result, out)["counts"]["vessels"] == 1
     assert str(out) in result.stdout
     pystac.Catalog.from_file(str(out / "catalog.json")).full_copy()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pipe.csv"], "is a pipe, which can be read once alone"),
+        (["a\udcff.csv"], "the name is not UTF-8"),
+        (["day.csv", "--name", "catalog.json"], "a file of the catalogue has this name"),
+        (["day.csv", "--name", "summary.json"], "a file of the catalogue has this name"),
+    ],
+)
+def test_what_cannot_become_a_run_is_refused_first(
+    geodiff: Cli, day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.csv")
+    if sys.platform == "linux":
+        shutil.copy(day, "a\udcff.csv")
+    refused(geodiff("vessels", "clean", *words, "--out", tmp_path / "o"), 2, said)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_name_like_a_home_is_a_name(geodiff: Cli, day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(day, "~tmp.csv")
+    assert done(geodiff("vessels", "clean", "./~tmp.csv", "--out", "o"), tmp_path / "o")["counts"]["vessels"] == 1
+
+
+def test_a_full_disk_is_met_before_it_is_written_through_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    fleet = clean_fixes(make_fleet(1, vessels=2, hours=1.0, defects={}).fixes)
+    traffic_of(fleet).write_parquet(tmp_path / "traffic.parquet")
+    with pytest.raises(OSError, match="No space left"):
+        store_traffic([tmp_path / "traffic.parquet"], tmp_path / "all")
+    assert not (tmp_path / "all" / "done").exists()

@@ -90,6 +90,17 @@ def test_one_fix_alone_is_reckoned_from():
         assert _error(name, query, truth).max() < 0.05, name
 
 
+@pytest.mark.parametrize("name", ["dead_reckoning", "constant_turn", "kalman"])
+@pytest.mark.parametrize("fixes", [1, 2])
+def test_a_speed_without_any_course_is_no_motion(name, fixes):
+    """Neither told nor sailed: it could be any way, and north is as wrong as others."""
+    time, lon, lat = 60.0 * np.arange(fixes), np.full(fixes, 10.0), np.full(fixes, 50.0)
+    speed, nobody = np.full(fixes, 10.0), np.full(fixes, np.nan)
+    query = TrackQuery(time, lon, lat, speed, nobody, time[-1:] + 3600.0)
+    answer = load_motion_model(name).predict([query], members=0, seed=0)[0]
+    assert distance_km(answer.lon_deg, answer.lat_deg, 10.0, 50.0)[0] < 0.01
+
+
 def test_a_query_without_any_fix_is_refused():
     empty = np.empty(0)
     query = TrackQuery(empty, empty, empty, empty, empty, np.array([1.0]))
