@@ -87,7 +87,7 @@ def read_coastline(path: Path) -> gpd.GeoDataFrame:
     import geopandas as gpd
 
     if not path.exists():
-        raise UsageError(f"coastline {path}: cannot be read (no such file)")
+        raise UsageError(f"coastline {path}: no such file, so it cannot be read")
     try:
         frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
     except (OSError, ValueError, RuntimeError) as error:

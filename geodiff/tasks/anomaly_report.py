@@ -29,7 +29,7 @@ from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_tracks import reasons
 from geodiff.vessels.scoring_traffic import Traffic
 
-FORMAT = 3
+FORMAT = 4
 CALIBRATION = "calibration.json"
 EXAMPLES = 4
 """Tracks of each kind that are drawn."""

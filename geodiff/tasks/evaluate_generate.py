@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
 
-FORMAT = 4
+FORMAT = 5
 """Of what is kept: a change makes results of before count no more."""
 
 DEGREES = 7

@@ -31,7 +31,7 @@ from geodiff.vessels.cases import Case
 if TYPE_CHECKING:
     from geodiff.tasks.job import Progress
 
-FORMAT = 5
+FORMAT = 6
 """Of report and records: a change of either makes results of before count no more."""
 
 CHUNK = 250
