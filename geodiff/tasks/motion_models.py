@@ -148,8 +148,8 @@ def load_contender(name_or_path: str) -> Contender:
         raise UsageError(f"--model {name_or_path}: no such motion model and no such file; known: {known}")
     # Torch takes seconds to load, which a rule or a mistyped name need not cost.
     from geodiff.model.checkpoint import digest
-    from geodiff.tasks.track_models import load_denoiser
+    from geodiff.tasks.track_denoiser import DenoiserMotion
 
     card = path.with_suffix(".json")
     hashes = [digest(each) for each in (path, card) if each.is_file()]
-    return Contender(path.stem, cast(MotionModel, load_denoiser(name_or_path)), "-".join(hashes))
+    return Contender(path.stem, cast(MotionModel, DenoiserMotion.load(path)), "-".join(hashes))

@@ -22,9 +22,8 @@ from geodiff.model.objectives import denoising_loss, ensemble_loss
 from geodiff.model.simulate import simulate
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sensor import band_mtf
-from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig
+from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig, TrainData
 from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
-from geodiff.tasks.train_sources import TrainData
 
 
 class Training(AveragedTraining):

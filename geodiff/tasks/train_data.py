@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 
@@ -260,3 +260,29 @@ def residual_scales(places: Sequence[Ground], config: TrainConfig, mtf: tuple[fl
     low = see(image, config.scale, mtf)
     miss = image - upsample(low, config.scale)
     return tuple(round(float(v), 4) for v in miss.square().mean((0, 2, 3)).sqrt())
+
+
+DataKind = Literal["collection", "folder", "worldstrat", "synthetic"]
+
+HELD_SEED = 777
+
+
+@dataclass(frozen=True, eq=False)
+class TrainData:
+    """What a training is fed.
+
+    Attributes:
+        kind: how it was asked for.
+        maker: of the batch of every step.
+        held: batches to validate on, from ground that ``maker`` never shows.
+        residual_scale: of a new model, per band (``model.images.ImageConfig``).
+        notes: what the card says of the data: ``places`` and the witnesses of ``leakage.describe_ground``.
+        messages: what was guessed or left out: for the user, and for the card.
+    """
+
+    kind: DataKind
+    maker: Maker
+    held: tuple[Fed, ...]
+    residual_scale: tuple[float, ...]
+    notes: Mapping[str, Any]
+    messages: tuple[str, ...] = ()

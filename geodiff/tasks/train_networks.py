@@ -26,9 +26,8 @@ from geodiff.model.srdiff import SRDiff
 from geodiff.schema import UsageError
 from geodiff.sensor import band_mtf
 from geodiff.tasks.train import settings_of
-from geodiff.tasks.train_data import Fed, Pair, Stream, TrainConfig
+from geodiff.tasks.train_data import Fed, Pair, Stream, TrainConfig, TrainData
 from geodiff.tasks.train_loop import first_step
-from geodiff.tasks.train_sources import TrainData
 
 WATCHED_PASSES = 10
 """Steps of the chain of a diffusion when it is watched: a sample lies below its mean, but rises with it."""

@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 from geodiff.imagery.ground import Ground, split_places
 from geodiff.imagery.places import read_places
@@ -20,33 +20,17 @@ from geodiff.imagery.real_series import read_series
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, native_step
 from geodiff.tasks.leakage import describe_ground
-from geodiff.tasks.train_data import Fed, Maker, Mixed, PatchSource, TrainConfig, residual_scales
+from geodiff.tasks.train_data import (
+    HELD_SEED,
+    DataKind,
+    Mixed,
+    PatchSource,
+    TrainConfig,
+    TrainData,
+    residual_scales,
+)
 from geodiff.tasks.train_pairs import RealSource
-
-DataKind = Literal["collection", "folder", "worldstrat", "synthetic"]
-
-HELD_SEED = 777
-
-
-@dataclass(frozen=True, eq=False)
-class TrainData:
-    """What a training is fed.
-
-    Attributes:
-        kind: how it was asked for.
-        maker: of the batch of every step.
-        held: batches to validate on, from ground that ``maker`` never shows.
-        residual_scale: of a new model, per band (``model.images.ImageConfig``).
-        notes: what the card says of the data: ``places`` and the witnesses of ``leakage.describe_ground``.
-        messages: what was guessed or left out: for the user, and for the card.
-    """
-
-    kind: DataKind
-    maker: Maker
-    held: tuple[Fed, ...]
-    residual_scale: tuple[float, ...]
-    notes: Mapping[str, Any]
-    messages: tuple[str, ...] = ()
+from geodiff.tasks.train_worldstrat import open_worldstrat
 
 
 def open_data(kind: str, root: Path | None, config: TrainConfig) -> TrainData:
@@ -127,8 +111,6 @@ def _native_m(bands: tuple[str, ...]) -> float:
 
 def worldstrat_data(root: Path, config: TrainConfig) -> TrainData:
     """Real series with registered high resolution, by the clean split."""
-    from geodiff.tasks.train_worldstrat import open_worldstrat
-
     _refuse_guide(config, "WorldStrat")
     return open_worldstrat(root, config)
 

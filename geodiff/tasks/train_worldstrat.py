@@ -22,9 +22,8 @@ from geodiff.imagery.lattice import grid_of
 from geodiff.model.reference import build_series
 from geodiff.schema import TIME, VALID, BoolArray, FloatArray, GeodiffError
 from geodiff.tasks.targets import days_of
-from geodiff.tasks.train_data import Pair, TrainConfig
+from geodiff.tasks.train_data import HELD_SEED, Pair, TrainConfig, TrainData
 from geodiff.tasks.train_pairs import Turn, hide_target, residual_scales_of
-from geodiff.tasks.train_sources import HELD_SEED, TrainData
 
 CLEAR_TARGET = 0.7
 """Share of a patch where the truth may be trusted, at least."""

@@ -34,14 +34,13 @@ from geodiff.tasks.vessels_job import (
     SCORE,
     Progress,
     TrackJob,
-    clean_part,
     nothing_left,
-    step_part,
 )
 from geodiff.tasks.vessels_model import prepare_regions
 from geodiff.tasks.vessels_plan import TrackPlan
 from geodiff.tasks.vessels_pool import Pool, one_thread
 from geodiff.tasks.vessels_publish import added_counts, publish, shown
+from geodiff.tasks.vessels_steps import clean_part, step_part
 from geodiff.vessels.partition import MANIFEST, PartitionedFixes, open_partition, partition_fixes
 from geodiff.vessels.read import STDIN
 from geodiff.vessels.reading import ReadCounts

@@ -31,7 +31,7 @@ from geodiff.vessels.read_refuse import check_any
 from geodiff.vessels.read_table import ReadOptions, TableReader
 from geodiff.vessels.reading import EmptyReader, FixReader, ReadCounts
 from geodiff.vessels.sniff import Sniffed, sniff
-from geodiff.vessels.tables import open_table
+from geodiff.vessels.tables_open import open_table
 
 STDIN = "-"
 

@@ -1,4 +1,4 @@
-"""A table as it stands in a file, opened by what it is: names of columns, a sample, and frames of raw values."""
+"""A table as it stands in a file: names of columns, a sample, and frames of raw values."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import Protocol
 
 import polars as pl
 
-from geodiff.schema import GeodiffError
 from geodiff.vessels.reading import ReadCounts
-from geodiff.vessels.sniff import Sniffed
 
 SAMPLE_ROWS = 20_000
 """Rows by which time formats and decimal commas are told."""
-
-MAX_COLUMNS = 2_000
 
 RAW_ROW = "__row__"
 """Int64: line of a text file (the header is a line) or row of a Parquet file, from 1."""
@@ -43,21 +39,6 @@ class RawTable(Protocol):
             GeodiffError: the file is truncated or damaged.
         """
         ...
-
-
-def open_table(file: Sniffed, *, delimiter: str | None = None) -> RawTable:
-    """The table in a Parquet or a text file.
-
-    Raises:
-        GeodiffError: no header, or a damaged file.
-    """
-    from geodiff.vessels.tables_parquet import ParquetTable
-    from geodiff.vessels.tables_text import open_text
-
-    table: RawTable = ParquetTable(file.path) if file.kind == "parquet" else open_text(file, delimiter=delimiter)
-    if len(table.columns) > MAX_COLUMNS:
-        raise GeodiffError(f"{table.where}: {len(table.columns):,} columns; {MAX_COLUMNS:,} at most can be read")
-    return table
 
 
 def take_sample(table: RawTable, wanted: Sequence[str], counts: ReadCounts) -> pl.DataFrame:

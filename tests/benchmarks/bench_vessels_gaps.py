@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from geodiff.tasks.track_models import load_denoiser
+from geodiff.tasks.motion_models import load_motion_model
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.cases import Tracks, impute_cases
 from geodiff.vessels.clean import clean_fixes
@@ -24,7 +24,7 @@ def test_gaps_filled_in_a_second(report, threads: int) -> None:
     """Gaps of an hour in minute data, told of all past tracks; indexing these comes before."""
     behaviours = ("transit", "ferry", "fishing", "tug")
     cleaned = clean_fixes(make_fleet(1, 200, 10.0, behaviours=behaviours, defects={}).fixes)
-    model = load_denoiser("ais").with_history(TrackHistory.from_table(cleaned))
+    model = load_motion_model("ais").with_history(TrackHistory.from_table(cleaned))
     queries = [case.query for case in impute_cases(Tracks.of(cleaned), Span(seconds=3600), most=800)]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -272,7 +272,7 @@ def test_settings_that_cannot_be_are_refused_by_name(odd: dict[str, Any]) -> Non
 @pytest.mark.parametrize("sizes", [{"heads": 3}, {"scale": 2}, {"decoder_width": -1}, {"decoder_width": 1 << 20}])
 def test_sizes_that_no_model_has_are_refused(sizes: dict[str, int]) -> None:
     from geodiff.tasks.train import first_model
-    from geodiff.tasks.train_sources import TrainData
+    from geodiff.tasks.train_data import TrainData
 
     data = TrainData("synthetic", cast(Any, None), (), (0.02,) * 4, {})
     with pytest.raises(UsageError, match=f"sizes: {next(iter(sizes))}"):

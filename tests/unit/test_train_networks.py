@@ -19,9 +19,9 @@ from geodiff.testing.tiny_models import random_patch
 
 pytest.importorskip("lightning", reason="training needs the extra geodiff[train]")
 
-from geodiff.tasks.train_data import TrainConfig
+from geodiff.tasks.train_data import TrainConfig, TrainData
 from geodiff.tasks.train_networks import train_network
-from geodiff.tasks.train_sources import TrainData, from_ground
+from geodiff.tasks.train_sources import from_ground
 
 SMALL: dict[str, Any] = {
     "steps": 4,

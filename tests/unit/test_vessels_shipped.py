@@ -11,8 +11,7 @@ import pytest
 
 from geodiff.model.checkpoint import digest
 from geodiff.sphere import distance_km, move
-from geodiff.tasks.motion_models import shipped_models
-from geodiff.tasks.track_models import load_denoiser
+from geodiff.tasks.motion_models import load_motion_model, shipped_models
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.split import is_held_out
 
@@ -29,7 +28,7 @@ def test_weights_are_those_of_their_card_small_and_calibrated(name):
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["sha256"] == digest(path)
     assert path.stat().st_size < 20e6
-    model = load_denoiser(name)
+    model = load_motion_model(name)
     assert model.levels == (0.5, 0.9)
     assert {source["name"] for source in card["data"]} == set(card["terms"])
     assert "omtad" not in json.dumps(card["data"])
@@ -37,13 +36,13 @@ def test_weights_are_those_of_their_card_small_and_calibrated(name):
 
 
 def test_a_model_is_used_without_the_packages_of_training():
-    code = "import sys; from geodiff.tasks.track_models import load_denoiser; load_denoiser('ais'); "
+    code = "import sys; from geodiff.tasks.motion_models import load_motion_model; load_motion_model('ais'); "
     found = subprocess.run([sys.executable, "-c", code + "print('lightning' in sys.modules)"], capture_output=True)
     assert found.stdout.decode().strip() == "False", found.stderr.decode()
 
 
 def test_strangers_are_strangers_and_held_out_vessels_were_not_trained_on():
-    model = load_denoiser("ais")
+    model = load_motion_model("ais")
     ids = np.arange(366_000_000, 366_020_000)
     assert model.trained_on(ids[is_held_out(ids)]).mean() < 0.001
 
@@ -58,7 +57,7 @@ def test_a_bend_is_filled_better_than_by_a_straight_line():
     known = np.r_[0:45, 76:121]
     course = (90 - np.degrees(angle[known])) % 360
     query = TrackQuery(time[known], lon[known], lat[known], np.full(90, 12.0), course, time[50:72:3], 70, 1)
-    answer = load_denoiser("ais").predict([query], members=16, seed=0)[0]
+    answer = load_motion_model("ais").predict([query], members=16, seed=0)[0]
     truth = lon[50:72:3], lat[50:72:3]
     share = (query.ask_s - time[44]) / (time[76] - time[44])
     straight = lon[44] + share * (lon[76] - lon[44]), lat[44] + share * (lat[76] - lat[44])
