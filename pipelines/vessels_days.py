@@ -69,7 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started, code, done = time.monotonic(), 0, list[dict[str, Any]]()
         try:
             for summary in run_day(
-                path, given.out, settings, pool, history=given.history, calibration=given.calibration
+                path,
+                given.out,
+                settings,
+                pool,
+                history=given.history,
+                pattern=Path(given.pattern).name,
+                calibration=given.calibration,
             ):
                 done.append(summary)
             line = describe_day(done)

@@ -258,11 +258,21 @@ def published_items(
         if collection not in (None, child.parent.name):
             continue
         for path in _linked(child, "item"):
-            document = read_json(path) if run_id in (None, path.stem) else None
-            if isinstance(document, dict):
-                item = pystac.Item.from_dict(document)
-                item.set_self_href(str(path.resolve()))
+            item = item_of(path) if run_id in (None, path.stem) else None
+            if item is not None:
                 yield item
+
+
+def item_of(path: Path) -> pystac.Item | None:
+    """The item in a file; None where there is none that can be read."""
+    document = read_json(path)
+    try:
+        item = pystac.Item.from_dict(document) if isinstance(document, dict) else None
+    except (ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError):
+        return None
+    if item is not None:
+        item.set_self_href(str(path.resolve()))
+    return item
 
 
 def _linked(path: Path, rel: str) -> Iterator[Path]:

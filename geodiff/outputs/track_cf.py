@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from geodiff.outputs.track_columns import MEMBERS
+from geodiff.schema import GeodiffError
 from geodiff.tracks import LAT, LON, REASON, STATE, STATES, TIME, VESSEL_ID
+
+ROW_SIZE: Final = "rowSize"
+"""How the number of fixes of a track is called (CF 1.11, 9.3.3)."""
+
+MEMBER_STEP_DEG: Final = 1e-7
+"""Members are stored as 32-bit multiples of this: 1 cm."""
 
 _SPEED: Final = {"standard_name": "platform_speed_wrt_ground", "long_name": "speed over ground", "units": "knot"}
 _STATUS: Final = (
@@ -139,3 +149,44 @@ def storage_of(name: str, kind: pl.DataType) -> Storage:
         return Storage(dtype, fill, {"comment": f"{fill} where unknown"})
     units = {"units": "microseconds since 1970-01-01T00:00:00", "calendar": "proleptic_gregorian"}
     return Storage(dtype, fill, {"_FillValue": fill, **(units if kind == pl.Datetime else {})})
+
+
+def require_array_names(columns: Iterable[str]) -> None:
+    """Refuse columns that cannot be stored under their names: by the rules of Zarr for nodes, or as one is ours.
+
+    Raises:
+        GeodiffError: there is one.
+    """
+    for name in columns:
+        if "/" in name or name.startswith("__") or not name.strip(".") or name in (ROW_SIZE, "zarr.json"):
+            raise GeodiffError(f"column {name!r}: no array of a Zarr store can have this name, rename the column")
+
+
+def encoded(series: pl.Series) -> npt.NDArray[Any]:
+    """Values of a column as they are stored; null becomes the fill value."""
+    kind = series.dtype
+    if isinstance(kind, pl.Array):
+        return _packed_members(series, kind.size)
+    storage = storage_of(series.name, kind)
+    if series.name == STATE:
+        codes = pl.Series(STATES).to_frame().with_row_index("code")
+        return series.replace_strict(codes[""], codes["code"], return_dtype=pl.Int8).to_numpy()
+    if kind == pl.Datetime:
+        series = series.dt.epoch("us")
+    elif kind == pl.Boolean:
+        series = series.cast(pl.Int8)
+    if kind.is_integer() and storage.dtype != str(kind).lower():
+        return series.cast(pl.Int64).fill_null(storage.fill).to_numpy().astype(storage.dtype)
+    return series.fill_null(storage.fill).to_numpy()
+
+
+def _packed_members(series: pl.Series, width: int) -> npt.NDArray[np.int32]:
+    column = series.to_arrow(compat_level=pl.CompatLevel.oldest())
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    known = np.asarray(column.is_valid())
+    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    out = np.full((len(series), width), np.iinfo(np.int32).min, np.int32)
+    finite = np.isfinite(values)
+    out[known] = np.where(finite, np.rint(np.where(finite, values, 0.0) / MEMBER_STEP_DEG), np.iinfo(np.int32).min)
+    return out

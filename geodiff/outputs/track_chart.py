@@ -90,7 +90,7 @@ def read_coastline(path: Path) -> gpd.GeoDataFrame:
         raise UsageError(f"coastline {path}: no such file, so it cannot be read")
     try:
         frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, shapely.errors.ShapelyError) as error:
         raise GeodiffError(f"coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(frame, gpd.GeoDataFrame):
         raise GeodiffError(f"coastline {path}: a table without shapes")

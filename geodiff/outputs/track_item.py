@@ -13,8 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pystac
 
-from geodiff.outputs.atomic import read_json
-from geodiff.outputs.stac_items import ZARR, find_item, publish_item, published_items
+from geodiff.outputs.stac_items import ZARR, find_item, item_of, publish_item, published_items
 from geodiff.outputs.track_geometry import covered_ground
 from geodiff.outputs.track_layer import GEOMETRY, TrackCounts, count_tracks
 from geodiff.outputs.track_store import TrackStore
@@ -138,12 +137,19 @@ def find_tracks(catalog_dir: Path, run_id: str) -> pystac.Item | None:
     return item if item is not None and _is_whole(item) else None
 
 
-def fixes_by_input(catalog_dir: Path, collection: str) -> dict[str, Path]:
-    """Fixes of the published runs of a collection by the name of their one input; of several runs the last made."""
+def fixes_by_input(catalog_dir: Path, collection: str, configuration: Mapping[str, Any]) -> dict[str, Path]:
+    """Fixes of published runs by the name of the one file that was their input; of several runs the last made.
+
+    Args:
+        catalog_dir: folder of the catalogue.
+        collection: of the runs.
+        configuration: of the runs; others do not count.
+    """
     found: dict[str, tuple[str, Path]] = {}
     for item in published_items(catalog_dir, collection):
         inputs = item.properties.get("geodiff:inputs", [])
-        if len(inputs) == 1 and FIXES in item.assets and _is_whole(item):
+        same = item.properties.get("geodiff:configuration") == dict(configuration)
+        if same and len(inputs) == 1 and FIXES in item.assets and _is_whole(item):
             name, made = Path(str(inputs[0]["href"])).name, str(item.properties.get("created", ""))
             if made >= found.get(name, ("", Path()))[0]:
                 found[name] = made, Path(str(item.assets[FIXES].get_absolute_href()))
@@ -152,13 +158,8 @@ def fixes_by_input(catalog_dir: Path, collection: str) -> dict[str, Path]:
 
 def discard_damaged(store: TrackStore) -> None:
     """Remove the files of a published run of whose data some are gone or cut off, so that all are made again."""
-    path = store.folder / f"{store.run_id}.json"
-    document = read_json(path)
-    if not isinstance(document, dict):
-        return
-    item = pystac.Item.from_dict(document)
-    item.set_self_href(str(path.resolve()))
-    if not _is_whole(item):
+    item = item_of(store.folder / f"{store.run_id}.json")
+    if item is not None and not _is_whole(item):
         store.discard()
 
 

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from geodiff.outputs.atomic import explained, replacing, sync
 from geodiff.outputs.ledger import Ledger, work_folder
 from geodiff.outputs.stac_items import check_name
+from geodiff.outputs.track_cf import require_array_names
 from geodiff.outputs.track_columns import MEMBERS, TYPES, conform, merged_schema, standard_frame
 from geodiff.outputs.track_layer import summarise_tracks
 from geodiff.outputs.track_parquet import Box, GeoParquetWriter, fixes_table
@@ -116,10 +117,12 @@ class TrackStore:
             fixes: whole tracks; see ``track_columns`` for its columns. May be empty.
 
         Raises:
-            GeodiffError: a table that does not fit (see ``standard_frame``), or a disk that is full or not writable.
+            GeodiffError: a table that does not fit (see ``standard_frame``), a column whose name no array may have, a
+                disk that is full or not writable.
         """
         check_name("part", name)
         frame = standard_frame(fixes)
+        require_array_names(frame.columns)
         if not self.members:
             frame = frame.drop(MEMBERS, strict=False)
         with explained(self.folder):

@@ -19,10 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from geodiff.outputs.atomic import explained
-from geodiff.outputs.track_cf import attributes_of, storage_of
+from geodiff.outputs.track_cf import (
+    MEMBER_STEP_DEG,
+    ROW_SIZE,
+    attributes_of,
+    encoded,
+    require_array_names,
+    storage_of,
+)
 from geodiff.outputs.track_columns import MEMBERS, merged_schema, standard_frame
 from geodiff.schema import GeodiffError
 from geodiff.tracks import LAT, LON, STATE, STATES, TIME, TRACK_ID
@@ -30,12 +36,10 @@ from geodiff.tracks import LAT, LON, STATE, STATES, TIME, TRACK_ID
 if TYPE_CHECKING:
     import zarr
 
-OBS, TRAJECTORY, MEMBER, ROW_SIZE = "obs", "trajectory", "member", "rowSize"
+OBS, TRAJECTORY, MEMBER = "obs", "trajectory", "member"
 TYPE: Final = "geodiff:type"
 COLUMNS: Final = "geodiff:columns"
 PROVENANCE: Final = "geodiff:provenance"
-MEMBER_STEP_DEG: Final = 1e-7
-"""Members are stored as 32-bit multiples of this: 1 cm."""
 
 _CHUNK, _SHARD = 2**15, 2**18
 _TYPES: Final = {
@@ -63,8 +67,7 @@ class TrackZarrWriter:
     def __init__(self, path: Path, schema: pl.Schema, rows: int, *, provenance: Mapping[str, Any]) -> None:
         import zarr
 
-        if wrong := [name for name in schema if _is_no_array(name)]:
-            raise GeodiffError(f"column {wrong[0]!r}: no array of a Zarr store can have this name, rename the column")
+        require_array_names(schema)
 
         attributes = {
             "Conventions": "CF-1.11",
@@ -163,41 +166,6 @@ class TrackZarrWriter:
         )
         if values.size:
             array[...] = values
-
-
-def _is_no_array(name: str) -> bool:
-    """Whether a column cannot be stored under its name, by the rules of Zarr format 3 for nodes or as it is ours."""
-    return "/" in name or name.startswith("__") or not name.strip(".") or name == ROW_SIZE
-
-
-def encoded(series: pl.Series) -> npt.NDArray[Any]:
-    """Values of a column as they are stored; null becomes the fill value."""
-    kind = series.dtype
-    if isinstance(kind, pl.Array):
-        return _packed_members(series, kind.size)
-    storage = storage_of(series.name, kind)
-    if series.name == STATE:
-        codes = pl.Series(STATES).to_frame().with_row_index("code")
-        return series.replace_strict(codes[""], codes["code"], return_dtype=pl.Int8).to_numpy()
-    if kind == pl.Datetime:
-        series = series.dt.epoch("us")
-    elif kind == pl.Boolean:
-        series = series.cast(pl.Int8)
-    if kind.is_integer() and storage.dtype != str(kind).lower():
-        return series.cast(pl.Int64).fill_null(storage.fill).to_numpy().astype(storage.dtype)
-    return series.fill_null(storage.fill).to_numpy()
-
-
-def _packed_members(series: pl.Series, width: int) -> npt.NDArray[np.int32]:
-    column = series.to_arrow(compat_level=pl.CompatLevel.oldest())
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    known = np.asarray(column.is_valid())
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    out = np.full((len(series), width), np.iinfo(np.int32).min, np.int32)
-    finite = np.isfinite(values)
-    out[known] = np.where(finite, np.rint(np.where(finite, values, 0.0) / MEMBER_STEP_DEG), np.iinfo(np.int32).min)
-    return out
 
 
 def write_track_zarr(fixes: pl.DataFrame, path: Path, *, provenance: Mapping[str, Any] | None = None) -> Path:

@@ -14,7 +14,7 @@ from geodiff.schema import BoolArray, GeodiffError
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
 from geodiff.tasks.motion_models import Contender, held_out_fold
 from geodiff.tasks.vessels_context import past_of
-from geodiff.tasks.vessels_inputs import is_own
+from geodiff.tasks.vessels_own import is_own
 from geodiff.tracks import FIX_TYPES, OBSERVED, REASON, REJECTED, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes

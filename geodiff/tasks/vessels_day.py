@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import TrackSettings
 from geodiff.vessels.layouts import check_zone, read_layout
+from geodiff.vessels.read import STDIN
 from geodiff.vessels.scoring_calibrate import TooFewVessels
 
 JOBS: Final = (CLEAN, IMPUTE, SCORE)
@@ -45,6 +47,7 @@ def run_day(
     pool: Pool,
     *,
     history: int = 0,
+    pattern: str = "*",
     calibration: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Do one file; what is done is found done.
@@ -54,8 +57,10 @@ def run_day(
         out: folder of the catalogue.
         settings: of each of ``JOBS``.
         pool: where parts are done.
-        history: so many files before, as cleaned into the catalogue, are the past tracks of the gaps; with 0 the other
-            vessels of the file are. Files may be gone; one that comes late changes what those after it are told of.
+        history: so many files before, as cleaned into the catalogue with the same settings, are the past tracks of the
+            gaps; with 0 the other vessels of the file are. Files may be gone; one that comes late changes what those
+            after it are told of.
+        pattern: of the names of the files that are one series.
         calibration: of the scores; None: the file's own vessels, and where these are too few it is not scored.
 
     Yields:
@@ -69,11 +74,13 @@ def run_day(
         plan = make_plan(kind, [source], settings[kind], out, paths=paths)
         return run_tracks(plan, pool=pool, progress=lambda *_: None).summary
 
-    earlier = {name: fixes for name, fixes in fixes_by_input(out, CLEAN).items() if name < path.name}
     clean = run(CLEAN, path, Paths())
     yield clean
-    fixes = Path(clean["files"]["fixes"])
-    before = tuple(earlier[name] for name in sorted(earlier)[-history:]) if history else ()
+    fixes, before = Path(clean["files"]["fixes"]), tuple[Path, ...]()
+    if history:
+        known = fixes_by_input(out, CLEAN, settings[CLEAN].model_dump(mode="json"))
+        earlier = sorted(name for name in known if STDIN != name < path.name and fnmatch(name, pattern))
+        before = tuple(known[name] for name in earlier[-history:])
     yield run(IMPUTE, fixes, Paths(history=before))
     try:
         yield run(SCORE, fixes, Paths(calibration=calibration))

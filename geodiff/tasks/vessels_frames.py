@@ -11,8 +11,8 @@ from geodiff.schema import UsageError
 from geodiff.tasks.motion_models import Historic, load_motion_model, regions_here
 from geodiff.tasks.vessels_context import history_of, past_of
 from geodiff.tasks.vessels_forecast import known_by
-from geodiff.tasks.vessels_inputs import identified_by_track
 from geodiff.tasks.vessels_job import clean_counts, nothing_left
+from geodiff.tasks.vessels_own import identified_by_track
 from geodiff.tasks.vessels_settings import MotionSettings
 from geodiff.tracks import (
     FORECAST,

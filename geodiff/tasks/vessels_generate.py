@@ -15,7 +15,7 @@ from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_generate import GenerateSettings as Wanted
 from geodiff.tasks.track_generate import generate_tracks
 from geodiff.tasks.vessels_gaps import Sent
-from geodiff.tasks.vessels_inputs import OwnReader, is_own
+from geodiff.tasks.vessels_own import OwnReader, is_own
 from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings
 from geodiff.tracks import LAT, LON, ROW, TIME, TRACK_ID, VESSEL_ID, MotionModel, TrackQuery
 from geodiff.vessels.clean import clean_fixes

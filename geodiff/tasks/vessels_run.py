@@ -116,14 +116,13 @@ def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:
     """Everything up to the parts of the store."""
     job = plan.job
     _forget_other_cuts(job)
-    try:
-        if job.kind != GENERATE:
-            _read(plan, FIXES, plan.inputs, progress)
-        if plan.history:
-            _read(plan, HISTORY, plan.history, progress)
-    except GeodiffError as error:
-        _forget_unread(job)
-        raise _named(error, plan.inputs) from None
+    for what, inputs in ((FIXES, plan.inputs if job.kind != GENERATE else ()), (HISTORY, plan.history)):
+        if inputs:
+            try:
+                _read(plan, what, inputs, progress)
+            except GeodiffError as error:
+                _forget_unread(job, what)
+                raise _named(error, plan.inputs) from None
     job.store.open()
     if job.kind == ASSOCIATE:
         associate_parts(job, progress=progress)
@@ -210,9 +209,9 @@ def _forget_other_cuts(job: TrackJob) -> None:
             return
 
 
-def _forget_unread(job: TrackJob) -> None:
-    """Remove a work folder in which no file was finished, or all were and hold no fix: another file is another run."""
-    if not any(job.work.glob("*/*/source.json")) or any(job.work.glob(f"*/{MANIFEST}")):
+def _forget_unread(job: TrackJob, what: str) -> None:
+    """Remove a work folder in which no file was finished, or all were and will not do: another file is another run."""
+    if not any(job.work.glob("*/*/source.json")) or (job.work / what / MANIFEST).exists():
         shutil.rmtree(job.work, ignore_errors=True)
 
 

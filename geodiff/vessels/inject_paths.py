@@ -128,12 +128,13 @@ def wander(piece: Piece, rng: np.random.Generator) -> Piece | None:
         side = rng.choice([-1.0, 1.0])
         east, north = _circles(part * loops, np.radians(courses[at]), side, eight=eight)
         east, north = radius * east, radius * north
-    # The way is noisy as GNSS is; reports err as those of the fixes that follow.
-    east, north = (each + rng.normal(0, NOISE_KM, count) for each in (east, north))
+    way = np.stack([piece.east_km[at] + east, piece.north_km[at] + north])
+    # Positions are noisy as those of GNSS are; speed and course are those of the way, and err as those that follow.
+    noisy = way + rng.normal(0, NOISE_KM, way.shape)
     after = at + 1 + np.arange(count) % (len(piece) - at - 2)
     order = np.concatenate([np.arange(at + 1), after, np.arange(at + 1, len(piece))])
     times = piece.time_s[at] + since
-    made = Spliced(at + 1, times, piece.east_km[at] + east, piece.north_km[at] + north, np.ones(count, bool))
+    made = Spliced(at + 1, times, noisy[0], noisy[1], np.ones(count, bool), way)
     return spliced(piece, order, made, length, f"{name} for {length / 60:.0f} min")
 
 

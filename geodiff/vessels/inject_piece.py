@@ -34,6 +34,8 @@ class Piece:
         centre: (lon, lat) of the plane.
         delay_s: by how much all that follows the stretch comes later.
         detail: the anomaly in words.
+        way_km: (2, n) east and north without the errors of the positions, where that is known: what speed and course
+            are of.
     """
 
     time_s: Floats
@@ -48,6 +50,7 @@ class Piece:
     centre: tuple[float, float]
     delay_s: float = 0.0
     detail: str = ""
+    way_km: Floats | None = None
 
     @classmethod
     def of(cls, fixes: Fixes, rows: Ints) -> Self:
@@ -70,16 +73,16 @@ class Piece:
 
     def velocity(self) -> tuple[Floats, Floats]:
         """Speed in knots and course in degrees of the path: of a cubic spline, for differences cut corners."""
-        path = CubicSpline(self.time_s, np.stack([self.east_km, self.north_km], 1))
-        east, north = path(self.time_s, 1).T
+        way = np.stack([self.east_km, self.north_km]) if self.way_km is None else self.way_km
+        east, north = CubicSpline(self.time_s, way, axis=1)(self.time_s, 1)
         return np.hypot(east, north) * KN_PER_KM_S, course_of(east, north)
 
 
 def altered(before: Piece, after: Piece) -> Piece | None:
     """Let reports follow the altered path; None where it is faster than a vessel.
 
-    Speed and course change by as much as those of the path do, so that the errors of the original reports remain. Where
-    the path is the original one nothing changes.
+    Speed and course change by as much as those of the path do, so that the errors of the original reports remain; those
+    of fixes that are made are of their way. Where the path is the original one nothing changes.
     """
     speed, course = after.velocity()
     own_speed, own_course = before.velocity()
@@ -87,9 +90,12 @@ def altered(before: Piece, after: Piece) -> Piece | None:
         return None
     sog, cog = before.sog_kn[after.source], before.cog_deg[after.source]
     moved = _changed(before, after)
-    new_sog = np.maximum(sog + speed - own_speed[after.source], 0.0)
+    # Where the way is known without errors, that of the original would bring in those of its positions.
+    made = after.label if after.way_km is not None else np.zeros(len(after), bool)
+    new_sog = np.maximum(speed + np.where(made, 0.0, sog - own_speed[after.source]), 0.0)
     # A still original has no course whose error could be kept.
-    error = np.where(own_speed[after.source] < 1.0, 0.0, turn_deg(own_course[after.source], cog))
+    none = made | (own_speed[after.source] < 1.0)
+    error = np.where(none, 0.0, turn_deg(own_course[after.source], cog))
     lon, lat = from_local_km(after.east_km, after.north_km, *after.centre)
     return replace(
         after,
@@ -118,13 +124,14 @@ def shifted(piece: Piece, east: Floats, north: Floats, detail: str) -> Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spliced:
-    """New fixes: the place of the first among the fixes, times, places and labels."""
+    """New fixes: the place of the first among the fixes, times, places, labels and (2, k) their way without errors."""
 
     at: int
     time_s: Floats
     east_km: Floats
     north_km: Floats
     label: BoolArray
+    way_km: Floats | None = None
 
 
 def spliced(piece: Piece, order: Ints, new: Spliced, delay_s: float, detail: str) -> Piece:
@@ -135,8 +142,14 @@ def spliced(piece: Piece, order: Ints, new: Spliced, delay_s: float, detail: str
     def replaced(old: Floats, part: Floats) -> Floats:
         return np.concatenate([old[: new.at], part, old[end:]])
 
+    way = (
+        None
+        if new.way_km is None
+        else np.stack([replaced(out.east_km, new.way_km[0]), replaced(out.north_km, new.way_km[1])])
+    )
     return replace(
         out,
+        way_km=way,
         time_s=np.concatenate([out.time_s[: new.at], new.time_s, out.time_s[end:] + delay_s]),
         east_km=replaced(out.east_km, new.east_km),
         north_km=replaced(out.north_km, new.north_km),

@@ -73,13 +73,15 @@ def _all_names(column: Column) -> list[tuple[str, ...]]:
 
 
 def choose_layout(columns: Sequence[str], layouts: Iterable[Layout], *, where: str, anonymous: bool = False) -> Layout:
-    """The layout that fits and explains the most columns; of an ``anonymous`` table it needs no identity.
+    """The layout that fits and explains the most columns; where none does, of an ``anonymous`` table, without identity.
 
     Raises:
         GeodiffError: none fits; the message lists the columns, the nearest layout, and how to write a column map.
     """
     header, layouts = Header(columns), tuple(layouts)
-    fitting = [layout for layout in layouts if not lacking(layout, header, anonymous=anonymous)]
+    fitting = [layout for layout in layouts if not lacking(layout, header)]
+    if anonymous and not fitting:
+        fitting = [layout for layout in layouts if not lacking(layout, header, anonymous=True)]
     if not fitting:
         raise GeodiffError(f"{where}: {explain_unknown(columns, layouts)}")
     return max(fitting, key=lambda layout: _explained(layout, header))

@@ -119,12 +119,18 @@ def _is(value: pl.Expr, code: float) -> pl.Expr:
 
 
 def _identity_rules(layout: Layout) -> list[Rule]:
-    identity, told = pl.col("vessel_id"), layout.columns.vessel_id
+    identity = pl.col("vessel_id")
     rules = [("no identity", identity.is_null() & ~pl.col("__unreadable_id") | (identity == 0))]
     rules.append(("identity is not a number", pl.col("__unreadable_id")))
-    most = 999_999_999 if told is not None and told.kind == "mmsi" else 2**63 - 1
-    rules.append(("identity out of range", (identity < 0) | (identity > most)))
+    rules.append(("identity out of range", identity.is_not_null() & known_identity(layout).is_null()))
     return rules
+
+
+def known_identity(layout: Layout) -> pl.Expr:
+    """``vessel_id`` where it names somebody, else null."""
+    told = layout.columns.vessel_id
+    most = 999_999_999 if told is not None and told.kind == "mmsi" else 2**63 - 1
+    return pl.when(pl.col("vessel_id").is_between(1, most)).then(pl.col("vessel_id")).alias("vessel_id")
 
 
 def _unreadable_rules(frame: pl.DataFrame) -> list[Rule]:

@@ -27,7 +27,7 @@ from geodiff.vessels.read_columns import (
     text_columns,
     unreadable,
 )
-from geodiff.vessels.read_refuse import check_any, refusal_rules, refuse, tell_noted
+from geodiff.vessels.read_refuse import check_any, known_identity, refusal_rules, refuse, tell_noted
 from geodiff.vessels.read_swapped import check_swapped
 from geodiff.vessels.reading import EXAMPLES, ReadCounts, below_360, require_exact
 from geodiff.vessels.sniff_time import TimeRule, sniff_times
@@ -133,7 +133,8 @@ class TableReader:
                 progress.checked = True
             anonymous, zone = self._options.anonymous or self._source.identity is None, self._rule.zone
             rules = refusal_rules(parsed, self._layout, now, anonymous=anonymous, zone=zone)
-            kept = self._finish(refuse(parsed, rules, self.counts))
+            kept = refuse(parsed, rules, self.counts)
+            kept = self._finish(kept.with_columns(known_identity(self._layout)) if self._options.anonymous else kept)
             if kept.height:
                 yield kept
         tell_noted(self.counts, self.where)
@@ -244,7 +245,9 @@ class TableReader:
         static = pl.col("lon_deg").is_null() & pl.any_horizontal(pl.col(name).is_not_null() for name in names)
         frame = frame.with_columns(static.alias("__static"))
         whole = pl.concat([progress.static, frame], how="diagonal_relaxed") if progress.static.height else frame
-        filled = whole.with_columns(pl.col(names).forward_fill().over("vessel_id", order_by="time"))
+        told = pl.col(names).forward_fill().over("vessel_id", order_by="time")
+        # Who tells no identity is nobody in particular.
+        filled = whole.with_columns(pl.when(pl.col("vessel_id").is_not_null()).then(told).otherwise(pl.col(names)))
         known = filled.filter(pl.col("vessel_id").is_not_null() & pl.any_horizontal(pl.col(names).is_not_null()))
         last = known.sort("time", nulls_last=False, maintain_order=True).unique(
             "vessel_id", keep="last", maintain_order=True

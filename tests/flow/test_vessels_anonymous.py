@@ -12,7 +12,7 @@ from typer.testing import Result
 
 import geodiff as api
 from geodiff.schema import GeodiffError
-from geodiff.tasks.vessels_inputs import OwnReader, identified_by_track
+from geodiff.tasks.vessels_own import OwnReader, identified_by_track
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.convert import to_geodataframe
 

@@ -38,6 +38,7 @@ from geodiff.tasks.vessels_run import run_tracks
 from geodiff.tasks.vessels_settings import CleanSettings, GenerateSettings
 from geodiff.testing.nmea import position, tagged
 from geodiff.testing.tracks import make_fleet
+from geodiff.vessels import partition
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.convert import to_geodataframe
 from geodiff.vessels.read import open_fixes, read_fixes
@@ -146,6 +147,11 @@ def test_points_of_which_some_or_all_tell_no_identity_are_associated(geodiff: Cl
         assert len(tracks) == len(points)
         assert tracks["track_id"].null_count() == 0
         assert tracks["track_id"].n_unique() == 2
+    # What is no identity is none, as in notebooks.
+    odd = pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.lit(0)).otherwise(pl.lit(-7)).alias("vessel_id")
+    points.with_columns(odd).write_csv(tmp_path / "odd.csv")
+    found = done(geodiff("vessels", "associate", tmp_path / "odd.csv", "--out", tmp_path / "odd"), tmp_path / "odd")
+    assert pl.read_parquet(found["files"]["fixes"])["vessel_id"].null_count() == len(points)
     # Who asks for vessels still needs to know them.
     words = ("vessels", "clean", tmp_path / "none.parquet", "--out", tmp_path / "c")
     refused(geodiff(*words), 1, "no identity")
@@ -554,3 +560,35 @@ def test_a_full_disk_is_met_before_it_is_written_through_a_map(tmp_path: Path, m
     with pytest.raises(OSError, match="No space left"):
         store_traffic([tmp_path / "traffic.parquet"], tmp_path / "all")
     assert not (tmp_path / "all" / "done").exists()
+
+
+def test_what_is_read_outlives_a_full_disk(
+    geodiff: Cli, day: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full while past tracks are read: what was read stays for the run that goes on."""
+    (tmp_path / "past.csv").write_text(HEADER + rows(mmsi=366000009, lat=29.01))
+    words = ("vessels", "impute", day, "--history", tmp_path / "past.csv", "--model", weights, "--out", tmp_path / "o")
+    write = partition.write_json
+
+    def full(path: Path, value: object) -> None:
+        if "history" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partition, "write_json", full)
+        refused(geodiff(*words), 1, "No space left on device): free space and run the same command again, it resumes")
+    assert list((tmp_path / "o" / "impute").glob("*.work/fixes/partition.json"))
+    assert done(geodiff(*words), tmp_path / "o")["counts"]["vessels"] == 1
+
+
+def test_nobody_in_particular_has_no_static_data(tmp_path: Path) -> None:
+    layout = "columns: {vessel_id: id, time: time, lon_deg: lon, lat_deg: lat, name: name}\nstatic_rows: true\n"
+    (tmp_path / "map.yaml").write_text(layout)
+    told = ["366000001,2020-01-01 00:00:00,,,KING", ",2020-01-01 00:00:00,,,QUEEN"]
+    told += [f"{who},2020-01-01 00:0{n}:00,-90,29.{n}," for n in range(1, 5) for who in ("366000001", "")]
+    (tmp_path / "s.csv").write_text("id,time,lon,lat,name\n" + "\n".join(told) + "\n")
+    reader = open_fixes(tmp_path / "s.csv", layout=tmp_path / "map.yaml", anonymous=True)
+    read = pl.concat(reader.batches())
+    assert set(read.filter(pl.col("vessel_id").is_not_null())["name"]) == {"KING"}
+    assert set(read.filter(pl.col("vessel_id").is_null())["name"]) == {None}

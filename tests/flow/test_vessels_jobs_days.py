@@ -11,6 +11,10 @@ from types import ModuleType
 import polars as pl
 import pytest
 
+from geodiff.tasks.vessels_plan import make_plan
+from geodiff.tasks.vessels_pool import Pool
+from geodiff.tasks.vessels_run import run_tracks
+from geodiff.tasks.vessels_settings import CleanSettings
 from geodiff.testing.tracks import make_fleet
 
 
@@ -77,6 +81,16 @@ def test_files_that_have_left_the_folder_are_past_tracks_still(
     assert sorted(told().values()) == [0, 1, 2]
     before = told()
     (days / "2022-03-01.csv").unlink()
+    # Nor do other runs of the catalogue tell: of other settings, of other series, damaged.
+    make_fleet(9, vessels=4, hours=2.0, defects={}).fixes.write_csv(tmp_path / "2022-03-01b.csv")
+    for settings, source in ((CleanSettings(gap_s=32400.0), "2022-03-01b.csv"), (CleanSettings(), "2022-03-01b.csv")):
+        plan = make_plan("clean", [tmp_path / source], settings, out)
+        run_tracks(plan, pool=Pool(1), progress=lambda *_: None)
+    items = [path for path in (out / "clean").glob("*.json") if path.stem.isalnum()]
+    damaged = next(path for path in items if '"gap_s": 32400' in path.read_text())
+    assert '"type": "Feature"' in damaged.read_text()
+    damaged.write_text(damaged.read_text().replace('"type": "Feature"', '"type": "X"'))
+    words += ["--pattern", "2022-03-0?.csv"]
     assert flow.main(words) == 0
     assert told() == before
 
@@ -89,6 +103,8 @@ def test_exit_codes_tell_a_wrong_command_from_a_file_that_failed(
     words = [str(tmp_path / "in"), "--out", str(tmp_path / "in" / "2022-03-01.csv"), "--workers", "1"]
     assert flow.main(words) == 2
     assert "failed: clean: " in caplog.records[-1].getMessage()
+    assert flow.main([*words[:2], str(tmp_path / "out"), *words[3:]]) == 1
+    assert "no known layout has the columns a, b" in caplog.records[-1].getMessage()
 
 
 def test_a_folder_without_files_is_wrong_usage(flow: ModuleType, tmp_path: Path) -> None:

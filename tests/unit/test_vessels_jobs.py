@@ -35,7 +35,8 @@ from geodiff.tasks.vessels_context import (
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
 from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
-from geodiff.tasks.vessels_inputs import OwnReader, find_inputs
+from geodiff.tasks.vessels_inputs import find_inputs
+from geodiff.tasks.vessels_own import OwnReader
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_region import elsewhere, taken_fixes

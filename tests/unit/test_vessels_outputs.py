@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,8 +405,11 @@ def test_a_column_of_somebody_else_may_hold_any_value_of_its_type(kind: pl.DataT
         assert np.nanmax(opened["mine"].to_numpy()) == values.max()
 
 
-@pytest.mark.parametrize("name", ["speed (m/s)", "rowSize", "__mine", ".."])
+@pytest.mark.parametrize("name", ["speed (m/s)", "rowSize", "__mine", "..", "zarr.json"])
 def test_a_column_whose_name_no_array_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(GeodiffError, match="no array of a Zarr store can have this name"):
+        store_of(tmp_path / "run", EAST.with_columns(pl.lit(1.0).alias(name)))
+    shutil.rmtree(tmp_path / "run")
     with pytest.raises(GeodiffError, match="no array of a Zarr store can have this name"):
         write_track_zarr(EAST.with_columns(pl.lit(1.0).alias(name)), tmp_path / "t.zarr")
     assert not list(tmp_path.iterdir())

@@ -34,6 +34,16 @@ def test_a_table_with_all_its_columns_is_recognised(layout: Layout) -> None:
     assert choose_layout(columns, shipped_layouts().values(), where="x").name == layout.name
 
 
+def test_a_table_without_identity_is_read_where_none_is_needed() -> None:
+    known = shipped_layouts().values()
+    with pytest.raises(GeodiffError, match="no known layout"):
+        choose_layout(["time", "lon_deg", "lat_deg"], known, where="x")
+    assert choose_layout(["time", "lon_deg", "lat_deg"], known, where="x", anonymous=True).name == "geodiff"
+    # What fits as it stands comes first: these are plots about a radar that tell where it stands.
+    plots = ["timestamp", "lat", "lon", "range_m", "bearing_deg"]
+    assert choose_layout(plots, known, where="x", anonymous=True).name == "radar_polar"
+
+
 def test_the_formats_of_the_field_ship() -> None:
     wanted = {"noaa", "noaa_2024", "dma", "exactearth", "marinetraffic", "norway", "omtad", "baltic", "hampton"}
     assert wanted <= set(shipped_layouts())
