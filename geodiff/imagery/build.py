@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geodiff.imagery.build_items import Json, make_collection, make_item, make_root, scene_bounds
+from geodiff.imagery.build_items import FOLDER, Json, folder_mark, make_collection, make_item, make_root, scene_bounds
 from geodiff.imagery.build_layers import Layer, Scene, write_cog
 from geodiff.imagery.build_names import is_class, slug
 from geodiff.imagery.build_netcdf import netcdf_scenes
@@ -82,6 +82,7 @@ def build_catalog(
     options = BuildOptions(tuple(bands) if bands else None, scale, offset, nodata, crs, date)
     scenes = _find(folder, out, options)
     collection = slug(collection_id or folder.name)
+    _require_same_folder(out / collection / "collection.json", folder)
     items: list[Json] = []
     for number, scene in enumerate(scenes, start=1):
         if boa_offset_applied is not None:
@@ -92,7 +93,7 @@ def build_catalog(
         items.append(item)
         if progress:
             progress(number, len(scenes), scene.id)
-    write_json(out / collection / "collection.json", make_collection(collection, items, title=folder.name))
+    write_json(out / collection / "collection.json", make_collection(collection, items, folder=folder))
     root = out / "catalog.json"
     write_json(root, make_root(collection, _earlier(root)))
     return root
@@ -176,6 +177,16 @@ def _files(scene: Scene, assets: Path) -> dict[str, tuple[Path, bool]]:
             write_cog(layer, path)
             files[layer.band] = (path, True)
     return files
+
+
+def _require_same_folder(path: Path, folder: Path) -> None:
+    """Raises UsageError where a collection of the name was made of another folder: it would be lost."""
+    known = _earlier(path) or {}
+    if known.get(FOLDER, folder_mark(folder)) != folder_mark(folder):
+        raise UsageError(
+            f"{path.parent} holds the scenes of another folder called {known.get('title')}: give this one a name of "
+            "its own, --collection NAME, or remove the collection if the folder was moved"
+        )
 
 
 def _earlier(root: Path) -> Json | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from geodiff.imagery.build_names import is_class
 from geodiff.version import __version__
 
 Json = dict[str, Any]
+FOLDER = "geodiff:folder"
+"""Of a collection: which folder it was made of."""
+
 STAC_VERSION = "1.0.0"
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -81,8 +85,14 @@ def make_item(scene: Scene, files: Mapping[str, tuple[Path, bool]], *, home: Pat
     }
 
 
-def make_collection(collection: str, items: Sequence[Json], *, title: str) -> Json:
-    """The collection over ``items`` (each lies in a folder of its id beside the collection)."""
+def folder_mark(folder: Path) -> str:
+    """What tells folders apart without telling where they lie."""
+    return hashlib.blake2b(str(folder).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def make_collection(collection: str, items: Sequence[Json], *, folder: Path) -> Json:
+    """The collection over ``items`` of a folder (each lies in a folder of its id beside the collection)."""
+    title = folder.name
     boxes = list(zip(*(item["bbox"] for item in items), strict=True))
     bounds = [min(boxes[0]), min(boxes[1]), max(boxes[2]), max(boxes[3])]
     times = sorted(item["properties"]["datetime"] for item in items)
@@ -93,6 +103,7 @@ def make_collection(collection: str, items: Sequence[Json], *, title: str) -> Js
         "title": title,
         "description": f"{len(items)} scenes of {title}, catalogued by geodiff {__version__}",
         "license": "other",
+        FOLDER: folder_mark(folder),
         "extent": {"spatial": {"bbox": [bounds]}, "temporal": {"interval": [[times[0], times[-1]]]}},
         "links": [
             {"rel": "root", "href": "../catalog.json", "type": "application/json"},

@@ -27,7 +27,7 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from geodiff.imagery.build_names import is_class
-from geodiff.imagery.scene_file import open_scene
+from geodiff.imagery.scene_file import is_masked, open_scene
 from geodiff.schema import GeodiffError
 
 Numbers = npt.NDArray[Any]
@@ -124,15 +124,25 @@ def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
         raise GeodiffError(f"cannot read {path}: {_first_line(error)}; it seems corrupt or truncated") from None
 
 
-def raster_reader(path: Path, index: int) -> Callable[[tuple[int, int] | None], Numbers]:
-    """Reads band ``index`` (from 1) of a raster file."""
+def raster_reader(path: Path, index: int, fill: float | None = None) -> Callable[[tuple[int, int] | None], Numbers]:
+    """Reads band ``index`` (from 1) of a raster file; ``fill`` stands where a mask of the file hides it."""
 
     def read(shape: tuple[int, int] | None) -> Numbers:
         with open_raster(path) as source:
             numbers: Numbers = source.read(index, out_shape=shape)
+            if fill is not None and is_masked(source, index):
+                numbers[source.read_masks(index, out_shape=shape) == 0] = fill
             return numbers
 
     return read
+
+
+def fill_of(band: str, dtype: str) -> float:
+    """What stands for no data where a file has a mask and names no number: one that data hardly are."""
+    if np.dtype(dtype).kind == "f":
+        return float("nan")
+    signed = np.dtype(dtype).kind == "i"
+    return 0.0 if is_class(band) else float(np.iinfo(dtype).min if signed else np.iinfo(dtype).max)
 
 
 def read_last_pixel(source: rasterio.DatasetReader) -> None:

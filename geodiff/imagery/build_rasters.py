@@ -17,11 +17,12 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geodiff.imagery.acquisition import item_crs
-from geodiff.imagery.build_layers import Layer, Scene, open_raster, raster_reader, read_last_pixel, zoomed
+from geodiff.imagery.build_layers import Layer, Scene, fill_of, open_raster, raster_reader, read_last_pixel, zoomed
 from geodiff.imagery.build_names import band_in, date_in, date_of, is_class, normal_band, slug
 from geodiff.imagery.build_products import finest_bands, is_beside_bands, scene_folder
 from geodiff.imagery.documents import Reader, UnreadableError
 from geodiff.imagery.hrefs import check_href, is_remote
+from geodiff.imagery.scene_file import is_masked
 from geodiff.schema import GeodiffError, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2")
@@ -117,6 +118,15 @@ def _scene_id(root: Path, folder: Path, moment: datetime, stem: str) -> str:
     return slug(folder.name if date_in(folder.name) and folder != root else f"{folder.name}_{moment:%Y%m%d}")
 
 
+def _no_data(source: rasterio.DatasetReader, index: int, band: str, options: BuildOptions) -> float | None:
+    """The number that stands for no data in a band (from 1), also for what a mask hides."""
+    said: float | None = source.nodatavals[index - 1]
+    if not is_masked(source, index):
+        return said
+    stated = said if options.nodata is None else options.nodata
+    return fill_of(band, source.dtypes[index - 1]) if stated is None else float(stated)
+
+
 def _layers(path: Path, options: BuildOptions) -> tuple[list[Layer], dict[str, str]]:
     with open_raster(path) as source:
         crs = source.crs.to_string() if source.crs else _given_crs(path, options)
@@ -125,12 +135,13 @@ def _layers(path: Path, options: BuildOptions) -> tuple[list[Layer], dict[str, s
         _north_up(path, source.transform)
         read_last_pixel(source)
         names = _band_names(path, source, options)
+        fills = [_no_data(source, index, name, options) for index, name in enumerate(names, start=1)]
         layers = [
             Layer(
                 band=name,
                 path=path,
                 part=f"band {index}",
-                read=raster_reader(path, index),
+                read=raster_reader(path, index, fill),
                 crs=crs,
                 transform=source.transform,
                 shape=source.shape,
@@ -138,10 +149,10 @@ def _layers(path: Path, options: BuildOptions) -> tuple[list[Layer], dict[str, s
                 scale=source.scales[index - 1] if source.scales[index - 1] != 1 else None,
                 # GDAL says 0 where nothing is said.
                 offset=source.offsets[index - 1] or None,
-                nodata=source.nodatavals[index - 1],
+                nodata=fill,
                 ready=source.count == 1 and bool(source.crs),
             )
-            for index, name in enumerate(names, start=1)
+            for index, (name, fill) in enumerate(zip(names, fills, strict=True), start=1)
         ]
         return [options.apply(layer) for layer in layers], dict(source.tags())
 

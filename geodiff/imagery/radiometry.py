@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ class BandRule:
         scale: reflectance per digital number.
         offset: in reflectance, added after the scale.
         nodata: the digital number that stands for no data; None when there is none, NaN allowed.
+        nodata_stated: whether the asset itself says so, and not the rules of its catalogue.
     """
 
     scale: float
     offset: float
     nodata: float | None
+    nodata_stated: bool = field(default=False, compare=False)
 
     def apply(self, numbers: npt.NDArray[Any]) -> FloatArray:
         """Turn digital numbers of any type and shape into float32 reflectance, NaN where there is no data."""
@@ -69,6 +71,7 @@ def band_rule(item: pystac.Item, asset_key: str, source: Source) -> BandRule:
         scale=source.scale if scale is None else scale,
         offset=_offset(item, _number(stated.get("offset"), f"{where}: offset"), source.offset),
         nodata=source.nodata if nodata is None else nodata,
+        nodata_stated=nodata is not None,
     )
 
 

@@ -27,7 +27,8 @@ def rank_dates(cube: xr.DataArray) -> pd.DataFrame:
     Returns:
         One row per date, best first (equal scores: earlier first), with columns ``index`` (position in the cube),
         ``time``, ``clear`` (share of pixels 0-1), ``haze`` (reflectance of the darkest percent of clear pixels in the
-        bluest band beyond that of the least hazy date; NaN without clear pixels) and ``score`` (0-1).
+        bluest band beyond that of the least hazy date; NaN without clear pixels), ``dark`` (that reflectance itself)
+        and ``score`` (0-1).
     """
     return judge_dates(cube)[0]
 
@@ -47,6 +48,7 @@ def judge_dates(cube: xr.DataArray) -> tuple[pd.DataFrame, npt.NDArray[np.float6
             "time": cube[TIME].values,
             "clear": clear,
             "haze": haze,
+            "dark": dark,
             "score": score,
         }
     )

@@ -29,7 +29,7 @@ from rasterio.windows import Window
 
 from geodiff.imagery.open_files import OpenFile, OpenFiles
 from geodiff.imagery.radiometry import BandRule
-from geodiff.imagery.scene_file import open_scene
+from geodiff.imagery.scene_file import is_masked, open_scene
 from geodiff.schema import GeodiffError
 
 ALIGNED_PX = 1e-2
@@ -135,7 +135,8 @@ class SceneReader:
 
     def _read_warped(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:
         """Resample, block by block of the warped raster, so that each block is always computed from the same window."""
-        nodata = self._nodata(file.dataset)
+        # A mask is taken into account by what warps, beside an alpha band.
+        nodata = None if is_masked(file.dataset) else self._nodata(file.dataset)
         numbers = np.zeros((int(window.height), int(window.width)), file.dataset.dtypes[0])
         seen = np.zeros(numbers.shape, bool)
         with WarpedVRT(file.dataset, **self._warp_options(file, nodata)) as warped:
@@ -160,9 +161,11 @@ class SceneReader:
         return options | ({"XSCALE": "1", "YSCALE": "1"} if ratio < 1.3 else {})
 
     def _nodata(self, dataset: Any) -> float | None:
-        if dataset.nodata is not None:
+        """What is no data while resampling: what the asset states counts for more than what the file says."""
+        rule = self.note.rule
+        if dataset.nodata is not None and not (rule is not None and rule.nodata_stated):
             return float(dataset.nodata)
-        return 0.0 if self.note.rule is None else self.note.rule.nodata
+        return 0.0 if rule is None else rule.nodata
 
     def _noted_transform(self, dataset: Any) -> Affine:
         if self.note.bounds is None or self.note.crs is None:
@@ -230,8 +233,11 @@ def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: 
     if r1 <= r0 or c1 <= c0:
         return np.zeros((rows, cols), dataset.dtypes[0]), np.zeros((rows, cols), bool)
     down, across = r0 // times, c0 // times
-    numbers = dataset.read(1, window=Window(across, down, -(-c1 // times) - across, -(-r1 // times) - down))
+    inner = Window(across, down, -(-c1 // times) - across, -(-r1 // times) - down)
+    numbers = dataset.read(1, window=inner)
     seen = _is_data(numbers, dataset.nodata)
+    if is_masked(dataset):
+        seen &= dataset.read_masks(1, window=inner) > 0
     if times > 1:
         inside = np.s_[r0 - down * times : r1 - down * times, c0 - across * times : c1 - across * times]
         numbers, seen = (array.repeat(times, 0).repeat(times, 1)[inside] for array in (numbers, seen))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rasterio.enums import MaskFlags
 from rasterio.env import ensure_env_with_credentials
 from rasterio.io import DatasetReader
 
@@ -25,3 +26,9 @@ def open_scene(href: str | Path, drivers: Sequence[str] = DRIVERS) -> DatasetRea
     """
     # rasterio.open takes one driver only; what it wraps takes several, but registers none by itself.
     return DatasetReader(str(href), driver=list(drivers), sharing=False)
+
+
+def is_masked(dataset: DatasetReader, band: int = 1) -> bool:
+    """Whether a band (from 1) has a mask beside its numbers: one within the file, or an alpha band."""
+    flags = dataset.mask_flag_enums[band - 1]
+    return MaskFlags.per_dataset in flags or MaskFlags.alpha in flags

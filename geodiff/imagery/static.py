@@ -116,7 +116,7 @@ class _Entry:
 
 def _walk(reader: Reader, root_href: str, query: Query, tally: Tally) -> Iterator[_Entry]:
     todo = deque([(root_href, 0)])
-    known = {urldefrag(root_href).url}
+    known = {_plain(root_href)}
     while todo:
         href, depth = todo.popleft()
         document = reader.read(href)
@@ -150,7 +150,12 @@ def _links(document: Mapping[str, Any], href: str) -> Iterator[tuple[str, str]]:
         if not isinstance(link, Mapping) or not isinstance(link.get("href"), str):
             raise GeodiffError(f"{href} is a malformed STAC catalogue: a link without href")
         if link.get("rel") in ("child", "item"):
-            yield str(link["rel"]), urldefrag(check_href(link["href"], catalog_href=href)).url
+            yield str(link["rel"]), _plain(check_href(link["href"], catalog_href=href))
+
+
+def _plain(href: str) -> str:
+    """An address without its fragment; in a path of this disk the mark of fragments is a letter like others."""
+    return urldefrag(href).url if is_remote(href) else href
 
 
 def _load(reader: Reader, entry: _Entry) -> list[Found]:

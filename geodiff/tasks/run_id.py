@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pystac
 
 from geodiff.config import SuperresConfig, config_hash
+from geodiff.imagery.hrefs import is_remote
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
 from geodiff.outputs.atomic import read_json
 from geodiff.tasks.models import ModelRef, calibration_of
 
-FORMAT = 8
+FORMAT = 9
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}
@@ -25,7 +27,8 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
     """Hash of everything that decides the values, as far as it is known before a pixel is read.
 
     Catalogue and model count by what they are, not by how they were spelled; scenes by what their items say of the
-    assets that are read, so that a catalogue that states another scale, or a scene processed anew, is another run.
+    assets that are read, so that a catalogue that states another scale, or a scene processed anew, is another run; of
+    files on this disk size and time of change count too.
 
     Args:
         config: what to do, with the bands that the model restores.
@@ -67,4 +70,12 @@ def _asset(asset: pystac.Asset, source: Source) -> list[object]:
     # A signature lives for hours; the file behind it stays.
     href = asset.href if source.signing == "none" else urlsplit(asset.href)._replace(query="").geturl()
     stated = {key: value for key, value in asset.extra_fields.items() if key == "bands" or key.startswith("raster:")}
-    return [href, stated]
+    return [href, stated, _file_facts(href)]
+
+
+def _file_facts(href: str) -> list[int] | None:
+    """Size and time of change of a file of this disk: its item may not tell that it was replaced."""
+    if is_remote(href) or not (path := Path(href)).is_file():
+        return None
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]

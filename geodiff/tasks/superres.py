@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from geodiff.config import RestoreConfig, TileConfig
@@ -19,7 +20,7 @@ from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
-from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, Resolver, UsageError
+from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, GeodiffError, Resolver, UsageError
 from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
@@ -29,6 +30,9 @@ from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, check_sampling, record
 from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import choose_targets
+
+BRIGHTEST = 1.6
+"""Reflectance hardly exceeds this even on snow; digital numbers of it hardly stay below."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,7 @@ def superres(
     check_sampling(resolver.bands, source.grid)
     plan = TilePlan(source.grid, core=tile.core, feather=tile.feather, halo=tile.halo)
     ranking, cells = judge_dates(source.cube)
+    _require_reflectance(ranking)
     ranking = ranking.sort_values("index")
     targets = choose_targets(
         cube[TIME].values,
@@ -261,6 +266,26 @@ def _checked(cube: xr.DataArray) -> xr.DataArray:
         raise UsageError("the cube does not name its bands: cube.assign_coords(band=['B02', ...])")
     if cube[TIME].dtype.kind != "M" or TIME not in cube.coords:
         raise UsageError("the cube has no dates: its coordinate time must hold datetime64")
+    if twice := [str(band) for band in cube.indexes[BAND][cube.indexes[BAND].duplicated()]]:
+        raise UsageError(f"the cube has the band {twice[0]} twice: leave one out")
     if not cube.indexes[TIME].is_monotonic_increasing:
         cube = cube.sortby(TIME)
-    return cube if VALID in cube.coords else cube.assign_coords({VALID: (abs(cube) < np.inf).all(BAND)})
+    # A mask may come as numbers, as the stores of geodiff hold it.
+    seen = (cube[VALID].fillna(0) > 0) if VALID in cube.coords else (abs(cube) < np.inf).all(BAND)
+    return cube.assign_coords({VALID: seen})
+
+
+def _require_reflectance(ranking: pd.DataFrame) -> None:
+    """Refuse a cube that shows nothing, or is not in reflectance.
+
+    Raises:
+        GeodiffError: no date has a clear pixel.
+        UsageError: even the dark pixels of all dates are brighter than snow.
+    """
+    if not (ranking["clear"] > 0).any():
+        raise GeodiffError(f"no usable date: all {len(ranking)} are cloudy or empty; give other dates")
+    if float(ranking["dark"].min()) > BRIGHTEST:
+        raise UsageError(
+            "the cube holds digital numbers, not reflectance 0-1: scale it first, such as cube * 0.0001, and add the "
+            "offset of its processing baseline"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pystac
 import pytest
+import rasterio
 import xarray as xr
 from typer.testing import Result
 
@@ -125,6 +127,31 @@ def test_a_second_run_reads_no_pixel_and_changes_nothing(
     changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
     assert changed <= {str(out / "summary.json")}
     assert read(out / "summary.json")["scenes"] == ["tiny_03", "tiny_13", "tiny_23"]
+
+
+def test_a_scene_that_was_replaced_makes_another_run(geodiff: Cli, place: TinyPlace, tmp_path: Path) -> None:
+    root = place.catalog.parent
+    shutil.copytree(root, tmp_path / "scenes")
+    words = [str(word).replace(str(root), str(tmp_path / "scenes")) for word in place.words]
+    words += ["--model", "bicubic", "--target", "2021-06-13", "--workers", "1", "--out", str(tmp_path / "out")]
+
+    def made() -> tuple[str, float]:
+        assert geodiff("superres", *words).exit_code == 0
+        told = read(tmp_path / "out" / "summary.json")
+        return told["run_id"], float(xr.open_zarr(told["zarr"])["reflectance"].mean())
+
+    before = made()
+    assert made() == before
+    files = [path for path in (tmp_path / "scenes").rglob("B*.tif") if "13" in str(path.relative_to(tmp_path))]
+    assert files
+    for path in files:
+        with rasterio.open(path) as source:
+            profile, numbers = source.profile, source.read()
+        with rasterio.open(path, "w", **(profile | {"driver": "GTiff"})) as target:
+            target.write(numbers * 2)
+    run_id, mean = made()
+    assert run_id != before[0]
+    assert mean > 1.5 * before[1]
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(geodiff: Cli, place: TinyPlace, tmp_path: Path) -> None:

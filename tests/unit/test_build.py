@@ -537,3 +537,36 @@ def test_the_real_series_of_boadella(geodiff_data: Path, tmp_path: Path) -> None
     assert [f"{item.datetime:%m-%d}" for item in items] == ["01-13", "01-18", "01-23", "01-28", "02-02"]
     with rasterio.open(folder / "Boadella_2020-01-28.tif") as source:
         np.testing.assert_array_equal(_read(items[3], "B08"), source.read(8))
+
+
+@pytest.mark.parametrize(("dtype", "stands"), [("int16", -32768), ("uint16", 65535), ("float32", np.nan)])
+def test_what_a_mask_hides_is_no_data(tmp_path: Path, dtype: str, stands: float) -> None:
+    numbers = _numbers(dtype=dtype)
+    numbers[:, 5:10, 5:10] = 1234
+    path = _tif(tmp_path / "in" / "S2_2021-06-01.tif", numbers, descriptions=FOUR)
+    shown = np.full(numbers.shape[1:], 255, np.uint8)
+    shown[5:10, 5:10] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
+        target.write_mask(shown)
+    (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out", scale=1e-4))
+    read = _read(item, "B03")
+    np.testing.assert_array_equal(read[5:10, 5:10], np.full((5, 5), stands, dtype))
+    np.testing.assert_array_equal(read[:5], numbers[1, :5])
+    assert band_rule(item, "B03", load_source("static")).nodata == pytest.approx(stands, nan_ok=True)
+
+
+def test_a_mark_of_fragments_in_a_path_is_a_letter(tmp_path: Path) -> None:
+    _tif(tmp_path / "p#1" / "in" / "S2_2021-06-01.tif", _numbers(), descriptions=FOUR)
+    assert len(_items(build_catalog(tmp_path / "p#1" / "in", tmp_path / "p#1" / "out"))) == 1
+
+
+def test_another_folder_of_the_same_name_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    for parent, day in (("a", "2021-06-01"), ("b", "2020-01-01")):
+        _tif(tmp_path / parent / "S2" / f"S2_{day}.tif", _numbers(), descriptions=FOUR)
+    out = tmp_path / "out"
+    build_catalog(tmp_path / "a" / "S2", out)
+    with pytest.raises(UsageError, match=r"scenes of another folder called S2: .* --collection NAME"):
+        build_catalog(tmp_path / "b" / "S2", out)
+    build_catalog(tmp_path / "b" / "S2", out, collection_id="other")
+    root = build_catalog(tmp_path / "a" / "S2", out)  # again, as often as one likes
+    assert len(_items(root)) == 2

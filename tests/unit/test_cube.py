@@ -239,6 +239,43 @@ def test_signed_and_floating_no_data(tmp_path: Path, dtype: type, nodata: float)
         assert 0.0199 < float(done.min()) <= float(done.max()) < 0.4
 
 
+def masked(folder: Path, inside: float, nodata: float | None) -> pystac.Item:
+    """A band of 0.3 whose pixels from 20 to 40 are hidden by a mask within the file and hold ``inside``."""
+    data = np.full(GRID.shape, 3000, np.int32)
+    data[20:40, 20:40] = inside
+    item = scene(folder, arrays={"B02": data})
+    path = Path(item.assets["B02"].href)
+    shown = np.full(GRID.shape, 255, np.uint8)
+    shown[20:40, 20:40] = 0
+    with rasterio.open(path) as source:
+        profile = source.profile | {"driver": "GTiff", "nodata": nodata}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as target:
+        target.write(data, 1)
+        target.write_mask(shown)
+    return item
+
+
+@pytest.mark.parametrize("moved", [0.0, 3.0])
+def test_masks_within_files_hide_what_they_hide_on_the_lattice_and_off_it(tmp_path: Path, moved: float) -> None:
+    grid = Grid(GRID.crs, (10.0, 10.0), (GRID.origin[0] + moved, GRID.origin[1]), GRID.shape)
+    done = cube_of(masked(tmp_path, -9999, None), bands=["B02"], grid=grid).compute()
+    assert not done.valid[0, 21:39, 21:39].any()
+    assert done.valid[0, :18].all()
+    np.testing.assert_allclose(done.values[np.isfinite(done.values)], 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize("moved", [0.0, 3.0])
+def test_no_data_that_the_item_states_counts_beside_that_of_the_file(tmp_path: Path, moved: float) -> None:
+    data = np.full(GRID.shape, 3000, np.uint16)
+    data[20:40, 20:40] = 65535
+    item = scene(tmp_path, arrays={"B02": data}, nodata=0)
+    item.assets["B02"].extra_fields["raster:bands"] = [{"nodata": 65535}]
+    grid = Grid(GRID.crs, (10.0, 10.0), (GRID.origin[0] + moved, GRID.origin[1]), GRID.shape)
+    done = cube_of(item, bands=["B02"], grid=grid).compute()
+    assert not done.valid[0, 21:39, 21:39].any()
+    np.testing.assert_allclose(done.values[np.isfinite(done.values)], 0.3, atol=1e-6)
+
+
 def test_offset_once_in_a_cube_of_mixed_baselines(tmp_path: Path) -> None:
     truth = numbers()
     items = [

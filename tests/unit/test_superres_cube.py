@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from geodiff.config import TileConfig
-from geodiff.schema import UsageError
+from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.superres import superres
 from geodiff.testing.tiny_models import random_cube
 
@@ -50,6 +50,24 @@ def test_cubes_that_cannot_be(cube: xr.DataArray) -> None:
         superres(cube.drop_vars("time"), model="bicubic")
     with pytest.raises(UsageError, match="no dates"):
         superres(cube.assign_coords(time=[1, 2, 3]), model="bicubic")
+
+
+def test_cubes_whose_values_cannot_be(cube: xr.DataArray) -> None:
+    with pytest.raises(UsageError, match="digital numbers, not reflectance"):
+        superres(cube * 10_000, model="bicubic", tile=TILE)
+    with pytest.raises(GeodiffError, match="no usable date"):
+        superres(cube.where(False).drop_vars("valid"), model="bicubic", tile=TILE)
+    with pytest.raises(UsageError, match="twice: leave one out"):
+        superres(xr.concat([cube, cube], "band"), model="bicubic", tile=TILE)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "percent"])
+def test_a_mask_may_come_as_numbers(cube: xr.DataArray, kind: str) -> None:
+    day = str(cube.time.values[1].astype("datetime64[D]"))
+    wanted = superres(cube, target=day, model="bicubic", tile=TILE).compute()
+    valid = cube.valid.astype("float32").where(cube.valid) if kind == "float32" else cube.valid.astype("uint8")
+    given = cube.assign_coords(valid=valid * (100 if kind == "percent" else 1))
+    xr.testing.assert_identical(superres(given, target=day, model="bicubic", tile=TILE).compute(), wanted)
 
 
 def test_the_order_of_the_dates_changes_nothing(cube: xr.DataArray) -> None:
