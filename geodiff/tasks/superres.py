@@ -20,7 +20,7 @@ from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
 from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
-from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, GeodiffError, Resolver, UsageError
+from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, Resolver, UsageError
 from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
@@ -203,11 +203,11 @@ def superres(
     Returns:
         Dataset on (time, band, y, x): ``reflectance`` and ``uncertainty`` (and ``member``) float32, NaN where not
         valid, and ``valid`` (time, y, x) bool (and ``guessed`` float32), on a grid as many times finer as the model's
-        scale.
+        scale. Of a cube without a clear pixel nothing is valid.
 
     Raises:
         UsageError: dimensions, coordinates, bands, target or numbers that cannot be.
-        GeodiffError: no CRS, no usable date, or weights that cannot be loaded.
+        GeodiffError: no CRS, or weights that cannot be loaded.
     """
     from geodiff.imagery.ranking import judge_dates
 
@@ -276,14 +276,11 @@ def _checked(cube: xr.DataArray) -> xr.DataArray:
 
 
 def _require_reflectance(ranking: pd.DataFrame) -> None:
-    """Refuse a cube that shows nothing, or is not in reflectance.
+    """Refuse a cube that is not in reflectance.
 
     Raises:
-        GeodiffError: no date has a clear pixel.
         UsageError: even the dark pixels of all dates are brighter than snow.
     """
-    if not (ranking["clear"] > 0).any():
-        raise GeodiffError(f"no usable date: all {len(ranking)} are cloudy or empty; give other dates")
     if float(ranking["dark"].min()) > BRIGHTEST:
         raise UsageError(
             "the cube holds digital numbers, not reflectance 0-1: scale it first, such as cube * 0.0001, and add the "
