@@ -23,7 +23,6 @@ from geodiff.metrics.tracks import score_track
 from geodiff.sphere import distance_km, from_local_km
 from geodiff.tasks.motion_models import load_motion_model
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_models import load_denoiser
 from geodiff.tracks import TrackAnswer
 from geodiff.vessels.cases import Case, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.clean import clean_fixes
@@ -69,7 +68,7 @@ def fixes_of_place() -> pl.DataFrame:
 
 def questions(table: pl.DataFrame) -> tuple[Question, Question]:
     """A gap and a forecast of vessels that were not trained on: the ones of median error."""
-    model = load_denoiser("ais")
+    model = load_motion_model("ais")
     unseen = pl.Series(~model.trained_on(table["vessel_id"].fill_null(-1).to_numpy()))
     asked = table.filter(unseen)["vessel_id"].drop_nulls().unique()
     told = model.with_history(TrackHistory.from_table(without_stops(table), private=asked))
@@ -189,7 +188,7 @@ def main() -> None:
     mpl.use("Agg")
     table = fixes_of_place()
     gap, ahead = questions(table)
-    levels = load_denoiser("ais").levels
+    levels = load_motion_model("ais").levels
     figure, axes = plt.subplots(1, 3, figsize=(15.5, 5.6), layout="constrained")
     for ax in axes:
         ax.plot(table["lon_deg"], table["lat_deg"], ",", color=GREY, alpha=0.6, zorder=0, rasterized=True)

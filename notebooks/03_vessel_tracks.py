@@ -168,9 +168,8 @@ pd.Series(hours, name="hours").describe()[["min", "25%", "50%", "75%", "max"]].r
 
 # %%
 from geodiff.tasks.motion_models import load_motion_model
-from geodiff.tasks.track_models import load_denoiser
 
-model = load_denoiser("ais")
+model = load_motion_model("ais")
 vessels = table["vessel_id"].drop_nulls().unique()
 unseen = vessels.filter(pl.Series(~model.trained_on(vessels.to_numpy())))
 if not real:
