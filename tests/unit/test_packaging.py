@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -144,3 +146,21 @@ def test_a_wheel_installed_in_a_clean_environment_sees_its_data(repository: Path
     root, *files = done.stdout.split()
     assert Path(root).is_relative_to(tmp_path / "env")
     assert set(files) == data_files(repository)
+
+
+def _scripts(repository: Path) -> list[Path]:
+    folders = ("docs", "notebooks", "pipelines", "tests/benchmarks")
+    return [path for folder in folders for path in sorted((repository / folder).glob("*.py"))]
+
+
+def test_scripts_beside_the_package_import_what_there_is(repository: Path) -> None:
+    """No checker of types reads them, and not all are run by tests."""
+    absent = []
+    for path in _scripts(repository):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("geodiff"):
+                module = importlib.import_module(str(node.module))
+                lost = [each.name for each in node.names if not hasattr(module, each.name)]
+                inside = {each.name for each in pkgutil.iter_modules(getattr(module, "__path__", []))}
+                absent += [f"{path.name}: {node.module}.{name}" for name in lost if name not in inside]
+    assert absent == []
