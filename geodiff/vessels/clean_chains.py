@@ -21,6 +21,9 @@ from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, far_
 WINDOWS = (16, 256)
 """Runs that an end looks ahead, and those of a vessel that has more of them left than the first lets it see."""
 
+MOST_RUNS = 50_000
+"""Of a vessel that has more of them left, what is sent is noise, and no end looks further."""
+
 ROUNDS = 12
 """Rounds of easy links, and of others, at most: a run that finds no partner among its neighbours may find one when
 those are linked."""
@@ -128,7 +131,7 @@ def _linked(fixes: Fixes, first: Index, last: Index, slack_km: float) -> tuple[I
 def _crowded(vessel: Ints) -> Bools:
     """(n,) of sorted vessels, whether one stands there more often than the first of ``WINDOWS`` lets its runs see."""
     count = runs_of(vessel)[1]
-    return np.repeat(count > WINDOWS[0] + 1, count)
+    return np.repeat((count > WINDOWS[0] + 1) & (count <= MOST_RUNS), count)
 
 
 def _agreed(
