@@ -20,6 +20,7 @@ from geodiff.imagery.build_names import is_class, slug
 from geodiff.imagery.build_netcdf import netcdf_scenes
 from geodiff.imagery.build_rasters import RASTERS, BuildOptions, raster_scenes
 from geodiff.imagery.documents import Reader, UnreadableError, write_json
+from geodiff.imagery.radiometry import BRIGHTEST
 from geodiff.schema import GeodiffError, UsageError
 
 log = logging.getLogger(__name__)
@@ -162,8 +163,7 @@ def _scaled(scenes: Sequence[Scene], options: BuildOptions) -> list[Scene]:
 
 def _real_scale(numbers: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> float:
     finite = np.abs(numbers[np.isfinite(numbers)])
-    # Reflectance hardly exceeds 1.6 even on snow; digital numbers of it hardly stay below.
-    return DEFAULT_SCALE if finite.size and float(np.median(finite)) > 1.6 else 1.0
+    return DEFAULT_SCALE if finite.size and float(np.median(finite)) > BRIGHTEST else 1.0
 
 
 def _files(scene: Scene, assets: Path) -> dict[str, tuple[Path, bool]]:

@@ -25,6 +25,7 @@ class OpenFile:
         offset: (rows, columns) of the target grid on the file's lattice, in pixels of the target; None where the two
             lattices differ.
         times: pixels of the file are so many times as large as those of the target, where they share a lattice.
+        masked: whether a mask lies beside the numbers.
     """
 
     dataset: DatasetReader
@@ -32,6 +33,7 @@ class OpenFile:
     transform: Affine
     offset: tuple[int, int] | None
     times: int
+    masked: bool
 
 
 class OpenFiles(threading.local):

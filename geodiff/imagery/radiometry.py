@@ -15,6 +15,9 @@ from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.sources import OffsetRule, Source
 from geodiff.schema import FloatArray, GeodiffError
 
+BRIGHTEST = 1.6
+"""Reflectance hardly exceeds this even on snow; digital numbers of it hardly stay below."""
+
 
 @dataclass(frozen=True, slots=True)
 class BandRule:

@@ -126,17 +126,17 @@ class SceneReader:
             times = max(round(transform.a / target["transform"].a), 1)
             if self.note.rule is None or times <= MOST_TIMES:
                 offset = lattice_offset(transform, target["transform"], target, times=times)
-        return OpenFile(dataset, crs, transform, offset, times)
+        return OpenFile(dataset, crs, transform, offset, times, is_masked(dataset))
 
     def _read(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:
         if file.offset is not None:
-            return _read_aligned(file.dataset, window, file.offset, file.times)
+            return _read_aligned(file, window, file.offset)
         return self._read_warped(file, window)
 
     def _read_warped(self, file: OpenFile, window: Window) -> tuple[_Numbers, _Mask]:
         """Resample, block by block of the warped raster, so that each block is always computed from the same window."""
         # A mask is taken into account by what warps, beside an alpha band.
-        nodata = None if is_masked(file.dataset) else self._nodata(file.dataset)
+        nodata = None if file.masked else self._nodata(file.dataset)
         numbers = np.zeros((int(window.height), int(window.width)), file.dataset.dtypes[0])
         seen = np.zeros(numbers.shape, bool)
         with WarpedVRT(file.dataset, **self._warp_options(file, nodata)) as warped:
@@ -224,8 +224,9 @@ def lattice_offset(
     return (round(row), round(col)) if max(drift, off) <= ALIGNED_PX else None
 
 
-def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: int) -> tuple[_Numbers, _Mask]:
+def _read_aligned(file: OpenFile, window: Window, offset: tuple[int, int]) -> tuple[_Numbers, _Mask]:
     """Copy pixels, each ``times`` by ``times`` times: the lattices agree, ``offset`` (rows, columns) apart."""
+    dataset, times = file.dataset, file.times
     rows, cols = int(window.height), int(window.width)
     top, left = int(window.row_off) + offset[0], int(window.col_off) + offset[1]
     r0, r1 = max(top, 0), min(top + rows, dataset.height * times)
@@ -236,7 +237,7 @@ def _read_aligned(dataset: Any, window: Window, offset: tuple[int, int], times: 
     inner = Window(across, down, -(-c1 // times) - across, -(-r1 // times) - down)
     numbers = dataset.read(1, window=inner)
     seen = _is_data(numbers, dataset.nodata)
-    if is_masked(dataset):
+    if file.masked:
         seen &= dataset.read_masks(1, window=inner) > 0
     if times > 1:
         inside = np.s_[r0 - down * times : r1 - down * times, c0 - across * times : c1 - across * times]

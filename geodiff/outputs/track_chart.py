@@ -89,7 +89,7 @@ def read_coastline(path: Path) -> gpd.GeoDataFrame:
     if not path.exists():
         raise UsageError(f"coastline {path}: no such file, so it cannot be read")
     try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, columns=[])
     except (OSError, ValueError, RuntimeError, shapely.errors.ShapelyError) as error:
         raise GeodiffError(f"coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(frame, gpd.GeoDataFrame):

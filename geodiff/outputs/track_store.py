@@ -105,6 +105,9 @@ class TrackStore:
     def _part(self, name: str) -> Path:
         return self._parts / f"{name}.parquet"
 
+    def _scan(self, name: str) -> pl.LazyFrame:
+        return pl.scan_parquet(self._part(name), glob=False)  # a folder may have brackets in its name
+
     def done(self) -> frozenset[str]:
         """Names of the parts that are written and need not be written again (see also ``is_final``)."""
         return frozenset(name for name in Ledger(self.stem).done() if self._part(name).exists())
@@ -165,7 +168,7 @@ class TrackStore:
             raise GeodiffError(f"{self.stem}: {len(damaged)} parts such as {damaged[0]} are damaged on disk; run again")
 
     def _assemble(self, parts: Sequence[str], provenance: Mapping[str, Any], progress: Progress | None) -> None:
-        schemas = {name: pl.scan_parquet(self._part(name), glob=False).collect_schema() for name in parts}
+        schemas = {name: self._scan(name).collect_schema() for name in parts}
         schema = merged_schema(schemas or {"": _NOTHING})
         steps = len(parts) * 2
         self._write_parquet(parts, schema, provenance, progress or _silent, steps)
@@ -221,22 +224,17 @@ class TrackStore:
 
     def _frames(self, parts: Sequence[str], schema: pl.Schema, which: pl.Expr) -> Iterator[tuple[str, pl.DataFrame]]:
         for name in parts:
-            yield name, conform(pl.read_parquet(self._part(name), glob=False).filter(which), schema)
+            yield name, conform(self._scan(name).collect().filter(which), schema)
 
     def _loose(self, name: str) -> bool:
         """Whether a part has fixes of no track."""
-        return bool(
-            pl.scan_parquet(self._part(name), glob=False).select(pl.col(TRACK_ID).null_count()).collect().item()
-        )
+        return bool(self._scan(name).select(pl.col(TRACK_ID).null_count()).collect().item())
 
     def _box(self, parts: Sequence[str]) -> Box | None:
         """Planar bounds of all positions, a part at a time."""
         placed = pl.col(LON).is_not_null() & pl.col(LAT).is_not_null()
         edges = (pl.col(LON).min(), pl.col(LAT).min(), pl.col(LON).max().alias("e"), pl.col(LAT).max().alias("n"))
-        found = [
-            pl.scan_parquet(self._part(name), glob=False).filter(placed).select(edges).collect().row(0)
-            for name in parts
-        ]
+        found = [self._scan(name).filter(placed).select(edges).collect().row(0) for name in parts]
         known = np.array([row for row in found if row[0] is not None], np.float64).reshape(-1, 4)
         if not len(known):
             return None

@@ -15,6 +15,7 @@ import xarray as xr
 
 from geodiff.config import RestoreConfig, TileConfig
 from geodiff.grid import TilePlan
+from geodiff.imagery.radiometry import BRIGHTEST
 from geodiff.outputs.atomic import explained, read_json, write_json
 from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
@@ -30,9 +31,6 @@ from geodiff.tasks.pictures import draw
 from geodiff.tasks.plan import Plan, check_sampling, record
 from geodiff.tasks.recipes import recipe_of, tuned
 from geodiff.tasks.targets import choose_targets
-
-BRIGHTEST = 1.6
-"""Reflectance hardly exceeds this even on snow; digital numbers of it hardly stay below."""
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class TrackPlan:
 def reading_options(settings: TrackSettings) -> dict[str, Any]:
     """What the reader is told of all files."""
     told = {name: getattr(settings, name) for name in ("layout", "date", "timezone")}
-    told |= {"sensor": sensor_of(settings), "known_by": getattr(settings, "at", None)}
-    return told | {"anonymous": isinstance(settings, AssociateSettings)}
+    anonymous = isinstance(settings, AssociateSettings)
+    return told | {"sensor": sensor_of(settings), "known_by": getattr(settings, "at", None), "anonymous": anonymous}
 
 
 def sensor_of(settings: TrackSettings) -> Any:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from geodiff.schema import GeodiffError
-from geodiff.vessels.layouts import Layout
+from geodiff.vessels.layouts import Identity, Layout
 from geodiff.vessels.read_columns import blanked, not_available, unreadable
 from geodiff.vessels.reading import EXAMPLES, ReadCounts
 from geodiff.vessels.tables import RAW_ROW
@@ -122,13 +122,12 @@ def _identity_rules(layout: Layout) -> list[Rule]:
     identity = pl.col("vessel_id")
     rules = [("no identity", identity.is_null() & ~pl.col("__unreadable_id") | (identity == 0))]
     rules.append(("identity is not a number", pl.col("__unreadable_id")))
-    rules.append(("identity out of range", identity.is_not_null() & known_identity(layout).is_null()))
+    rules.append(("identity out of range", identity.is_not_null() & known_identity(layout.columns.vessel_id).is_null()))
     return rules
 
 
-def known_identity(layout: Layout) -> pl.Expr:
-    """``vessel_id`` where it names somebody, else null."""
-    told = layout.columns.vessel_id
+def known_identity(told: Identity | None = None) -> pl.Expr:
+    """``vessel_id`` where it names somebody, else null; ``told`` is what a layout says of it."""
     most = 999_999_999 if told is not None and told.kind == "mmsi" else 2**63 - 1
     return pl.when(pl.col("vessel_id").is_between(1, most)).then(pl.col("vessel_id")).alias("vessel_id")
 
@@ -178,7 +177,7 @@ def without_refused(fixes: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     numbered = fixes.with_columns(not_available(fixes)).with_row_index(RAW_ROW, 1)
     kept = refuse(numbered, [*time_rules(datetime.now(UTC)), *value_rules(numbered)], counts)
     lost = {why: count for why, count in counts.refused.items() if why != NOT_AVAILABLE}
-    nobody = numbered.filter(pl.col("vessel_id") <= 0)
+    nobody = numbered.filter(pl.col("vessel_id").is_not_null() & known_identity().is_null())
     told = {
         "rows that are no fixes lose their position": lost,
         "values without a meaning are dropped": counts.blanked,
@@ -188,7 +187,7 @@ def without_refused(fixes: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     sound = pl.col(RAW_ROW).is_in(kept[RAW_ROW].implode())
     placed = numbered.with_columns(
         *(pl.when(sound).then(pl.col(name)).alias(name) for name in ("lon_deg", "lat_deg")),
-        pl.when(pl.col("vessel_id") > 0).then(pl.col("vessel_id")).alias("vessel_id"),
+        known_identity(),
     )
     return placed.select(name for name in fixes.columns if not name.startswith(blanked(""))), said
 

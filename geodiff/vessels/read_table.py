@@ -134,9 +134,10 @@ class TableReader:
             anonymous, zone = self._options.anonymous or self._source.identity is None, self._rule.zone
             rules = refusal_rules(parsed, self._layout, now, anonymous=anonymous, zone=zone)
             kept = refuse(parsed, rules, self.counts)
-            kept = self._finish(kept.with_columns(known_identity(self._layout)) if self._options.anonymous else kept)
+            if self._options.anonymous:
+                kept = kept.with_columns(known_identity(self._layout.columns.vessel_id))
             if kept.height:
-                yield kept
+                yield self._finish(kept)
         tell_noted(self.counts, self.where)
         if not self._options.one_of_many:
             check_any(self.counts, self.where)
