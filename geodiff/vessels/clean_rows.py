@@ -19,7 +19,7 @@ def in_order(fixes: pl.DataFrame) -> pl.DataFrame:
     order = np.arange(len(vessel))
     later = (vessel[1:] > vessel[:-1]) | ((vessel[1:] == vessel[:-1]) & (time_us[1:] >= time_us[:-1]))
     if not later.all():
-        order = np.lexsort((time_us, vessel))
+        order = _by_vessel_and_time(vessel, time_us)
         vessel, time_us = vessel[order], time_us[order]
     again = (vessel[1:] == vessel[:-1]) & (time_us[1:] == time_us[:-1])
     if again.any():
@@ -37,6 +37,15 @@ def _sort_keys(fixes: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     least = np.iinfo(np.int64).min
     vessel, time = fixes[VESSEL_ID], fixes[TIME].to_physical()
     return vessel.fill_null(least).to_numpy(), time.fill_null(least).to_numpy()
+
+
+def _by_vessel_and_time(vessel: npt.NDArray[np.int64], time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """(n,) an order by both; rows equal in both stand in any. One key of 63 bits sorts several times as fast as two."""
+    start, unit = int(time_us.min()), 1 if (time_us % 1_000_000).any() else 1_000_000
+    vessels, times = int(vessel.max()) - int(vessel.min()) + 1, (int(time_us.max()) - start) // unit + 1
+    if vessels * times >= 2**63:
+        return np.lexsort((time_us, vessel))
+    return np.argsort((vessel - vessel.min()) * times + (time_us - start) // unit)
 
 
 def first_look(ordered: pl.DataFrame, rules: CleanRules) -> Codes:

@@ -13,6 +13,7 @@ from geodiff.sphere import distance_km
 from geodiff.testing.tracks import Fleet, make_fleet
 from geodiff.testing.tracks_defects import DEFECTS, STATIONS
 from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.clean_rows import in_order
 from geodiff.vessels.clean_rules import REASONS, CleanRules
 from geodiff.vessels.reading import FIX_SCHEMA
 
@@ -182,6 +183,25 @@ def test_any_table_at_all(data: st.DataObject) -> None:
     assert clean_fixes(fixes.reverse()).equals(cleaned)
     kept = _kept(cleaned)
     assert clean_fixes(kept.select(FIX_SCHEMA.names())).equals(kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    start=st.sampled_from([0, -1_000_000, 1_577_836_800_000_000, -(2**62)]),
+    step=st.sampled_from([1_000_000, 1, 2_500, 60_000_000, 2**52]),
+    ids=st.sampled_from([[1, 2, 3], [None, 5], [219_000_001, 991_234_567], [2**62, -(2**62)], [-(2**63) + 1, 2**63 - 1]]),
+    told=st.lists(st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 900))), min_size=1, max_size=40),
+)
+def test_rows_are_sorted_whatever_identities_and_times_span(
+    start: int, step: int, ids: list[int | None], told: list[tuple[int, int | None]]
+) -> None:
+    table = {name: [None] * len(told) for name in FIX_SCHEMA} | {"row": list(range(len(told)))}
+    table["vessel_id"] = [ids[who % len(ids)] for who, _ in told]
+    table["time"] = [None if when is None else start + when * step for _, when in told]
+    fixes = pl.DataFrame(
+        {name: pl.Series(name, table[name], strict=False).cast(kind) for name, kind in FIX_SCHEMA.items()}
+    )
+    assert in_order(fixes)["row"].to_list() == fixes.sort("vessel_id", "time", "row")["row"].to_list()
 
 
 def test_what_cannot_be_cleaned_is_refused() -> None:
