@@ -206,8 +206,10 @@ class Grid:
         return band, self._column(band, place_m)
 
     def _columns(self, band: IntArray) -> IntArray:
-        latitude = ((band + 0.5) / self.bands - 0.5) * np.pi
-        return np.maximum((2 * self.bands * np.cos(latitude)).astype(np.int64), 1)
+        inner = np.minimum(band, self.bands - 1 - band)
+        # About a pole a band is much shorter along its inner edge than in its middle: there cells count by that.
+        share = np.where(inner < 2, 0.0, np.where(inner < 8, inner, inner + 0.5)) / self.bands
+        return np.maximum((2 * self.bands * np.sin(np.pi * share)).astype(np.int64), 1)
 
     def _column(self, band: IntArray, place_m: FloatArray) -> IntArray:
         share = np.arctan2(place_m[:, 1], place_m[:, 0]) / (2 * np.pi) + 0.5

@@ -9,13 +9,16 @@ gaps of hours, not with its cube. Several such modes of different restlessness a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, Self
 
 import numpy as np
 
 from geodiff.tracks import FloatArray
 from geodiff.vessels.associate_plots import BoolArray, IntArray, Plots
+
+CLEARLY: Final = 1.2
+"""Noise is taken for more than was told where it is found so many times as large."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +68,10 @@ class MotionPredictor(Protocol):
         The density of the state of the second, given that it continues the first and when it was seen, per square
         metre, over the density of its velocity, course and heading among vessels at large.
         """
+        ...
+
+    def noisier(self, position_m: float, clock_s: float) -> Self:
+        """The model for plots that scatter as far as was found; itself where that is no more than it takes them for."""
         ...
 
 
@@ -146,6 +153,16 @@ class KinematicPrior:
             plots.course_deg[first],
             plots.heading_deg[first],
             nearest,
+        )
+
+    def noisier(self, position_m: float, clock_s: float) -> Self:
+        """The same with the standard deviations that were found, each where it is clearly more."""
+        found = (position_m, self.position_m), (clock_s, self.clock_s)
+        place, clock = (seen if seen > CLEARLY * told else told for seen, told in found)
+        return (
+            self
+            if (place, clock) == (self.position_m, self.clock_s)
+            else replace(self, position_m=place, clock_s=clock)
         )
 
     def _berth(self, plots: Plots, nearest: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -20,6 +20,7 @@ from geodiff.vessels.associate_berths import join_berths
 from geodiff.vessels.associate_confirm import confirm_span, confirmed_tracks
 from geodiff.vessels.associate_link import DEPTH, Grid, Level, Odds, link
 from geodiff.vessels.associate_motion import MotionPredictor
+from geodiff.vessels.associate_noise import predictor_for
 from geodiff.vessels.associate_plots import (
     BoolArray,
     IntArray,
@@ -202,10 +203,13 @@ class Stream:
         odds = Odds(rules.new_share * density, rules.report_s, rules.scan_s, rules.fastest_m_s)
         alone = int(self._tail_track.max(initial=-1)) + 1 + np.arange(len(plots))
         unlinked = by_first(np.concatenate([self._tail_track, alone]))
+        predictor = self.predictor
+        if not rules.scan_s:  # of an antenna both noise and pace are known
+            predictor = predictor_for(together, unlinked, odds, predictor, carried)
         for _ in range(1 if rules.scan_s else PACES):
             piece = unlinked
             for level in rules.levels:
-                piece = link(together, piece, level, odds, self.predictor, closed=carried)
+                piece = link(together, piece, level, odds, predictor, closed=carried)
             usual_s = _usual_step_s(together.time_s, piece)
             if not usual_s < SOONER * odds.report_s:
                 break

@@ -189,7 +189,9 @@ def test_any_table_at_all(data: st.DataObject) -> None:
 @given(
     start=st.sampled_from([0, -1_000_000, 1_577_836_800_000_000, -(2**62)]),
     step=st.sampled_from([1_000_000, 1, 2_500, 60_000_000, 2**52]),
-    ids=st.sampled_from([[1, 2, 3], [None, 5], [219_000_001, 991_234_567], [2**62, -(2**62)], [-(2**63) + 1, 2**63 - 1]]),
+    ids=st.sampled_from(
+        [[1, 2, 3], [None, 5], [219_000_001, 991_234_567], [2**62, -(2**62)], [-(2**63) + 1, 2**63 - 1]]
+    ),
     told=st.lists(st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 900))), min_size=1, max_size=40),
 )
 def test_rows_are_sorted_whatever_identities_and_times_span(

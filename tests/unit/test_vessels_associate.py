@@ -15,6 +15,7 @@ from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches, open_stream
 from geodiff.vessels.associate_baselines import gnn, greedy
+from geodiff.vessels.associate_noise import found_noise
 from geodiff.vessels.associate_plots import canonical_order, cluster_scans, plots_of
 from geodiff.vessels.associate_times import join_by_times
 
@@ -441,3 +442,40 @@ def test_a_report_that_a_moving_vessel_repeats_seconds_later_seeds_no_track():
     assert (score.tracks, score.completeness) == (1, 1.0)
     still = straight(0, (0, 0), (0, 0), np.arange(0, 3000, 10.0), noise_m=0.0)
     assert associate(still)[TRACK_ID].null_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("noise_m", "late_s", "every_s"), [(8.0, 0.0, 5.0), (15.0, 0.0, 10.0), (2.0, 3.0, 5.0), (8.0, 0.0, 20.0)]
+)
+def test_vessels_stay_whole_though_places_and_stamps_are_worse_than_told(noise_m, late_s, every_s):
+    rng = np.random.default_rng(3)
+    parts = []
+    for n in range(8):
+        speed, turn = rng.uniform(3, 9), rng.uniform(0, 2 * np.pi)
+        start, way = rng.uniform(-8000, 8000, 2), (speed * np.sin(turn), speed * np.cos(turn))
+        one = straight(n, start, way, np.arange(rng.uniform(0, every_s), 3600.0, every_s), noise_m=noise_m)
+        late = (rng.uniform(0, late_s, len(one)) * 1e6).astype("i8") if late_s else np.zeros(len(one), "i8")
+        parts.append(one.with_columns(pl.col(TIME) + pl.Series(late).cast(pl.Duration("us"))))
+    score = scored(associate(pl.concat(parts).sort(TIME)))
+    assert (score.purity, score.tracks) == (1.0, 8)
+
+
+def test_noise_is_found_as_it_is():
+    times = np.arange(0.0, 3600.0, 10.0)
+    for noise_m, late_s in ((3.0, 0.0), (12.0, 0.0), (3.0, 2.0)):
+        rng = np.random.default_rng(5)
+        made = pl.concat([straight(n, (0, 5000 * n), (7.0, 1.0), times, noise_m=noise_m) for n in range(4)])
+        late = pl.Series((rng.normal(20, late_s, len(made)) * 1e6).astype("i8")).cast(pl.Duration("us"))
+        made = made.with_columns(pl.col(TIME) + late).sort(TIME)
+        position, clock = found_noise(plots_of(made), made[VESSEL_ID].to_numpy())
+        assert position == pytest.approx(noise_m, rel=0.1)
+        assert clock == pytest.approx(late_s, rel=0.15, abs=0.25)
+
+
+def test_vessels_that_report_once_a_minute_tell_no_noise():
+    # One behind the other, twelve seconds apart and off the line: what follows within seconds is another vessel.
+    parts = [straight(n, (0, 40 * (n % 2)), (7.0, 0.0), np.arange(12.0 * n, 3600.0, 60.0)) for n in range(5)]
+    plots = plots_of(pl.concat(parts).sort(TIME))
+    assert found_noise(plots, np.zeros(len(plots), np.int64))[0] > 10  # whoever takes them for one vessel
+    few = pl.concat([straight(9, (0, 9000), (7.0, 0.0), np.arange(0, 36000.0, 60.0)), *parts]).sort(TIME)
+    assert found_noise(plots_of(few), few[VESSEL_ID].to_numpy() // 9) == (0.0, 0.0)
