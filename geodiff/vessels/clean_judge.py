@@ -12,6 +12,7 @@ from geodiff.vessels.clean_arrays import Bools, Fixes, Index, first_of_each, in_
 from geodiff.vessels.clean_chains import Chains, chain_starts, chains_of, spikes
 from geodiff.vessels.clean_clock import lone_blocks, shifted_blocks
 from geodiff.vessels.clean_rules import CLOCK_JUMP, CODES, CONFLICT, JUMP, SAME_INSTANT, CleanRules
+from geodiff.vessels.clean_rush import rushes
 from geodiff.vessels.clean_tears import drifts
 
 Codes = npt.NDArray[np.uint8]
@@ -62,6 +63,7 @@ def suspects(fixes: Fixes, slack_km: float) -> Index:
     seen = screen(fixes, slack_km)
     seen[1:] |= (fixes.time_us[1:] == fixes.time_us[:-1]) & (fixes.vessel[1:] == fixes.vessel[:-1])
     seen[lone_blocks(fixes)] = True
+    seen |= rushes(fixes, fixes.vessel, slack_km)
     starts, lengths = runs_of(fixes.vessel)
     return np.flatnonzero(np.repeat(np.logical_or.reduceat(seen, starts), lengths))
 
@@ -115,11 +117,13 @@ def _judge_once(fixes: Fixes, rules: CleanRules) -> tuple[Codes, Index]:
 
 
 def _within_chains(fixes: Fixes, of_chain: Index, rules: CleanRules) -> Codes:
-    """Rejections within chains, of fixes sorted by chain and time: one row for an instant; spikes."""
+    """Rejections within chains, of fixes sorted by chain and time: one row for an instant; spikes; rushes."""
     codes = np.zeros(len(fixes), np.uint8)
     codes[_others_of_instants(fixes, of_chain)] = CODES[SAME_INSTANT]
     first = np.flatnonzero(codes == 0)
-    codes[first[spikes(fixes.take(first), of_chain[first], rules.slack_km)]] = CODES[JUMP]
+    taken, of_first = fixes.take(first), of_chain[first]
+    wrong = spikes(taken, of_first, rules.slack_km) | rushes(taken, of_first, rules.slack_km)
+    codes[first[wrong]] = CODES[JUMP]
     return codes
 
 

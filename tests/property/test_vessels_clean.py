@@ -185,6 +185,27 @@ def test_any_table_at_all(data: st.DataObject) -> None:
     assert clean_fixes(kept.select(FIX_SCHEMA.names())).equals(kept)
 
 
+@pytest.mark.parametrize(("every_s", "knots"), [(2.0, 100.0), (6.0, 120.0), (10.0, 90.0), (15.0, 75.0), (60.0, 120.0)])
+@pytest.mark.parametrize("told", [True, False])
+def test_no_vessel_runs_at_any_speed_because_it_reports_often(every_s: float, knots: float, told: bool) -> None:
+    """A cargo ship of 14 kn is drawn off its way for a quarter of an hour, and back: each step within some 300 m."""
+    seconds = np.arange(0.0, 4200.0, every_s)
+    sailed = 14.0 * np.select([seconds < 1200, seconds < 3000], [seconds, 1200.0], seconds - 1800.0)
+    drawn = knots * np.clip(np.minimum(seconds - 1200.0, 3000.0 - seconds), 0.0, None)
+    lon = 3.0 + (sailed + drawn) / 3600 / 60
+    told_kn = 14.0 if told else None
+    values = {"vessel_id": 244_000_001, "lat_deg": 0.0, "sog_kn": told_kn, "cog_deg": 90.0, "ship_type": 70}
+    table = {name: [values.get(name)] * len(seconds) for name in FIX_SCHEMA}
+    table |= {"time": (seconds * 1e6).astype(int).tolist(), "lon_deg": lon.tolist(), "row": list(range(len(seconds)))}
+    cleaned = clean_fixes(
+        pl.DataFrame({n: pl.Series(n, table[n], strict=False).cast(k) for n, k in FIX_SCHEMA.items()})
+    )
+    kept = (cleaned["state"] == "observed").to_numpy()
+    off = (seconds > 1200) & (seconds < 3000)
+    assert kept[off].sum() <= max(0.12 * off.sum(), 1)
+    assert kept[~off].all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     start=st.sampled_from([0, -1_000_000, 1_577_836_800_000_000, -(2**62)]),
