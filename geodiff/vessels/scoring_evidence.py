@@ -128,12 +128,13 @@ def _gap(fixes: Fixes) -> Evidence:
     strange = np.log(np.maximum(wait, 1.0)) + np.log(way + STILL_KM)
     later = np.nan_to_num(np.append(strange, np.nan), nan=-np.inf)
     sooner = np.nan_to_num(np.append(np.nan, strange), nan=-np.inf)
-    value, silent = np.empty(len(fixes)), np.empty(len(fixes))
+    value, silent, unseen = (np.empty(len(fixes)) for _ in range(3))
     value[order] = np.maximum(sooner, later)
-    silent[order] = np.where(later > sooner, np.append(wait, np.nan), np.append(np.nan, wait))
+    for told, step in ((silent, wait), (unseen, way)):
+        told[order] = np.where(later > sooner, np.append(step, np.nan), np.append(np.nan, step))
     usual = np.where(np.isfinite(usual), usual, silent)
     value = np.where(np.isfinite(value), value - np.log(usual), np.nan)
-    return Evidence(GAP, value, {"silent_s": silent, "usual_s": usual})
+    return Evidence(GAP, value, {"silent_s": silent, "usual_s": usual, "unseen_km": unseen})
 
 
 def vessel_order(fixes: Fixes) -> tuple[Ints, BoolArray]:

@@ -15,13 +15,16 @@ from geodiff.sphere import KM_PER_NMI
 from geodiff.tracks import ANOMALOUS, OBSERVED, REASON, SHIP_GROUPS, SHIP_TYPE, STATE, TRACK_ID, VESSEL_ID, MotionModel
 from geodiff.vessels.scoring import Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
-from geodiff.vessels.scoring_evidence import FLOW, KINDS, PACE, Evidence
+from geodiff.vessels.scoring_evidence import FLOW, GAP, KINDS, PACE, Evidence
 from geodiff.vessels.scoring_fixes import Fixes, Floats, Ints
 from geodiff.vessels.scoring_routes import Routes
 from geodiff.vessels.scoring_traffic import Traffic
 
 ALPHA: Final = 0.01
 """Nominal false-alarm rate: the share of clean fixes, and of clean tracks, that are flagged."""
+
+SILENCE: Final = 2.0
+"""Who is heard again within so many of its usual intervals was not silent: what is strange is how far it went."""
 
 MOST_REASONS: Final = 3
 
@@ -215,6 +218,8 @@ def _track_reason(fixes: Fixes, judged: Judged, track: int) -> str:
 
 def _told(evidence: Evidence, row: int) -> str:
     facts = {name: values[row].item() for name, values in evidence.facts.items()}
+    if evidence.kind == GAP and facts["silent_s"] <= SILENCE * facts["usual_s"]:
+        return f"speed: goes {_length(facts['unseen_km'])} within {_span(facts['silent_s'])}"
     return f"{_NAMES.get(evidence.kind, evidence.kind)}: {_SENTENCES[evidence.kind](facts)}"
 
 

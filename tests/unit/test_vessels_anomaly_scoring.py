@@ -137,6 +137,16 @@ def test_a_lone_outlier_is_flagged_for_its_position_and_by_how_much(calibration:
     assert scored.tracks["p_value"][0] <= 0.02
 
 
+def test_who_is_fast_is_not_told_as_silent(calibration: Calibration) -> None:
+    pause = sail(6, fixes=80).filter(~pl.int_range(pl.len()).is_between(30, 55))
+    for table, silent in ((sail(6, knots=36.0), False), (pause, True)):
+        scored = score_tracks(table, Hermite(), calibration, alpha=0.02).fixes
+        said = " ".join(scored["reason"].drop_nulls())
+        assert ("gap: silent for 27 min, usually 60 s" in said) == silent
+        assert ("gap:" in said) == silent
+        assert ("speed: goes 1.1 km within 6" in said) == (not silent)
+
+
 def test_clean_vessels_that_calibration_never_saw_are_flagged_at_the_stated_rate(calibration: Calibration) -> None:
     fixes = Fixes.from_table(fleet(300, first=50_000))
     judged = judge(fixes, ask(fixes, Hermite(), lengths=(1, 6)), calibration)
