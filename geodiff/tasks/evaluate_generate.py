@@ -26,7 +26,7 @@ from geodiff.tasks.evaluate_ledger import Ledger, Record
 from geodiff.tasks.evaluate_vessels_data import Cleaned
 from geodiff.tasks.motion_models import Contender, held_out_fold
 from geodiff.tasks.track_denoiser import BATCH, DenoiserMotion
-from geodiff.tasks.track_generate import GenerateSettings, grow_tracks
+from geodiff.tasks.track_generate import Wanted, grow_tracks
 from geodiff.tasks.track_pieces import Grid, Pieces, choose, cut_pieces, usual_grid
 from geodiff.tracks import VESSEL_ID
 from geodiff.version import __version__
@@ -193,7 +193,7 @@ def _grown(
     """Tracks for the labels and starts of windows, from the ledger where they are there."""
     ledger, name, context = kept
     grid = pieces.grid
-    settings = GenerateSettings(hours=grid.hours, step_s=grid.step_s, guidance=guidance, seed=seed)
+    settings = Wanted(hours=grid.hours, step_s=grid.step_s, guidance=guidance, seed=seed)
     records: list[Record] = []
     for begin in range(0, len(pieces), BATCH):
         some = pieces.take(np.arange(begin, min(begin + BATCH, len(pieces))))

@@ -40,7 +40,7 @@ CONTINUES = "continues"
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateSettings:
+class Wanted:
     """What is made.
 
     Attributes:
@@ -74,7 +74,7 @@ class GenerateSettings:
 
 def generate_tracks(
     model: DenoiserMotion,
-    settings: GenerateSettings,
+    settings: Wanted,
     *,
     start: tuple[float, float] | Box | None = None,
     start_time: datetime | None = None,
@@ -110,7 +110,7 @@ def generate_tracks(
 
 
 def grow_tracks(
-    model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints, settings: GenerateSettings
+    model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints, settings: Wanted
 ) -> list[tuple[Floats, Floats, Floats]]:
     """Grow a track from each seed, which may differ in ship type and behaviour.
 
@@ -154,7 +154,7 @@ def _set_off(model: DenoiserMotion, seeds: Sequence[TrackQuery], behaviour: Ints
     return out
 
 
-def _first(settings: GenerateSettings, start: tuple[float, ...] | None, moment: datetime | None) -> list[TrackQuery]:
+def _first(settings: Wanted, start: tuple[float, ...] | None, moment: datetime | None) -> list[TrackQuery]:
     """A lone fix for each track."""
     place = np.asarray(start, float)
     rng = generator(settings.seed, "starts")
@@ -174,7 +174,7 @@ def _first(settings: GenerateSettings, start: tuple[float, ...] | None, moment: 
     ]
 
 
-def _copies(partial: Sequence[TrackQuery], settings: GenerateSettings) -> list[TrackQuery]:
+def _copies(partial: Sequence[TrackQuery], settings: Wanted) -> list[TrackQuery]:
     """Each track ``count`` times, of the ship type asked for, with identities of their own, which key the noise."""
     return [
         dataclasses.replace(

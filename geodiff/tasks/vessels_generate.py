@@ -12,8 +12,7 @@ import polars as pl
 from geodiff.rng import generator
 from geodiff.schema import UsageError
 from geodiff.tasks.track_denoiser import DenoiserMotion
-from geodiff.tasks.track_generate import GenerateSettings as Wanted
-from geodiff.tasks.track_generate import generate_tracks
+from geodiff.tasks.track_generate import Wanted, generate_tracks
 from geodiff.tasks.vessels_gaps import Sent
 from geodiff.tasks.vessels_own import OwnReader, is_own
 from geodiff.tasks.vessels_settings import GenerateSettings, TrackSettings

@@ -172,7 +172,7 @@ class AssociateSettings(TrackSettings):
 
 
 class GenerateSettings(TrackSettings):
-    """Of ``generate``; see ``track_generate.GenerateSettings`` for the ranges. What is read are partial tracks.
+    """Of ``generate``; see ``track_generate.Wanted`` for the ranges. What is read are partial tracks.
 
     Attributes:
         model: name or path of a trained model.

@@ -14,14 +14,14 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
-from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
+from geodiff.tasks.track_generate import Wanted, generate_tracks
 from geodiff.tasks.track_generate_stretches import LIMITS, limits_kn, possible
 from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import _shown
 from geodiff.tasks.track_pieces import Grid
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tasks.vessels_generate import generated_counts
-from geodiff.tasks.vessels_settings import GenerateSettings as JobSettings
+from geodiff.tasks.vessels_settings import GenerateSettings
 from geodiff.tracks import GENERATED, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.reading import FIX_SCHEMA
@@ -39,11 +39,11 @@ def model():
 
 def test_a_model_that_has_not_learned_generation_says_so(model):
     with pytest.raises(GeodiffError, match="test has not learned generation: train it with"):
-        generate_tracks(dataclasses.replace(model, card={}), GenerateSettings(count=1), start=(5.0, 50.0))
+        generate_tracks(dataclasses.replace(model, card={}), Wanted(count=1), start=(5.0, 50.0))
 
 
 def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
-    settings = GenerateSettings(count=5, ship_type=70, hours=8.0, step_s=600.0, guidance=2.0, behaviour="transit")
+    settings = Wanted(count=5, ship_type=70, hours=8.0, step_s=600.0, guidance=2.0, behaviour="transit")
     made = generate_tracks(model, settings, start=(5.0, 50.0, 6.0, 51.0))
     assert made.schema.items() >= FIX_SCHEMA.items()
     assert made["state"].unique().to_list() == [GENERATED]
@@ -58,7 +58,7 @@ def test_tracks_begin_in_the_box_at_the_time_and_have_the_columns(model):
 
 
 def test_tracks_begin_in_a_box_across_180_degrees(model):
-    made = generate_tracks(model, GenerateSettings(count=20, hours=0.5), start=(179.9, -17.0, -179.9, -16.8))
+    made = generate_tracks(model, Wanted(count=20, hours=0.5), start=(179.9, -17.0, -179.9, -16.8))
     first = made.group_by("track_id", maintain_order=True).first()
     assert (first["lon_deg"].abs() >= 179.9).all()
     assert first["lon_deg"].sign().n_unique() == 2
@@ -66,14 +66,12 @@ def test_tracks_begin_in_a_box_across_180_degrees(model):
 
 
 def test_the_same_seed_makes_the_same_tracks_and_fewer_are_the_first_of_more(model):
-    few, more = (
-        generate_tracks(model, GenerateSettings(count=count, hours=2.0), start=(5.0, 50.0)) for count in (2, 4)
-    )
-    again = generate_tracks(model, GenerateSettings(count=2, hours=2.0), start=(5.0, 50.0))
+    few, more = (generate_tracks(model, Wanted(count=count, hours=2.0), start=(5.0, 50.0)) for count in (2, 4))
+    again = generate_tracks(model, Wanted(count=2, hours=2.0), start=(5.0, 50.0))
     assert few.equals(again)
     some = more.filter(pl.col("vessel_id") <= 2)
     np.testing.assert_allclose(some["lon_deg"], few["lon_deg"], atol=1e-6)
-    other = generate_tracks(model, GenerateSettings(count=2, hours=2.0, seed=1), start=(5.0, 50.0))
+    other = generate_tracks(model, Wanted(count=2, hours=2.0, seed=1), start=(5.0, 50.0))
     assert not np.allclose(other["lon_deg"], few["lon_deg"], atol=1e-6)
 
 
@@ -88,23 +86,23 @@ def test_a_vessel_of_the_past_that_bears_the_number_of_a_made_track_tells_it_lik
             lon_deg=np.tile(lon, 2), lat_deg=np.tile(lat, 2), east_km_s=np.full(240, 0.005 * np.sin(course)),
             north_km_s=np.full(240, 0.005 * np.cos(course)),
         )  # fmt: skip
-        settings = GenerateSettings(count=2, hours=2.0, guidance=1.0)
+        settings = Wanted(count=2, hours=2.0, guidance=1.0)
         return generate_tracks(model.with_history(past), settings, start=(5.0, 50.0))
 
     assert made([1, 2]).equals(made([201, 202]))
-    alone = generate_tracks(model, GenerateSettings(count=2, hours=2.0, guidance=1.0), start=(5.0, 50.0))
+    alone = generate_tracks(model, Wanted(count=2, hours=2.0, guidance=1.0), start=(5.0, 50.0))
     assert not made([1, 2]).equals(alone)
 
 
 def test_tracks_that_move_otherwise_than_asked_are_counted():
-    settings = JobSettings(start=(5.0, 50.0), behaviour="transit", hours=6.0)
+    settings = GenerateSettings(start=(5.0, 50.0), behaviour="transit", hours=6.0)
     time = 1.6e9 + 300.0 * np.arange(73)
     east = track_table(1, time, *move(5.0, 50.0, 90.0, 1.5 * np.arange(73)), 70)
     # The second half of the way goes to and fro.
     turning = track_table(2, time, *move(5.0, 50.0, 90.0, np.r_[1.5 * np.arange(37), 54 + np.arange(36) % 6]), 70)
     made = pl.concat([east, turning])
     assert generated_counts(made, settings) == {"tracks generated": 2, "tracks: move otherwise than asked": 1}
-    assert generated_counts(made, JobSettings(start=(5.0, 50.0))) == {"tracks generated": 2}
+    assert generated_counts(made, GenerateSettings(start=(5.0, 50.0))) == {"tracks generated": 2}
 
 
 def test_a_course_just_west_of_north_is_stored_below_360():
@@ -116,14 +114,14 @@ def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):
     time = 1.6e9 + 300.0 * np.arange(10)
     lon, lat = move(20.0, -30.0, 90.0, 10 * 1.852 * (time - time[0]) / 3600)
     given = TrackQuery(time, lon, lat, np.full(10, 10.0), np.full(10, 90.0), np.empty(0), 80, 99)
-    made = generate_tracks(model, GenerateSettings(count=3, hours=1.0), partial=[given])
+    made = generate_tracks(model, Wanted(count=3, hours=1.0), partial=[given])
     assert made["track_id"].n_unique() == 3
     for track in made.partition_by("track_id"):
         assert distance_km(track["lon_deg"][0], track["lat_deg"][0], lon[-1], lat[-1]) < 1e-6
         assert track["time"][0].timestamp() == time[-1]
     assert made["ship_type"].unique().to_list() == [80]
     assert made["continues"].unique().to_list() == [99]
-    other = generate_tracks(model, GenerateSettings(count=1, hours=1.0, ship_type=30), partial=[given])
+    other = generate_tracks(model, Wanted(count=1, hours=1.0, ship_type=30), partial=[given])
     assert other["ship_type"].unique().to_list() == [30]
     assert not np.allclose(other["lon_deg"][-1], made["lon_deg"][12], atol=1e-9)
 
@@ -149,12 +147,12 @@ def test_a_sparse_track_without_speed_and_course_goes_on_the_way_it_came():
 )
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(UsageError, match=str(next(iter(wrong.values())))):
-        GenerateSettings(**wrong)
+        Wanted(**wrong)
 
 
 def test_a_start_or_a_partial_track_is_needed(model):
     with pytest.raises(UsageError, match="start"):
-        generate_tracks(model, GenerateSettings())
+        generate_tracks(model, Wanted())
 
 
 def _stretch(knots, *, ship=80, course=50.0, known=12.0):
