@@ -34,7 +34,7 @@ class AssociateSettings(Settings):
 
     Attributes:
         position_m: standard deviation of a position.
-        clock_s: standard deviation of a time stamp. Where ``scan_s`` is 0 and reports within 30 s of each other lie
+        clock_s: standard deviation of a time stamp. Where ``scan_s`` is 0 and reports within 45 s of each other lie
             further off, both are as is found.
         velocity_m_s: standard deviation of a velocity from SOG and COG.
         report_s: usual interval between two plots of a vessel; where ``scan_s`` is 0 and they come more often, as is

@@ -10,7 +10,7 @@ from geodiff.vessels.associate_link import Level, Odds, link
 from geodiff.vessels.associate_motion import MotionPredictor
 from geodiff.vessels.associate_plots import IntArray, Plots
 
-STEP_S: Final = 30.0
+STEP_S: Final = 45.0
 """Between plots so near in time a vessel goes straight: what lies off is noise. Longer ones tell motion."""
 
 LEAST, SHARE = 100, 0.5

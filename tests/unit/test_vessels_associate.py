@@ -445,7 +445,8 @@ def test_a_report_that_a_moving_vessel_repeats_seconds_later_seeds_no_track():
 
 
 @pytest.mark.parametrize(
-    ("noise_m", "late_s", "every_s"), [(8.0, 0.0, 5.0), (15.0, 0.0, 10.0), (2.0, 3.0, 5.0), (8.0, 0.0, 20.0)]
+    ("noise_m", "late_s", "every_s"),
+    [(8.0, 0.0, 5.0), (15.0, 0.0, 10.0), (2.0, 3.0, 5.0), (8.0, 0.0, 20.0), (15.0, 0.0, 30.0)],
 )
 def test_vessels_stay_whole_though_places_and_stamps_are_worse_than_told(noise_m, late_s, every_s):
     rng = np.random.default_rng(3)
