@@ -353,6 +353,14 @@ def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
     assert abs(off) < 2
 
 
+def test_members_are_pulled_to_the_classical_prediction_and_spread_about_their_median(calibrated):
+    due = dataclasses.replace(calibrated.calibration, pull=np.full(CLASSES, 0.5), spread_factor=np.full(CLASSES, 3.0))
+    members = np.random.default_rng(0).normal(2.0, 1.0, (9, 1, ASKED, 2))
+    found = due.spread(members, build_windows([query()]))
+    np.testing.assert_allclose(np.median(found, 0), 0.5 * np.median(members, 0))
+    np.testing.assert_allclose(np.ptp(found, 0), 3.0 * np.ptp(members, 0))
+
+
 def test_a_region_allows_for_the_score_that_was_not_seen():
     """The next score comes at any of eleven places among ten: nine tenths of these reach up to the largest."""
     scores = np.arange(1.0, 11.0)

@@ -398,6 +398,9 @@ def test_the_item_is_the_commit_and_says_where_when_and_of_what(tmp_path: Path) 
     table = gpd.read_parquet(found.assets["fixes"].get_absolute_href())
     assert len(table) == 5
     assert len(list(pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True))) == 1
+    # A run whose data are cut off or gone is not there.
+    store.fixes_path.write_bytes(store.fixes_path.read_bytes()[:-1])
+    assert find_tracks(tmp_path, "run") is None
     store.fixes_path.unlink()
     assert find_tracks(tmp_path, "run") is None
 
