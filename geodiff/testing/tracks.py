@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -47,6 +47,26 @@ class Fleet:
     fixes: pl.DataFrame
     truth: pl.DataFrame
     paths: Mapping[int, Path]
+
+
+def table_of_fixes(seconds: Sequence[float], lon_deg: Sequence[float], lat_deg: Any, **columns: Any) -> pl.DataFrame:
+    """Fixes of one cargo ship as a reader gives them, column by column.
+
+    Args:
+        seconds: (n,) after ``START``.
+        lon_deg: (n,) longitudes.
+        lat_deg: (n,) latitudes; like every other column a single value stands in all rows.
+        columns: others of ``FIX_SCHEMA``; what is not given is null, but for identity, ship type, source, and ``row``,
+            which counts from 1.
+    """
+    count = len(seconds)
+    given: dict[str, Any] = {"vessel_id": 219_000_001, "ship_type": 70, "source": "case", "row": range(1, count + 1)}
+    given |= {"time": [START + timedelta(seconds=float(each)) for each in seconds]}
+    given |= {"lon_deg": lon_deg, "lat_deg": lat_deg} | columns
+    values = {name: [value] * count if np.ndim(value) == 0 else value for name, value in given.items()}
+    return pl.DataFrame(
+        [pl.Series(name, values.get(name, [None] * count)).cast(kind) for name, kind in FIX_SCHEMA.items()]
+    )
 
 
 def make_fleet(

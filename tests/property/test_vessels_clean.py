@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geodiff.schema import UsageError
 from geodiff.sphere import distance_km
-from geodiff.testing.tracks import Fleet, make_fleet
+from geodiff.testing.tracks import Fleet, make_fleet, table_of_fixes
 from geodiff.testing.tracks_defects import DEFECTS, STATIONS
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.clean_rows import in_order
@@ -237,3 +237,68 @@ def test_what_cannot_be_cleaned_is_refused() -> None:
         clean_fixes(clean_fixes(fixes))
     with pytest.raises(UsageError, match="gap_s"):
         CleanRules(gap_s=0.0)
+
+
+def _states(fixes: pl.DataFrame) -> dict[str, int]:
+    return dict(clean_fixes(fixes).group_by("state").len().iter_rows())
+
+
+@pytest.mark.parametrize(("silence_s", "tracks"), [(3600.0, 1), (3601.0, 2)])
+def test_only_a_silence_longer_than_the_rule_ends_a_track(silence_s: float, tracks: int) -> None:
+    assert clean_fixes(table_of_fixes([0.0, silence_s], [0.0, 0.1], 0.0))["track_id"].n_unique() == tracks
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "silence_s", "tracks"),
+    [
+        ([60, 7200, 7200] * 10, 10_800, 1),  # now and then by the minute, but two hours are usual
+        ([60, 7200, 7200] * 10, 21_601, 2),
+        ([7200, 7200], 10_600, 4),  # two steps do not tell what is usual
+        ([36_000] * 14, 86_400, 1),
+        ([36_000] * 14, 90_000, 2),  # more than a day is a silence of anybody
+    ],
+)
+def test_a_silence_is_measured_by_what_is_usual_for_the_vessel(steps_s: list[int], silence_s: int, tracks: int) -> None:
+    seconds = np.cumsum([0, *steps_s, silence_s]).astype(float).tolist()
+    moored = table_of_fixes(seconds, [0.0] * len(seconds), 0.0, sog_kn=0.1, cog_deg=0.0)
+    assert clean_fixes(moored, CleanRules(silent_steps=3))["track_id"].n_unique() == tracks
+
+
+def test_that_one_fix_reports_a_speed_does_not_make_the_vessel_so_fast() -> None:
+    """Some 54 knots on the way between two fixes of a cargo ship of which one says 70 and the other 3."""
+    lon = [0.0, 0.01, 0.16, 0.17, 0.18]
+    one, both = ([3.0, 70.0, last, 3.0, 3.0] for last in (3.0, 70.0))
+    seconds = [0.0, 601.0, 1203.0, 1805.0, 2407.0]
+    assert _states(table_of_fixes(seconds, lon, 0.0, sog_kn=one, cog_deg=90.0)) == {"rejected": 2, "observed": 3}
+    assert _states(table_of_fixes(seconds, lon, 0.0, sog_kn=both, cog_deg=90.0)) == {"observed": 5}
+
+
+def test_times_that_are_all_whole_minutes_may_be_off_by_a_minute() -> None:
+    """Every 45 s at 38 knots, of a source that cuts off the seconds: ten times two fixes of one minute."""
+    sent = 45.0 * np.arange(40)
+    lon = (sent * 38.0 * 1.852 / 3600 / 111.195).tolist()
+    assert _states(table_of_fixes(np.floor(sent / 60) * 60, lon, 0.0)) == {"observed": 30, "rejected": 10}
+
+
+@pytest.mark.parametrize("types", [[None] * 10 + [70] * 10, [None] * 20])
+def test_a_vessel_may_be_as_fast_as_any_of_its_rows_allows(types: list[int | None]) -> None:
+    """50 knots: too fast for a cargo ship, but not for a vessel of which nothing is known."""
+    seconds = [301.0 * k for k in range(20)]
+    lon = [50 * 1.852 / 3600 / 111.195 * each for each in seconds]
+    assert _states(table_of_fixes(seconds, lon, 0.0, ship_type=types)) == {"observed": 20}
+
+
+def test_a_false_first_position_does_not_make_the_true_track_false() -> None:
+    lon = [5.0] + [0.002 * k for k in range(1, 9)]
+    cleaned = clean_fixes(table_of_fixes([61.0 * k for k in range(9)], lon, 0.0, sog_kn=7.0, cog_deg=90.0))
+    assert cleaned["state"].to_list() == ["rejected"] + ["observed"] * 8
+
+
+def test_ten_minutes_elsewhere_are_no_vessel_of_their_own() -> None:
+    """Twenty fixes 220 km away that fit together, while the vessel itself is not heard."""
+    seconds = (
+        [61.0 * k for k in range(40)] + [2440 + 30.0 * k for k in range(20)] + [3040 + 61.0 * k for k in range(40)]
+    )
+    lon = [0.002 * k for k in range(40)] + [2 + 0.001 * k for k in range(20)] + [0.1 + 0.002 * k for k in range(40)]
+    cleaned = clean_fixes(table_of_fixes(seconds, lon, 0.0, sog_kn=7.0, cog_deg=90.0))
+    assert cleaned["state"].to_list() == ["observed"] * 40 + ["rejected"] * 20 + ["observed"] * 40

@@ -42,14 +42,15 @@ def test_straight_motion_is_found_before_between_and_after(name, reported):
     assert distance_km(answer.lon_deg, answer.lat_deg, *truth).max() < off
 
 
-def test_a_circle_is_found_by_the_constant_turn_alone():
+@pytest.mark.parametrize("asked", [[400.0, 900.0], [-600.0, -100.0]])
+def test_a_circle_is_found_by_the_constant_turn_alone(asked):
     radius, rate = 2.0, np.radians(0.1)
     centre = move(5.0, 50.0, 90.0, radius)
 
     def at(t):
         return move(*centre, (270 + np.degrees(rate) * t) % 360, radius)
 
-    t, ask = np.arange(0.0, 300, 60), np.array([400.0, 900.0])
+    t, ask = np.arange(0.0, 300, 60), np.array(asked)
     cog, sog = np.degrees(rate) * t % 360, np.full(len(t), radius * rate / KM_S_PER_KN)
     query = TrackQuery(t, *at(t), sog, cog, ask)
     error = {name: _error(name, query, at(ask)) for name in BASELINES}

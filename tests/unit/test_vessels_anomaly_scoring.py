@@ -299,6 +299,38 @@ def test_the_closest_point_of_approach_is_found_before_it_happens() -> None:
     assert np.isnan(lone.around(Fixes.from_table(west)).value).all()
 
 
+def test_vessels_without_an_identity_meet_each_other_but_not_themselves() -> None:
+    """Two that sail side by side, 400 m apart."""
+    nobody = pl.lit(None, pl.Int64).alias("vessel_id")
+    one, other = sail(1, fixes=40), sail(2, fixes=40, place=(10.0, 55.0036))
+    both = Fixes.from_table(pl.concat([one, other]).with_columns(nobody))
+    met = Traffic.of(both).around(both)
+    # All but the fixes at the ends, which the ticks of the common clock may pass by.
+    assert np.isfinite(met.value[:40]).sum() >= 35
+    assert np.nanmedian(met.facts["closest_km"][:40]) == pytest.approx(0.4, abs=0.1)
+    alone = Fixes.from_table(one.with_columns(nobody))
+    assert np.isnan(Traffic.of(alone).around(alone).value).all()
+
+
+@pytest.mark.parametrize("lat", [0.0, 60.0])
+def test_traffic_moves_over_the_ground_and_not_over_degrees(lat: float) -> None:
+    traffic = Traffic.of(Fixes.from_table(sail(1, place=(10.0, lat), course=90.0, knots=10.8, step_s=600.0)))
+    assert np.median(traffic.east_km_s) / 1.852 * 3600 == pytest.approx(10.8, abs=0.1)
+    assert np.abs(traffic.north_km_s).max() / 1.852 * 3600 < 1.0
+
+
+def test_a_vessel_that_leaves_its_berth_is_traffic_from_then_on() -> None:
+    """The leg that begins at the berth is under way, and so is the one that ends there."""
+    seconds = 600.0 * np.arange(30)
+    speed = np.where((seconds >= 6000) & (seconds < 12_000), 12.0, 0.0)
+    lon = 10.0 + np.concatenate([[0.0], np.cumsum(speed[:-1])]) * 600 / 3600 * 1.852 / 111.195
+    fixes = Fixes.from_table(frame(1, seconds, lon, np.zeros(30), speed, np.full(30, 90.0), 70))
+    lying = np.flatnonzero(fixes.moored)
+    assert lying.tolist() == [*range(10), *range(20, 30)]
+    at = (Traffic.of(fixes).slot * 60.0 - START) / 600
+    assert (at.min(), at.max()) == (pytest.approx(9.0, abs=0.11), pytest.approx(20.0, abs=0.11))
+
+
 def test_moored_vessels_are_not_asked_of_the_model() -> None:
     moored = sail(1, knots=0.1, fixes=200)
     fixes = Fixes.from_table(moored)

@@ -15,6 +15,7 @@ from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import COG, LAT, LON, REASON, REJECTED, SOG, STATE, TIME, TRACK_ID, VESSEL_ID
 from geodiff.vessels.associate import CLUTTER, RADAR, AssociateSettings, associate, associate_batches, open_stream
 from geodiff.vessels.associate_baselines import gnn, greedy
+from geodiff.vessels.associate_link import Level, Odds, link
 from geodiff.vessels.associate_noise import found_noise
 from geodiff.vessels.associate_plots import canonical_order, cluster_scans, plots_of
 from geodiff.vessels.associate_times import join_by_times
@@ -181,6 +182,33 @@ def test_older_tracks_are_not_joined_by_their_times_but_go_on():
     assert set(joined[piece == 2]) < {0, 1}
     assert [set(joined[piece == old]) for old in (0, 1)] == [{0}, {1}]
     assert set(join_by_times(plots, piece, 0)) == {0}
+
+
+def test_older_tracks_are_not_linked_to_each_other_again():
+    """Two pieces of one straight way: one track, unless both are tails of tracks that were told apart before."""
+    plots = plots_of(straight(0, (0, 0), (6, 0), 60.0 * np.arange(6), noise_m=0.0))
+    prior, rules = AssociateSettings().prior(), AssociateSettings().rules()
+    odds = Odds(np.full(6, 1e-12), rules.report_s, rules.scan_s, rules.fastest_m_s)
+    piece = np.array([0, 0, 0, 1, 1, 1])
+    assert link(plots, piece, Level(900.0, 0.0), odds, prior).tolist() == [0] * 6
+    assert link(plots, piece, Level(900.0, 0.0), odds, prior, closed=6).tolist() == piece.tolist()
+
+
+def test_the_fastest_vessel_of_the_settings_is_told_in_metres_a_second():
+    assert AssociateSettings(fastest_kn=60.0).rules().fastest_m_s == pytest.approx(30.87, abs=0.01)
+
+
+def test_where_a_track_begins_and_where_it_ends_errors_of_place_and_speed_go_together_the_other_way_round():
+    """Who is farther ahead than thought at the end was faster; who was farther ahead at the start was slower."""
+    plots = plots_of(straight(0, (0, 0), (6, 0), 20.0 * np.arange(8), noise_m=0.0, ais=False))
+    prior = AssociateSettings().prior()
+    last = prior.ends(plots, np.arange(7, -1, -1)[None], forward=True)
+    first = prior.ends(plots, np.arange(8)[None], forward=False)
+    assert last.var_pv[0] > 0
+    assert first.var_pv[0] == pytest.approx(-last.var_pv[0], rel=1e-6)
+    for end in (last, first):
+        np.testing.assert_allclose(np.linalg.norm(end.velocity_m_s), 6.0, atol=0.1)
+    np.testing.assert_allclose(last.velocity_m_s, first.velocity_m_s, atol=0.1)
 
 
 def test_a_report_heard_twice_is_one_report():

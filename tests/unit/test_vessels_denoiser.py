@@ -15,7 +15,7 @@ from geodiff.model.track_paths import PathAttention
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import course_deg, distance_km, move, to_local_km
-from geodiff.tasks.track_calibration import CLASSES, TrackCalibration
+from geodiff.tasks.track_calibration import CLASSES, TrackCalibration, _borrowed, _quantile
 from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, named_where, track_config
@@ -351,6 +351,29 @@ def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
     off = (answer.ellipse_km[1, 0, 2] - course + 90) % 180 - 90
     assert abs(answer.lon_deg[0] - far.lon_deg[-1]) > 8  # so far do the meridians turn
     assert abs(off) < 2
+
+
+def test_members_are_pulled_to_the_classical_prediction_and_spread_about_their_median(calibrated):
+    due = dataclasses.replace(calibrated.calibration, pull=np.full(CLASSES, 0.5), spread_factor=np.full(CLASSES, 3.0))
+    members = np.random.default_rng(0).normal(2.0, 1.0, (9, 1, ASKED, 2))
+    found = due.spread(members, build_windows([query()]))
+    np.testing.assert_allclose(np.median(found, 0), 0.5 * np.median(members, 0))
+    np.testing.assert_allclose(np.ptp(found, 0), 3.0 * np.ptp(members, 0))
+
+
+def test_a_region_allows_for_the_score_that_was_not_seen():
+    """The next score comes at any of eleven places among ten: nine tenths of these reach up to the largest."""
+    scores = np.arange(1.0, 11.0)
+    assert [_quantile(scores, level) for level in (0.5, 0.8, 0.9, 0.99)] == [6.0, 9.0, 10.0, 10.0]
+
+
+def test_a_class_without_a_figure_takes_that_of_another_time_before_that_of_another_state():
+    figures = np.full(CLASSES, np.nan)
+    figures[0, 0, 9], figures[0, 1, 0], figures[1, 0, 0] = 1.0, 2.0, 3.0
+    borrowed = _borrowed(figures, 1)
+    assert (borrowed[0, 0] == 1.0).all()
+    assert (borrowed[0, 1] == 2.0).all()
+    assert (borrowed[1] == 3.0).all()
 
 
 def test_pairs_of_noise_stand_at_right_angles_and_are_normal_draws():

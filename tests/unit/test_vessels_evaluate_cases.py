@@ -8,7 +8,7 @@ import pytest
 
 from geodiff.schema import UsageError
 from geodiff.sphere import move
-from geodiff.vessels.cases import MOST_ASKED, Tracks, forecast_cases, impute_cases
+from geodiff.vessels.cases import MOST_ASKED, SLACK, Tracks, forecast_cases, impute_cases
 from geodiff.vessels.spans import Span, parse_spans, usual_spans
 
 START = datetime(2024, 5, 1, tzinfo=UTC).timestamp()
@@ -69,6 +69,18 @@ def test_nothing_within_a_gap_is_known_and_all_that_is_asked_is_true(gap, draw):
         else:
             assert gap.seconds <= after[0] - before[-1] <= 1.25 * gap.seconds
         assert case.moving == (case.query.vessel_id > 3)
+
+
+def test_a_silence_much_longer_than_the_gap_that_is_asked_for_is_no_case():
+    """Of each vessel half an hour is missing: a gap of ten minutes that runs into it would be one of forty."""
+    table = fleet()
+    minutes = (pl.col("time") - pl.col("time").min().over("track_id")).dt.total_minutes()
+    cases = list(impute_cases(Tracks.of(table.filter(~minutes.is_between(40, 70))), Span(seconds=600), most=2000))
+    assert len(cases) > 60
+    known = [(case.query.time_s, case.query.ask_s) for case in cases]
+    spans = [time[time > asked[-1]][0] - time[time < asked[0]][-1] for time, asked in known]
+    assert min(spans) >= 600
+    assert max(spans) <= SLACK * 600
 
 
 @pytest.mark.parametrize("horizons", ["1,2,5 points", "10min,30min,3h"])

@@ -33,10 +33,11 @@ from geodiff.tasks.vessels_context import (
     usual_of,
 )
 from geodiff.tasks.vessels_forecast import forecast_tracks, known_by
-from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, on_grid, usual_s
+from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, gap_question, lies_still, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import find_inputs
 from geodiff.tasks.vessels_own import OwnReader
+from geodiff.tasks.vessels_plan import Paths, _run_id
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_region import elsewhere, taken_fixes
@@ -241,10 +242,39 @@ def test_the_grid_lies_between_its_ends(begin, end, closed, wanted):
 
 
 def test_usual_intervals_of_few_fixes_are_no_longer_than_the_fleets():
-    table = pl.concat([run(10 * np.arange(20)), run([0, 50], vessel=2), run([5], vessel=3)])
-    sent = Sent.of(clean_fixes(table, Usual.of([table]).rules(None)))
-    by_vessel = dict(zip(sent.vessel_id.tolist(), usual_s(sent, 120.0).tolist(), strict=True))
-    assert by_vessel == {219_000_001: 600.0, 2: 120.0, 3: 120.0} or by_vessel == {219_000_001: 600.0}
+    few = [run([0, 50], vessel=219_000_002), run([5], vessel=219_000_003)]
+    often = run([0, 1, 2, 3, 40, 41], vessel=219_000_004)
+    sent = Sent.of(clean_fixes(pl.concat([run(10 * np.arange(20)), *few, often])))
+    by_vessel = [dict(zip(sent.vessel_id.tolist(), usual_s(sent, fleet).tolist(), strict=True)) for fleet in (120, 30)]
+    assert by_vessel[0] == {219_000_001: 600.0, 219_000_002: 120.0, 219_000_003: 120.0, 219_000_004: 60.0}
+    assert by_vessel[1] == {219_000_001: 600.0, 219_000_002: 30.0, 219_000_003: 30.0, 219_000_004: 30.0}
+
+
+def test_the_ship_type_of_one_vessel_says_nothing_of_the_next():
+    sent = Sent.of(clean_fixes(pl.concat([run(range(3)), run(range(3), vessel=219_000_002, ship=None)])))
+    assert sent.ship_type.tolist() == [70, 0]
+
+
+@pytest.mark.parametrize(("knots", "kind"), [(38.0, "gaps: filled"), (50.0, "gaps: too fast")])
+def test_how_fast_a_gap_may_be_made_is_told_by_the_ship_type(knots, kind):
+    """A cargo ship makes forty knots at most. The fixes after the gap go on from where it came in an hour."""
+    lon, lat = move(-30.0, 40.0, 60.0, (knots - 12) * 1.852)
+    fixes = pl.concat([run(range(30)), run(np.arange(30) + 89, lon=lon, lat=lat)])
+    named = fixes.with_columns(track_id=pl.lit("1/a"), state=pl.lit("observed"), reason=pl.lit(None, pl.String))
+    counts = find_gaps(Sent.of(named), step_s=300, longest_s=86_400, fleet_s=60.0).counts()
+    assert (counts["gaps"], counts[kind]) == (1, 1)
+
+
+@pytest.mark.parametrize(("knots", "still"), [(0.4, True), (0.6, False)])
+def test_a_vessel_lies_still_below_half_a_knot(knots, still):
+    assert lies_still(Sent.of(clean_fixes(run(range(31), speed=knots)))).tolist() == [still]
+
+
+def test_fixes_from_a_gap_to_two_and_a_half_times_its_length_away_are_shown():
+    sent = Sent.of(clean_fixes(run([*range(100), *range(130, 230)])))
+    shown = gap_question(sent, 99, 300).time_s / 60 - START.timestamp() / 60
+    # The gap is of 31 minutes: 77 of them on each side.
+    np.testing.assert_allclose(shown, [*range(22, 100), *range(130, 208)])
 
 
 def test_a_forecast_begins_after_the_last_fix_and_ends_after_its_hours():
@@ -271,6 +301,13 @@ def test_a_forecast_at_a_time_knows_nothing_of_later():
     assert table.filter(pl.col("state") == "observed")["time"].max() <= at
     assert counts["vessels: silent too long"] == 1
     assert taken_fixes(fixes, settings)["time"].max() == at
+
+
+@pytest.mark.parametrize(("minutes", "silent"), [(90, 0), (209, 0), (211, 1)])
+def test_who_was_heard_within_the_hours_of_a_forecast_is_not_silent_too_long(minutes, silent):
+    settings = ForecastSettings(model="kalman", hours=3, at=START + timedelta(minutes=minutes))
+    counts = forecast_tracks(clean_fixes(run(range(31))), Kalman(), settings)[1]
+    assert counts["vessels: silent too long"] == silent
 
 
 LAND = shapely.box(-29.5, 39.0, -29.0, 41.0)
@@ -529,6 +566,12 @@ def test_only_fixes_outside_the_region_with_an_identity_are_elsewhere():
     assert elsewhere(mixed, CleanSettings()).is_empty()
 
 
+def test_what_happens_elsewhere_after_the_time_of_a_forecast_is_not_known():
+    later = run([0, 1, 2], lon=0.0)
+    settings = ForecastSettings(bbox=(170.0, 30.0, -170.0, 50.0), at=START + timedelta(minutes=1))
+    assert elsewhere(later, settings)["time"].to_list() == later["time"][:2].to_list()
+
+
 def test_a_column_called_state_of_somebody_else_loses_nothing():
     plain = to_geodataframe(run(range(30)))
     for words in (["under way"] * 30, list(range(30))):
@@ -639,6 +682,19 @@ def test_who_follows_a_vessel_to_its_berth_is_told_that_it_stopped_while_it_lies
     assert len(past) < 30
 
 
+def test_a_history_keeps_the_first_and_last_fix_of_lying_still_and_of_being_under_way():
+    """A fix every ten seconds; still from 300 to 590 s."""
+    seconds = np.arange(0, 900, 10)
+    under_way = (seconds < 300) | (seconds > 590)
+    lon, lat = move(-30.0, 40.0, 60.0, 12 * 1.852 / 360 * np.cumsum(under_way))
+    moves = run(seconds / 60).with_columns(
+        pl.Series("lon_deg", lon), pl.Series("lat_deg", lat), pl.Series("sog_kn", 12.0 * under_way, pl.Float32)
+    )
+    kept = (past_of(clean_fixes(moves))["time"] - START).dt.total_seconds().to_list()
+    assert {290, 300, 590, 600} <= set(kept)
+    assert len(kept) < 20
+
+
 def test_rules_of_a_forecast_are_of_what_was_known_by_then():
     minutes = [*range(120), *range(240, 360)]
     later = [60 * hour for hour in range(6, 60)]
@@ -656,6 +712,26 @@ def test_two_fixes_at_one_time_are_refused_by_every_job():
     twice = pl.concat([cleaned, cleaned.tail(1)])
     with pytest.raises(UsageError, match=r"vessel 219000001 has two fixes at .*, one of 1 such pairs: clean"):
         Sent.of(twice)
+
+
+def test_fixes_told_more_than_once_do_not_make_a_source_report_more_often():
+    hourly = run(60 * np.arange(40))
+    assert Usual.of([pl.concat([hourly] * 3)]).interval_s == 3600.0
+
+
+def test_everything_that_decides_the_values_of_a_run_decides_its_name(tmp_path):
+    """What it is told of the past, the weights of its model, and its calibration, each by content."""
+
+    def named(*, history="past", weights="a", calibration="{}"):
+        path = tmp_path / "calibration.json"
+        path.write_text(calibration)
+        inputs, past = ([SimpleNamespace(sha256=each)] for each in ("input", history))
+        model = SimpleNamespace(name="model", digest=weights)
+        return _run_id("impute", ImputeSettings(), inputs, past, model, Paths(calibration=path))
+
+    others = named(history="another past"), named(weights="b"), named(calibration='{"a": 1}')
+    assert named() == named()
+    assert len({named(), *others}) == 4
 
 
 def test_a_vessel_heard_hourly_is_whole_among_others_heard_by_the_minute():

@@ -393,3 +393,13 @@ def test_hostile_shapes_do_not_take_quadratic_time() -> None:
         np.arange(n) * 1e-4, zigzag, np.arange(n, dtype=float), np.zeros(n, np.int64), floor_km=0.001
     )
     assert (weight > 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("lat", [0.0, 60.0, 80.0])
+def test_what_leaving_out_a_fix_costs_is_told_in_kilometres_on_the_ground(lat: float) -> None:
+    """A hundredth of a degree to the north of the way: a chart draws it the larger the farther north it is."""
+    northings = mercator_y(np.array([lat, lat + 0.01, lat]))
+    weight = significance_km(
+        np.array([0.0, 0.5, 1.0]), northings, np.arange(3.0), np.zeros(3, np.int64), floor_km=0.001
+    )
+    assert weight[1] == pytest.approx(1.112, rel=0.005)

@@ -237,6 +237,26 @@ def test_one_ship_with_a_wrong_clock_does_not_move_the_clock() -> None:
     assert good["time"].to_list() == [at(number) for number in range(120)]
 
 
+def test_a_ship_is_not_believed_because_of_another_whose_clock_is_half_as_wrong() -> None:
+    """Of five reports one is 15 s ahead and one half a minute."""
+    lines = []
+    for number in range(60):
+        sent = [position(mmsi=211_000_000 + each, second=(20 + number) % 60) for each in range(3)]
+        lines += [*sent, position(mmsi=3, second=(35 + number) % 60), position(mmsi=4, second=(50 + number) % 60)]
+    fixes, reader = read(lines, start=at(0))
+    good = fixes.filter(pl.col("vessel_id") > 4)
+    assert good["time"].to_list() == [at(number) for number in range(60) for _ in range(3)]
+    assert 4 not in fixes["vessel_id"]
+    assert reader.counts.refused == {"second of the report disagrees with the clock": 60}
+
+
+def test_three_ships_that_report_every_ten_seconds_keep_the_clock_going() -> None:
+    seconds = [10 * number for number in range(30) for _ in range(3)]
+    lines = [position(mmsi=211_000_000 + n % 3, second=(20 + second) % 60) for n, second in enumerate(seconds)]
+    fixes, _ = read(lines, start=at(0))
+    assert fixes["time"].to_list() == [at(second) for second in seconds]
+
+
 def test_a_base_station_with_a_wrong_date_is_outvoted() -> None:
     off = base_station(at(-86_400), mmsi=2_050_000)
     lines = [

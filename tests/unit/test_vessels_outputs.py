@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -25,8 +26,15 @@ from geodiff.outputs import track_store as module
 from geodiff.outputs.atomic import explained
 from geodiff.outputs.ledger import work_folder
 from geodiff.outputs.track_columns import MEMBERS, answer_columns, quantile_columns, standard_frame
-from geodiff.outputs.track_item import TrackInput, TrackRecord, build_track_item, find_tracks, publish_tracks
-from geodiff.outputs.track_layer import count_tracks
+from geodiff.outputs.track_item import (
+    TrackInput,
+    TrackRecord,
+    build_track_item,
+    find_tracks,
+    fixes_by_input,
+    publish_tracks,
+)
+from geodiff.outputs.track_layer import count_tracks, summarise_tracks
 from geodiff.outputs.track_parquet import provenance_of
 from geodiff.outputs.track_store import TrackStore
 from geodiff.outputs.track_zarr import read_track_zarr, write_track_zarr
@@ -153,6 +161,23 @@ def test_fixes_of_no_track_come_last_and_in_one_piece(tmp_path: Path) -> None:
     assert data.rowSize.values.tolist() == [3, 3, 6]
     assert read_track_zarr(store.zarr_path)["track_id"].to_list() == ["2/a"] * 3 + ["3/a"] * 3 + [None] * 6
     assert count_tracks(store.tracks_path).tracks == 2
+
+
+def test_a_table_in_order_ends_with_the_fixes_of_no_track() -> None:
+    loose = EAST.with_columns(track_id=pl.lit(None, pl.String))
+    assert standard_frame(pl.concat([loose, FIJI]))["track_id"].to_list() == ["2/a"] * 3 + [None] * 3
+
+
+def test_the_ship_type_of_a_track_is_the_last_that_was_told() -> None:
+    typed = FIJI.with_columns(ship_type=pl.Series([60, 70, None], dtype=pl.Int16))
+    assert summarise_tracks(standard_frame(typed))["ship_type"].to_pylist() == [70]
+
+
+@pytest.mark.parametrize(("reach", "box"), [(100, (-100.0, 100.0)), (175, (-175.0, 175.0)), (185, (-180.0, 180.0))])
+def test_a_track_lies_between_its_ends_until_it_has_gone_round_the_world(reach: int, box: tuple[float, float]) -> None:
+    lon = [float(wrap_longitude(each)) for each in range(-reach, reach + 1, 5)]
+    (row,) = summarise_tracks(standard_frame(track("1/a", lon, [0.0] * len(lon)))).to_pylist()
+    assert (row["west_deg"], row["east_deg"]) == pytest.approx(box)
 
 
 def test_a_run_that_is_cut_short_keeps_its_parts_and_ends_the_same(tmp_path: Path) -> None:
@@ -373,8 +398,24 @@ def test_the_item_is_the_commit_and_says_where_when_and_of_what(tmp_path: Path) 
     table = gpd.read_parquet(found.assets["fixes"].get_absolute_href())
     assert len(table) == 5
     assert len(list(pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True))) == 1
+    # A run whose data are cut off or gone is not there.
+    store.fixes_path.write_bytes(store.fixes_path.read_bytes()[:-1])
+    assert find_tracks(tmp_path, "run") is None
     store.fixes_path.unlink()
     assert find_tracks(tmp_path, "run") is None
+
+
+@pytest.mark.parametrize("days", [(1, 2), (2, 1)])
+def test_of_two_runs_over_one_file_the_last_made_counts(days: tuple[int, int], tmp_path: Path) -> None:
+    for name, day in zip("ab", days, strict=True):
+        store = TrackStore(tmp_path / "runs", name)
+        store.open()
+        store.write_part("p0", FIJI)
+        store.finalize(["p0"])
+        record = dataclasses.replace(RECORD, created=datetime(2026, 1, day, tzinfo=UTC))
+        publish_tracks(tmp_path, build_track_item(store, record), collection="runs")
+    found = fixes_by_input(tmp_path, "runs", RECORD.configuration)
+    assert {name: path.name for name, path in found.items()} == {"day.csv": f"{'ab'[days.index(2)]}.parquet"}
 
 
 def test_a_synthetic_fleet_goes_through(tmp_path: Path) -> None:

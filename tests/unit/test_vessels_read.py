@@ -552,6 +552,13 @@ def test_times_of_day_need_a_date_and_pass_midnight(put: Put) -> None:
         open_fixes(path, date="25.1.2021")
 
 
+def test_a_row_that_comes_a_second_late_is_no_midnight(put: Put) -> None:
+    times = ["01:00:00", "01:00:05", "01:00:04", "01:00:10"]
+    text = noaa(4, lambda n: {"BaseDateTime": times[n]})
+    fixes, _ = read_fixes(put("a", text), date="2021-01-25", now=NOW)
+    assert [f"{time:%d %H:%M:%S}" for time in fixes["time"]] == [f"25 {time}" for time in times]
+
+
 @pytest.mark.parametrize("rows_at_once", [1, 7, 100])
 def test_times_of_day_of_a_file_sorted_by_vessel_begin_anew_with_each(put: Put, rows_at_once: int) -> None:
     text = "MMSI,BaseDateTime,LAT,LON\n"
@@ -617,6 +624,13 @@ def test_static_messages_join_the_later_fixes_of_their_vessel(put: Put) -> None:
     assert fixes["time"][0] == datetime(2021, 1, 25, 0, 0, 1, 250_000, tzinfo=UTC)
     assert reader.counts.refused["base station"] == 1
     assert reader.counts.refused["no position: static data, joined to the fixes after it"] == 1
+
+
+def test_a_draught_that_no_ship_can_report_is_none(put: Put) -> None:
+    """Type 5 says 25.5 m at most."""
+    rows = [f"219000001,2021-01-25T23:58:0{n},55,10,{draught}\n" for n, draught in enumerate((8.0, 25.5, 30.0))]
+    fixes, _ = read_fixes(put("a", "MMSI,BaseDateTime,LAT,LON,Draft\n" + "".join(rows)), now=NOW)
+    assert fixes["draught_m"].to_list() == [8.0, 25.5, None]
 
 
 def test_marinetraffic_speaks_in_tenths(put: Put) -> None:

@@ -122,6 +122,15 @@ def test_who_cannot_have_come_there_so_soon_is_another_one_or_a_false_position()
     assert not heard_elsewhere(sent, before, end, both).any()
 
 
+def test_what_was_heard_elsewhere_at_the_very_time_of_a_fix_came_not_after_it() -> None:
+    """As of a fix that two stations heard, one of them with a false position."""
+    sent = Sent.of(clean_fixes(loop(219_000_001)))
+    before, end = np.array([29]), np.array([np.inf])
+    assert not heard_elsewhere(sent, before, end, heard(219_000_001, 29, 10.75)).any()
+    both = pl.concat([heard(219_000_001, 29, 400.0), heard(219_000_001, 45, 12.0)])
+    assert heard_elsewhere(sent, before, end, both).all()
+
+
 @pytest.mark.parametrize("names", [("T1", "T2"), ("out", "home"), ("1/out", "2/20210501T000000b")])
 def test_tracks_of_one_vessel_are_one_vessel_whatever_their_names(names: tuple[str, str]) -> None:
     """Only the letters that cleaning gives tell vessels of a shared identity apart."""

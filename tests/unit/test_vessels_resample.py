@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -12,32 +12,25 @@ from hypothesis import strategies as st
 
 from geodiff.schema import UsageError
 from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, move, turn_deg
-from geodiff.testing.tracks import make_fleet
+from geodiff.testing.tracks import START, make_fleet, table_of_fixes
 from geodiff.vessels.clean import clean_fixes
 from geodiff.vessels.clean_rules import CleanRules
-from geodiff.vessels.reading import FIX_SCHEMA
 from geodiff.vessels.resample import Method, resample
 from geodiff.vessels.stops import find_stops, mark_stops, without_stops
 
-START = datetime(2022, 3, 1, tzinfo=UTC)
 RULES = CleanRules(gap_s=6 * 3600.0)
 METHODS: tuple[Method, ...] = ("hermite", "linear")
 
 
 def _table(
-    seconds: list[float], lon: list[float], lat: list[float], sog: float | None, cog: list[float] | None
+    seconds: list[float],
+    lon: list[float],
+    lat: list[float] | float,
+    sog: list[float] | float | None,
+    cog: list[float | None] | float | None,
+    **columns: object,
 ) -> pl.DataFrame:
-    count = len(seconds)
-    values = {
-        "vessel_id": [219_000_001] * count,
-        "time": [START + timedelta(seconds=s) for s in seconds],
-        "lon_deg": lon,
-        "lat_deg": lat,
-    }
-    values |= {"sog_kn": [sog] * count, "cog_deg": cog or [None] * count, "row": list(range(1, count + 1))}
-    values |= {"heading_deg": [77.0] * count, "ship_type": [70] * count, "source": ["case"] * count}
-    columns = [pl.Series(name, values.get(name, [None] * count)).cast(kind) for name, kind in FIX_SCHEMA.items()]
-    return clean_fixes(pl.DataFrame(columns), RULES)
+    return clean_fixes(table_of_fixes(seconds, lon, lat, sog_kn=sog, cog_deg=cog, heading_deg=77.0, **columns), RULES)
 
 
 def _great_circle(
@@ -265,3 +258,59 @@ def test_turn_is_circular() -> None:
     fixes = _table([0.0, 600.0], [-30.0, -30.0], [40.0, 40.05], 18.0, [350.0, 10.0])
     cog = resample(fixes, 60.0)["cog_deg"].to_numpy()
     assert np.abs(turn_deg(0.0, cog)).max() < 30.0
+
+
+def test_what_a_fix_says_of_that_moment_alone_is_not_made_up_between_fixes() -> None:
+    found = resample(_table([0.0, 60.0, 150.0], [0.0, 0.01, 0.02], 0.0, 20.0, 90.0, nav_status=0), 30.0)
+    imputed = found["state"] == "imputed"
+    assert imputed.sum() == 3
+    assert (found["nav_status"].is_null() == imputed).all()
+
+
+def test_a_vessel_at_rest_needs_no_course_to_start_slowly() -> None:
+    """From rest to 10.8 knots over the .03 degrees that 10.8 knots take: half-way in time is not half-way."""
+    found = resample(_table([0.0, 600.0], [0.0, 0.03], 0.0, [0.0, 10.8], [None, 90.0]), 300.0)
+    assert found["lon_deg"][1] == pytest.approx(0.01125, abs=1e-4)
+
+
+def test_between_fixes_that_lie_close_together_the_speed_is_that_on_the_ground() -> None:
+    """A degree of longitude is half as long at 60 degrees, and from 179.9999 east to 179.9999 west it is not far."""
+    north = resample(_table([0.0, 2.0], [0.0, 0.0002], 60.0, None, None), 1.0)
+    assert north["sog_kn"][1] == pytest.approx(10.8, abs=0.1)
+    across = resample(_table([0.0, 4.0], [179.9999, -179.9999], 0.0, None, None), 1.0)
+    assert (across["lon_deg"].abs() > 179.9).all()
+    assert across["sog_kn"].drop_nulls().to_numpy() == pytest.approx(10.8, abs=0.1)
+
+
+@pytest.mark.parametrize(("knots", "west"), [(10.0, -30.0030), (20.0, -30.0045), (40.0, -30.0045)])
+def test_a_detour_is_as_wide_as_the_speeds_say_up_to_three_times_the_way(knots: float, west: float) -> None:
+    """Off to the north-west and in from the south-west, 0.03 degrees to the east in half an hour.
+
+    A cubic is half-way an eighth of the change of velocity times the time from the middle: 10 knots make 0.083 degrees,
+    of which 2 sin 60 / 8 to the west; more than 0.09 no speed makes.
+    """
+    found = resample(_table([0.0, 1800.0], [-30.0, -29.97], 0.0, knots, [300.0, 60.0]), 900.0)
+    assert found["lon_deg"][1] == pytest.approx(west, abs=1e-4)
+
+
+def test_lying_just_as_long_as_the_least_duration_is_a_stop() -> None:
+    minutes = [60.0 * k for k in range(21)]
+    assert find_stops(_table(minutes, [0.0] * 21, 0.0, 0.0, 0.0))["count"].to_list() == [21]
+    assert find_stops(_table(minutes[:20], [0.0] * 20, 0.0, 0.0, 0.0)).height == 0
+
+
+def test_the_radius_of_a_stop_reaches_its_farthest_fix() -> None:
+    swung = [0.001 * (k % 10 == 0) for k in range(61)]
+    stops = find_stops(_table([60.0 * k for k in range(61)], swung, 0.0, 0.0, 0.0))
+    assert stops["radius_m"].to_list() == pytest.approx([98.4], abs=0.5)
+
+
+def test_swinging_across_180_degrees_is_one_stop() -> None:
+    swung = [179.9995 if k % 2 else -179.9995 for k in range(60)]
+    assert find_stops(_table([60.0 * k for k in range(60)], swung, 0.0, 0.0, 0.0))["count"].to_list() == [60]
+
+
+def test_two_berths_without_a_fix_between_them_are_two_stops() -> None:
+    """390 m apart; the place of most fixes is that of the first berth, not one between both."""
+    moored = [0.0] * 45 + [0.0035] * 30
+    assert find_stops(_table([60.0 * k for k in range(75)], moored, 0.0, 0.0, 0.0))["count"].to_list() == [45, 30]

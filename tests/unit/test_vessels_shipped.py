@@ -63,3 +63,18 @@ def test_a_bend_is_filled_better_than_by_a_straight_line():
     straight = lon[44] + share * (lon[76] - lon[44]), lat[44] + share * (lat[76] - lat[44])
     error = distance_km(answer.lon_deg, answer.lat_deg, *truth).mean()
     assert error < 0.3 * distance_km(*straight, *truth).mean()
+
+
+def test_the_weights_see_what_they_were_trained_on():
+    """Answers to one question, as these weights gave them: a feature that is made otherwise moves them."""
+    time = 1.6e9 + 60.0 * np.r_[0:30, 120:130]
+    lon, lat = np.hstack([_sailed(30, 5.0, 54.0, 90.0), _sailed(10, 5.4, 54.2, 20.0)])
+    course = np.repeat([90.0, 20.0], [30, 10])
+    query = TrackQuery(time, lon, lat, np.full(40, 12.0), course, np.array([1.6e9 + 3600.0]), 70, 5)
+    answer = load_motion_model("ais").predict([query], members=16, seed=0)[0]
+    np.testing.assert_allclose((answer.lon_deg[0], answer.lat_deg[0]), (5.28819, 54.03424), atol=1e-4)
+    np.testing.assert_allclose(answer.ellipse_km[0, 0, :2], (2.052, 1.415), rtol=0.01)
+
+
+def _sailed(fixes, lon, lat, course):
+    return move(lon, lat, course, 12 * 1.852 / 60 * np.arange(fixes))

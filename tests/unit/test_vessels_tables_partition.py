@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_a_rerun_reads_only_what_is_new(days: list[Path], tmp_path: Path, monkey
     assert more.counts.kept == 400 + 500 + 400
     assert open_partition(tmp_path / "out") == more
     assert {path.parent.name for path in (tmp_path / "out").glob("*/source.json")} == set(more.sources)
+
+
+def test_a_file_that_was_written_anew_is_read_anew_though_it_is_as_long(days: list[Path], tmp_path: Path) -> None:
+    partition_fixes(days[:1], tmp_path / "out", parts=1)
+    before = days[0].stat()
+    days[0].write_text(days[0].read_text().replace(",10.5,5,", ",10.5,6,"))
+    os.utime(days[0], ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    assert days[0].stat().st_size == before.st_size
+    assert partition_fixes(days[:1], tmp_path / "out", parts=1).read(0)["sog_kn"].unique().to_list() == [6.0]
 
 
 def test_a_damaged_source_leaves_no_partition(days: list[Path], tmp_path: Path) -> None:
