@@ -3,13 +3,16 @@
 A report says only at which second of the minute it was made. With a clock that is right to some seconds (an earlier
 line with a time, the receiver's ``RMC`` and ``ZDA``, failing these the UTC reports of base stations, message 4) its
 time is the nearest one with that second. Between two readings the clock goes on with the seconds of the reports: their
-median, for some ships send a wrong one. What it cannot see is a recording that pauses for minutes.
+median, for some ships send a wrong one. What it cannot see is a recording that pauses, or whose reports are on average
+further apart than ten seconds.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -25,6 +28,9 @@ TRUST_US = 20 * SECOND_US
 
 MEDIAN_OF = 9
 """Reports whose seconds move the clock."""
+
+SPARSE_US, FEWEST = 5 * SECOND_US, 4
+"""A report so far from the median is wrong, or reports come so seldom that their median is long past; so many tell."""
 
 LOST_AFTER = 5
 """So many wrong seconds in a row, and it is the clock that is wrong."""
@@ -109,6 +115,15 @@ class RunningClock:
 
     def _go_on(self) -> None:
         ahead_us = int(statistics.median_low(self._ahead_us))
+        if len(self._ahead_us) >= FEWEST and self._ahead_us[-1] - ahead_us > SPARSE_US:
+            ahead_us = _last_by_trend(self._ahead_us)
         if ahead_us > 0:
             self._now_us += ahead_us
             self._ahead_us = deque((lag - ahead_us for lag in self._ahead_us), maxlen=MEDIAN_OF)
+
+
+def _last_by_trend(ahead_us: Sequence[int]) -> int:
+    """Where the last report stands by them all: on the line through the medians of slopes (Sen 1968) and of heights."""
+    last = len(ahead_us) - 1
+    slope = statistics.median((ahead_us[j] - ahead_us[i]) / (j - i) for i, j in combinations(range(last + 1), 2))
+    return int(statistics.median(ahead + slope * (last - place) for place, ahead in enumerate(ahead_us)))

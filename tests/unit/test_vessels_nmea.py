@@ -257,6 +257,14 @@ def test_three_ships_that_report_every_ten_seconds_keep_the_clock_going() -> Non
     assert fixes["time"].to_list() == [at(second) for second in seconds]
 
 
+@pytest.mark.parametrize("step", [4, 5, 8, 10])
+def test_reports_that_come_seldom_keep_the_clock_going(step: int) -> None:
+    seconds = list(range(0, 900, step))
+    fixes, reader = read([position(second=(20 + each) % 60) for each in seconds], start=at(0))
+    assert fixes["time"].to_list() == [at(each) for each in seconds]
+    assert not reader.counts.refused
+
+
 def test_a_base_station_with_a_wrong_date_is_outvoted() -> None:
     off = base_station(at(-86_400), mmsi=2_050_000)
     lines = [
