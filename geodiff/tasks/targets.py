@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,11 @@ class Target:
     def label(self) -> str:
         """The day as YYYY-MM-DD."""
         return str(np.datetime64(int(np.floor(self.day)), "D"))
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for the summary; None for light that is not known, since JSON has no NaN."""
+        rows = self.light and [[value if math.isfinite(value) else None for value in row] for row in self.light]
+        return {**asdict(self), "light": rows, "date": self.label}
 
 
 def days_of(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
