@@ -72,7 +72,8 @@ def build(
     nodata: Annotated[float | None, typer.Option(help="The digital number that stands for no data.")] = None,
     date: Annotated[datetime | None, typer.Option(help="Of scenes that do not tell theirs (UTC).")] = None,
     offset_applied: Annotated[
-        bool | None, typer.Option(help="Whether the +1000 of baseline 04.00 was subtracted already.")
+        bool | None,
+        typer.Option(help="Whether the +1000 of baseline 04.00 (from 2022-01-25 on) was subtracted already."),
     ] = None,
 ) -> None:
     """Make a static STAC catalogue of your own scenes, for --catalog of the other commands."""

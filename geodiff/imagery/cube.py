@@ -68,7 +68,7 @@ def load_cube(
     classified = [source.find_scl(item) for item in scenes]
     screen = _screen_bands(scenes, classified, source, mask)
     read = [*names, *(band for band in screen if band not in names)]
-    days = _by_day(scenes)
+    days = _by_day(scenes, grid)
     stacker = Stacker(source, grid, chunk)
     steps = [_day_step(group, stacker, read, len(names), mask) for group in days]
     valid = da.stack([step[1] for step in steps])
@@ -120,12 +120,13 @@ def _moment(item: pystac.Item) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _by_day(scenes: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
-    """Scenes of each solar day, least cloudy first; days in order of time."""
+def _by_day(scenes: Sequence[pystac.Item], grid: Grid) -> list[list[pystac.Item]]:
+    """Scenes of each solar day of the grid, least cloudy first; days in order of time."""
     groups: dict[date, list[pystac.Item]] = defaultdict(list)
+    west, _, east, _ = grid.bounds_wgs84
+    # Not the scenes' own: their boxes may go around the world, or lie on both sides of the date line.
+    middle = (west + (east if east >= west else east + 360)) / 2
     for item in scenes:
-        west, east = (item.bbox[0], item.bbox[len(item.bbox) // 2]) if item.bbox else (0.0, 0.0)
-        middle = (west + (east if east >= west else east + 360)) / 2
         groups[(_moment(item) + timedelta(hours=middle / 15)).date()].append(item)
 
     def cloud_then_name(item: pystac.Item) -> tuple[float, str, str]:

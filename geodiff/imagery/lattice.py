@@ -148,10 +148,14 @@ def reaches(item: pystac.Item, bounds: Bbox) -> bool:
     if item.bbox is None:
         return True
     west, south, east, north = item.bbox if len(item.bbox) == 4 else (*item.bbox[:2], *item.bbox[3:5])
-    overlaps = west < bounds[2] and (east if east >= west else 180) > bounds[0]
-    if east < west:  # the scene crosses the antimeridian
-        overlaps = overlaps or bounds[0] < east or bounds[2] > west
+    left, right = bounds[0], _unwrapped(bounds[0], bounds[2])
+    overlaps = any(west + turn < right and _unwrapped(west, east) + turn > left for turn in (-360, 0, 360))
     return bool(overlaps and south < bounds[3] and north > bounds[1])
+
+
+def _unwrapped(west: float, east: float) -> float:
+    """``east`` to the east of ``west``: of a box that crosses the antimeridian it is given to the west of it."""
+    return east if east >= west else east + 360
 
 
 def _check_reach(items: Sequence[pystac.Item], bbox: Bbox) -> None:

@@ -20,6 +20,12 @@ SAMPLES = 128
 FEWEST = 64
 """Samples that a date must share with the target for its light to be known."""
 
+VISIBLE = ("B01", "B02", "B03", "B04")
+MOST_VISIBLE, MOST = 0.15, 0.3
+"""Reflectance by which the light of two clear dates differs at most, in visible bands and in all others: what differs
+by more is a cloud that a mask missed. Of pairs of dates over 0.9 clear, of seven real series, with haze and all seasons
+but no snow, the medians differed by up to 0.10 in visible bands, 0.15 in B05 and 0.26 in the others."""
+
 
 def light_samples(cube: xr.DataArray, dates: Sequence[int]) -> FloatArray:
     """Pixels of some dates (date, band, n) float32, NaN where not clear, from at most 4 x 4 blocks of the region.
@@ -38,26 +44,32 @@ def light_samples(cube: xr.DataArray, dates: Sequence[int]) -> FloatArray:
     return np.concatenate(parts, axis=-1)
 
 
-def relative_light(samples: FloatArray, target: int) -> FloatArray:
+def relative_light(samples: FloatArray, target: int, bands: Sequence[str] | None = None) -> FloatArray:
     """What brings each date to the light of one of them, when added to it.
 
     The median of their difference where both are clear: what changes on a part of the scene, and clouds that a mask
-    missed, do not count.
+    missed, do not count. Where clouds left but a part of the scene, that part may be a missed cloud: more than light
+    can be is then not believed. What most of the scene shows is, for it may be snow.
 
     Args:
         samples: (date, band, n) reflectance, NaN where not clear.
         target: index of a date.
+        bands: names, which tell what light can be; None for no such bound.
 
     Returns:
-        (date, band) float32 reflectance; NaN where a date shares too little clear ground with the target.
+        (date, band) float32 reflectance; NaN where a date shares too little clear ground with the target, and in all
+        bands where one differs by more than light can.
     """
     light = np.full(samples.shape[:2], np.nan, np.float32)
+    most = [np.inf] * samples.shape[1] if bands is None else [MOST_VISIBLE if b in VISIBLE else MOST for b in bands]
     for date, values in enumerate(samples):
         difference = samples[target].astype(np.float64) - values
         for band, row in enumerate(difference):
             shared = row[np.isfinite(row)]
             if len(shared) >= FEWEST:
                 light[date, band] = np.median(shared)
+        if (np.abs(light[date]) > most).any() and np.isfinite(difference).mean() <= 0.5:
+            light[date] = np.nan
     return light
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from geodiff.schema import FloatArray, GeodiffError
 
 BRIGHTEST = 1.6
 """Reflectance hardly exceeds this even on snow; digital numbers of it hardly stay below."""
+
+FIRST_DAY = date(2022, 1, 25)
+"""On which baseline 04.00 came into use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,18 @@ def _offset(item: pystac.Item, stated: float | None, rule: OffsetRule) -> float:
     baseline = processing_baseline(item, rule.baseline_properties)
     if baseline is not None and baseline < rule.from_baseline:
         return 0.0
+    # Without a baseline whoever says "not applied" knows; before its day there was nothing to apply.
+    refused = any(flag is False for flag in flags)
+    raised = baseline is not None or (refused and _is_late(item))
     # An asset that states 0 while its item says "not applied" states the default of some writer, not a fact.
-    denied = baseline is not None and any(flag is False for flag in flags)
-    if rule.trust_asset_offset and stated is not None and not (stated == 0 and denied):
+    if rule.trust_asset_offset and stated is not None and not (stated == 0 and raised and refused):
         return stated
-    return rule.value if baseline is not None else 0.0
+    return rule.value if raised else 0.0
+
+
+def _is_late(item: pystac.Item) -> bool:
+    moment = item.datetime or item.common_metadata.start_datetime
+    return moment is not None and moment.date() >= FIRST_DAY
 
 
 def _flag(value: object) -> bool | None:

@@ -44,7 +44,7 @@ class OffsetRule(_Frozen):
     The offset is added after the scale, in reflectance: ``reflectance = scale * DN + offset``. It is, in this order:
     zero where one of ``applied_properties`` is true on the item; zero where the baseline is known and older than
     ``from_baseline``; what the asset states (``raster:bands`` or ``raster:offset``) where ``trust_asset_offset``;
-    ``value`` where the baseline is known; else zero.
+    ``value`` where the baseline is known, or one of ``applied_properties`` is false from 2022-01-25 on; else zero.
     """
 
     value: float = Field(default=-0.1, le=0, ge=-1)

@@ -16,12 +16,14 @@ from typing import Any, Final
 import numpy as np
 import pystac
 from pyproj import CRS, Transformer
+from shapely.geometry import Polygon
 
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
 from geodiff.outputs.atomic import explained, file_lock, read_json, remove_left, write_json
 from geodiff.outputs.packing import PACKINGS, REFLECTANCE, Packing
 from geodiff.outputs.store_layout import FLAT
+from geodiff.outputs.track_geometry import cut_shape
 from geodiff.schema import GeodiffError
 from geodiff.version import __version__
 
@@ -123,14 +125,16 @@ def check_name(what: str, name: str) -> None:
 
 
 def footprint(grid: Grid) -> dict[str, Any]:
-    """Outline of a grid in WGS84 as a GeoJSON polygon; straight edges of the CRS are sampled, since they bend."""
+    """Outline of a grid in WGS84 as GeoJSON, cut at 180 degrees; straight edges of the CRS are sampled: they bend."""
     west, south, east, north = grid.bounds
     t = np.linspace(0, 1, _EDGE_POINTS)[:-1]
     x = np.concatenate([west + t * (east - west), 0 * t + east, east - t * (east - west), 0 * t + west])
     y = np.concatenate([0 * t + south, south + t * (north - south), 0 * t + north, north - t * (north - south)])
     lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(x, y)
-    ring = [[round(float(a), 7), round(float(b), 7)] for a, b in zip(lon, lat, strict=True)]
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    turned = np.unwrap([*lon, lon[0]], period=360)
+    if abs(turned[-1] - turned[0]) < 180:  # not around a pole
+        lon = turned[:-1] + 360 * (turned.min() < -180)
+    return cut_shape(Polygon(np.stack([lon, lat], 1).round(7)))
 
 
 def _utc(time: np.datetime64) -> datetime:

@@ -139,12 +139,17 @@ def covered_ground(geometries: Geometries) -> tuple[dict[str, Any], tuple[float,
         shapely.multipoints(_shifted(parts, west) if crossing else shapely.get_coordinates(parts))
     )
     south, north = float(bounds[:, 1].min()), float(bounds[:, 3].max())
-    if crossing:
-        sheets = [hull.intersection(shapely.box(left, -90.0, left + 360.0, 90.0)) for left in (-180.0, 180.0)]
-        hull = sheets[0].union(shapely.transform(sheets[1], lambda xy: xy - [360.0, 0.0]))
+    return cut_shape(hull), (west, south, east, north)
+
+
+def cut_shape(shape: Any) -> dict[str, Any]:
+    """A geometry whose longitudes, from -180°, may run on beyond 180°, as GeoJSON that is cut there."""
+    if shape.bounds[2] > _HALF:
+        sheets = [shape.intersection(shapely.box(left, -90.0, left + 360.0, 90.0)) for left in (-180.0, 180.0)]
+        shape = sheets[0].union(shapely.transform(sheets[1], lambda xy: xy - [360.0, 0.0]))
     # Exterior rings run counterclockwise (RFC 7946, 3.1.6): read the other way round they hold the rest of the globe.
-    geometry: dict[str, Any] = shapely.geometry.mapping(shapely.orient_polygons(hull))
-    return geometry, (west, south, east, north)
+    geometry: dict[str, Any] = shapely.geometry.mapping(shapely.orient_polygons(shape))
+    return geometry
 
 
 def _shifted(parts: Geometries, west: float) -> Array:

@@ -45,6 +45,7 @@ class CubeSource:
             raise UsageError(
                 f"the cube has no band {', '.join(lacking)}: it has {', '.join(map(str, cube[BAND].values))}"
             )
+        self.bands = tuple(bands)
         self.cube = cube.sel({BAND: list(bands)}).transpose(TIME, BAND, Y, X)
         self.grid = grid_of(cube)
         self.days = days_of(cube[TIME].values)
@@ -69,7 +70,7 @@ class CubeSource:
             if target.index is None:
                 return target
             own = samples[[dates.index(date) for date in target.dates]]
-            found = relative_light(own, target.dates.index(target.index))
+            found = relative_light(own, target.dates.index(target.index), self.bands)
             return replace(target, light=tuple(tuple(float(value) for value in row) for row in found))
 
         return tuple(light(target) for target in targets)

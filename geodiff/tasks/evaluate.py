@@ -27,7 +27,7 @@ from geodiff.tasks.wald_pair import coarsest_step
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 """Of the report and of the records: a change of either makes results of before count no more."""
 
 PIXEL_KM2 = 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -287,7 +287,7 @@ def record(plan: Plan) -> dict[str, object]:
         "catalog": job.config.catalog,
         "scenes": [str(item["id"]) for item in job.items],
         "dates": [{"date": d, "clear": round(c, 4)} for d, c in zip(plan.dates, plan.clear, strict=True)],
-        "targets": [{**asdict(target), "date": target.label} for target in job.targets],
+        "targets": [target.as_record() for target in job.targets],
         "shifts_m": [list(shift) for shift in job.shifts_m],
         "area_km2": round(plan.area_km2, 4),
         "model": job.model.name,

@@ -54,7 +54,7 @@ def cube_layers(recipe: Recipe) -> list[str]:
 
 def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Attributes of layers that depend on the settings."""
-    found = {"uncertainty": uncertainty_attributes(recipe.resolver, recipe.level)}
+    found = {"uncertainty": uncertainty_attributes(recipe.resolver, recipe.level, recipe.members)}
     if recipe.keep_member:
         dial = getattr(recipe.resolver, "dial", 1.0)
         drawn = f"reflectance + {dial:g} * (sample - reflectance)"
@@ -63,20 +63,21 @@ def describe_layers(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return found
 
 
-def uncertainty_attributes(resolver: Resolver, level: float) -> dict[str, Any]:
-    """What the uncertainty is: of which level, and whether the model was calibrated for it."""
+def uncertainty_attributes(resolver: Resolver, level: float, members: int) -> dict[str, Any]:
+    """What the uncertainty of an ensemble is: of which level, and for what the model was calibrated."""
     if getattr(resolver, "deterministic", False):
         told = "the model draws no members and was not calibrated: it tells no uncertainty"
         return {"long_name": "half-width of an interval of reflectance", "geodiff:interval": "none", "comment": told}
-    calibrated = isinstance(resolver, DiffusionResolver | GuidedResolver) and resolver.intervals is not None
-    how = (
-        "conformal, calibrated on places that the training never saw"
-        if calibrated
-        else "normal: a multiple of the root mean square deviation of the members, not calibrated"
-    )
+    table = resolver.intervals if isinstance(resolver, DiffusionResolver | GuidedResolver) else None
+    how = "normal: a multiple of the root mean square deviation of the members, not calibrated"
+    if table is not None:
+        how = "conformal, calibrated on places that the training never saw"
+        if _draws(resolver) and members != table.members:
+            holds = "less" if members < table.members else "more"
+            how += f", with {table.members} members: of an ensemble of {members} it holds rather {holds}"
     return {
         "long_name": f"half-width of the {level:.0%} interval of reflectance",
         "geodiff:level": level,
-        "geodiff:interval": "conformal" if calibrated else "normal",
+        "geodiff:interval": "normal" if table is None else "conformal",
         "comment": f"the truth lies within reflectance +- uncertainty with probability {level:g}; {how}",
     }

@@ -16,7 +16,7 @@ from geodiff.imagery.sources import Source
 from geodiff.outputs.atomic import read_json
 from geodiff.tasks.models import ModelRef, calibration_of
 
-FORMAT = 9
+FORMAT = 10
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}

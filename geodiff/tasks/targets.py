@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +30,7 @@ class Target:
 
     Attributes:
         day: days since 1970-01-01 UTC, with the time of the acquisition where the day was observed.
-        index: the acquisition of that day in the cube; None when the day lies between dates.
+        index: the acquisition of that day in the cube, of several the best; None when the day lies between dates.
         dates: indices of the dates to restore from, in order of time, the target's own among them.
         light: of each of the dates, by band, what brings it to the light of the target (``imagery.light``), NaN where
             unknown; None where nobody looked, or the day lies between dates.
@@ -43,6 +45,11 @@ class Target:
     def label(self) -> str:
         """The day as YYYY-MM-DD."""
         return str(np.datetime64(int(np.floor(self.day)), "D"))
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for the summary; None for light that is not known, since JSON has no NaN."""
+        rows = self.light and [[value if math.isfinite(value) else None for value in row] for row in self.light]
+        return {**asdict(self), "light": rows, "date": self.label}
 
 
 def days_of(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
@@ -107,7 +114,7 @@ def _target(
         first, last, asked = (np.datetime64(int(np.floor(d)), "D") for d in (days[0], days[-1], day))
         raise UsageError(f"target {asked} lies over 60 days outside the series {first} to {last}: widen --datetime")
     same = np.flatnonzero(np.floor(days) == np.floor(day))
-    index = int(same[0]) if same.size else None
+    index = int(same[np.argmax(quality[same])]) if same.size else None
     moment = float(days[index]) if index is not None else day + 0.5
     score = quality * np.exp(-season_distance(days - moment) / MEMORY_DAYS)
     order = sorted(range(len(days)), key=lambda i: (i != index, -score[i], i))

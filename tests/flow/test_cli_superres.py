@@ -180,6 +180,32 @@ def test_workers_and_chunks_change_no_value_and_cogs_come_beside(
     assert stores[0].identical(stores[1])
 
 
+def test_a_clouded_target_is_restored_and_its_light_is_told_as_unknown(
+    geodiff: Cli, own_place: TinyPlace, tmp_path: Path
+) -> None:
+    path = own_place.catalog.parent / "sentinel-2-l2a" / "tiny_13" / "SCL.tif"
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as scl:
+        scl.write(np.full(scl.shape, 9, np.uint8), 1)
+    words = (*own_place.words, "--model", "bicubic", "--target", "2021-06-13", "--out", tmp_path / "out")
+    result = geodiff("superres", *words)
+    assert result.exit_code == 0, result.output
+    (target,) = read(tmp_path / "out" / "summary.json")["targets"]
+    assert target["light"] == [[None] * 4] * 3
+    assert Path(read(tmp_path / "out" / "summary.json")["item"]).is_file()
+    assert geodiff("superres", *words).exit_code == 0, "a rerun finds it finished"
+
+
+def test_a_region_of_a_few_pixels_is_restored(geodiff: Cli, place: TinyPlace, tmp_path: Path) -> None:
+    """So few that no date shares enough of them with another to tell its light."""
+    west, south = place.bbox[:2]
+    words = ("--catalog", place.catalog, "--bbox", west, south, west + 0.0005, south + 0.0004)
+    result = geodiff("superres", *words, "--datetime", "2021-06", "--model", "bicubic", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    summary = read(tmp_path / "out" / "summary.json")
+    assert summary["targets"][0]["light"] == [[None] * 4] * 3
+    assert xr.open_zarr(summary["zarr"]).reflectance.sizes["y"] <= 32
+
+
 def test_a_region_file_names_the_run(geodiff: Cli, place: TinyPlace, tmp_path: Path) -> None:
     west, south, east, north = place.bbox
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,7 @@ from geodiff.config import MaskConfig
 from geodiff.grid import Grid
 from geodiff.imagery.build_layers import open_raster
 from geodiff.imagery.cube import choose_grid, grid_of, load_cube, require_usable
+from geodiff.imagery.lattice import reaches
 from geodiff.imagery.ranking import rank_dates
 from geodiff.imagery.sources import load_sources
 from geodiff.schema import GeodiffError, UsageError
@@ -324,6 +326,42 @@ def test_a_pass_at_midnight_utc_is_one_day(tmp_path: Path) -> None:
     )]  # fmt: skip
     cube = cube_of(*items, bands=["B02"], grid=fiji)
     assert list(cube.scene_id.values) == ["after,before", "next"]
+
+
+def test_scenes_on_both_sides_of_the_antimeridian_are_one_day(tmp_path: Path) -> None:
+    """The box of a scene that crosses it goes around the world where nobody took care."""
+    grid = Grid("EPSG:32760", (10.0, 10.0), (819_000.0, 8_120_000.0), (32, 100))
+    west, _, east, _ = grid.bounds_wgs84
+    assert west > 179.9
+    assert east < -179.9
+    items = []
+    for name, box in (
+        ("east", [-180.0, -18, -179, -16]),
+        ("west", [178.5, -18, 180, -16]),
+        ("wide", [-180, -18, 180, -16]),
+    ):
+        item = scene(tmp_path, name, "2021-06-01T22:20:00", arrays={"B02": numbers(0, grid.shape)}, grid=grid)
+        item.bbox = box
+        items.append(item)
+    assert list(cube_of(*items, bands=["B02"], grid=grid).scene_id.values) == ["east,west,wide"]
+
+
+@pytest.mark.parametrize(
+    ("box", "there", "inside"),
+    [
+        ((178.9, -17.5, 179.95, -16.5), True, True),
+        ((179.0, -17.5, -179.9, -16.5), True, True),
+        ((-180.0, -17.5, 180.0, -16.5), True, True),
+        ((-180.0, -17.5, -179.5, -16.5), True, False),
+        ((-179.9, -17.5, -179.5, -16.5), False, False),
+        ((178.0, -17.5, 179.8, -16.5), False, False),
+        ((179.0, -16.5, -179.9, -16.0), False, False),
+    ],
+)
+def test_what_reaches_a_place_at_the_antimeridian(box: tuple[float, ...], there: bool, inside: bool) -> None:
+    item = pystac.Item("a", None, list(box), datetime(2021, 6, 1), {})
+    assert reaches(item, (179.9, -17.1, -179.99, -17.0)) is there
+    assert reaches(item, (179.9, -17.1, 180.0, -17.0)) is inside
 
 
 @pytest.fixture

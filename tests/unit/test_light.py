@@ -67,6 +67,29 @@ def test_a_date_that_shares_too_little_has_no_light() -> None:
     np.testing.assert_array_equal(relative_light(few, 0), 0)
 
 
+@pytest.mark.parametrize(
+    ("bands", "lifted", "known"), [("B03", 0.2, 0), ("B03", 0.1, 1), ("B08", 0.2, 1), ("B08", 0.4, 0)]
+)
+def test_what_a_missed_cloud_shows_is_not_taken_for_light(bands: str, lifted: float, known: int) -> None:
+    """All that a mask left of an overcast date is a corner of its cloud; haze and season are believed."""
+    values, valid = _ground()
+    values[0] = values[1] + np.array([0.0, lifted])[:, None, None]
+    valid[0] = False
+    valid[0, :20, :20] = True
+    samples = light_samples(_cube(values, valid), range(4))
+    found = relative_light(samples, 0, ("B02", bands))
+    assert np.isfinite(found).tolist() == [[True, True], *[[known, known]] * 3]
+    assert np.isfinite(relative_light(samples, 0)).all()
+
+
+def test_light_that_most_of_the_scene_shows_is_believed() -> None:
+    values, valid = _ground()
+    values[0] = values[1] + 0.5  # snow
+    valid[:, :, 20:] = True
+    found = relative_light(light_samples(_cube(values, valid), range(4)), 0, ("B02", "B03"))
+    np.testing.assert_allclose(found[1:], 0.5 + PUT_IN[1] - PUT_IN[1:], atol=4e-3)
+
+
 def test_large_regions_are_sampled() -> None:
     ground = np.random.default_rng(1).random((1, 1, 3000, 40)) * 0.1
     values = np.concatenate([ground, ground + 0.03]).repeat(2, 1).astype(np.float32)
@@ -101,3 +124,12 @@ def test_targets_get_the_light_of_their_dates_in_the_bands_of_the_model() -> Non
             wanted = np.nanmedian((own[target.index] - own[date]).reshape(2, -1), axis=1)
             np.testing.assert_allclose(row, wanted, atol=1e-6)
     assert source.lit((between,)) == (between,)
+
+
+def test_a_target_of_which_only_a_missed_cloud_is_left_has_no_light() -> None:
+    cube = random_cube((40, 40), dates=3, clouds=0.0)
+    valid, values = cube[VALID].values.copy(), cube.values.copy()
+    valid[1], valid[1, :12, :12], values[1] = False, True, 0.9
+    clouded = cube.copy(data=values).assign_coords({VALID: ((TIME, Y, X), valid)})
+    (target,) = CubeSource(clouded, ("B02", "B03")).lit((Target(0.0, 1, (0, 1, 2)),))
+    assert np.isfinite(np.array(target.light)).all(1).tolist() == [False, True, False]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from geodiff.config import RestoreConfig
+from geodiff.grid import Grid, TilePlan
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.conformal import ConformalTable
 from geodiff.model.members import (
@@ -26,7 +27,7 @@ from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, degrade
 from geodiff.tasks.models import BASELINES
-from geodiff.tasks.recipes import members_of, tuned, uncertainty_attributes
+from geodiff.tasks.recipes import describe_layers, members_of, recipe_of, tuned, uncertainty_attributes
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
 WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(ring_count(4))) for band in range(4)))
@@ -208,14 +209,27 @@ def test_settings_tune_a_model(resolver: DiffusionResolver) -> None:
         tuned(resolver, RestoreConfig(level=0.95))
     bare = replace(resolver, conformal=None, alone=None)
     assert isinstance(tuned(bare, RestoreConfig(level=0.95)), DiffusionResolver), "a normal interval has any level"
-    assert uncertainty_attributes(resolver, 0.9)["geodiff:interval"] == "conformal"
-    assert "not calibrated" in uncertainty_attributes(bare, 0.9)["comment"]
+    assert uncertainty_attributes(resolver, 0.9, 4)["geodiff:interval"] == "conformal"
+    assert "not calibrated" in uncertainty_attributes(bare, 0.9, 4)["comment"]
+
+
+def test_intervals_of_another_ensemble_than_the_calibrated_say_so(resolver: DiffusionResolver) -> None:
+    assert resolver.conformal is not None
+    usual = resolver.conformal.members
+    comments = {count: uncertainty_attributes(resolver, 0.9, count)["comment"] for count in (1, usual, 16)}
+    assert comments[usual].endswith("never saw")
+    assert comments[1].endswith(f"with {usual} members: of an ensemble of 1 it holds rather less")
+    assert comments[16].endswith(f"with {usual} members: of an ensemble of 16 it holds rather more")
+    recipe = recipe_of(resolver, TilePlan(Grid("EPSG:32631", (10, 10), (0, 0), (8, 8))), RestoreConfig(ensemble=16))
+    assert describe_layers(recipe)["uncertainty"]["comment"] == comments[16]
+    alone = replace(resolver, passes=1)
+    assert uncertainty_attributes(alone, 0.9, 16)["comment"] == comments[usual], "one pass draws no members"
 
 
 def test_a_baseline_claims_no_ensemble_and_no_interval(resolver: DiffusionResolver) -> None:
     settings = RestoreConfig(ensemble=4)
     for name, make in BASELINES.items():
         assert members_of(make(BANDS_10M), settings) == 0, name
-        assert uncertainty_attributes(make(BANDS_10M), 0.9)["geodiff:interval"] == "none"
+        assert uncertainty_attributes(make(BANDS_10M), 0.9, 4)["geodiff:interval"] == "none"
     assert members_of(resolver, settings) == 4
     assert members_of(replace(resolver, passes=1), settings) == 0

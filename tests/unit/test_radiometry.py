@@ -46,6 +46,12 @@ FLAG, BASELINE = "earthsearch:boa_offset_applied", "s2:processing_baseline"
         ("copernicus", {"processing:version": "05.11"}, {}, -0.1),
         ("copernicus", {"processing:version": "05.11"}, {"bands": [{"raster:offset": -0.1}]}, -0.1),
         ("copernicus", {"processing:version": "02.14"}, {"raster:offset": 0}, 0.0),
+        # Nobody knows the baseline, but somebody says that the offset is still in.
+        ("static", {"geodiff:boa_offset_applied": False}, {}, -0.1),
+        ("static", {"geodiff:boa_offset_applied": False}, {"raster:bands": [{"offset": 0}]}, -0.1),
+        ("static", {"geodiff:boa_offset_applied": False}, {"raster:bands": [{"offset": -0.2}]}, -0.2),
+        ("static", {"geodiff:boa_offset_applied": False, BASELINE: "03.01"}, {}, 0.0),
+        ("static", {"geodiff:boa_offset_applied": True}, {}, 0.0),
         # Any other catalogue: what the asset says; nothing said and nothing known is nothing applied.
         ("static", {}, {}, 0.0),
         ("static", {}, {"raster:bands": [{"offset": -0.1}]}, -0.1),
@@ -79,6 +85,13 @@ def test_the_table_shows_the_baseline_that_the_offset_follows(
     (row,) = describe([item], SOURCES[source])
     assert row.baseline == baseline
     assert band_rule(item, "B02", SOURCES[source]).offset == (-0.1 if (baseline or "") >= "04.00" else 0)
+
+
+@pytest.mark.parametrize(("day", "offset"), [(24, 0.0), (25, -0.1)])
+def test_before_the_day_of_its_baseline_there_is_no_offset_to_subtract(day: int, offset: float) -> None:
+    item = scene({"geodiff:boa_offset_applied": False}, {})
+    item.datetime = datetime(2022, 1, day, 10, 50, tzinfo=UTC)
+    assert band_rule(item, "B02", SOURCES["static"]).offset == offset
 
 
 def test_baseline_is_read_from_the_product_name_when_no_property_tells() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geodiff.dates import season_distance
 from geodiff.model.images import REFLECTANCE_MEAN, Series
-from geodiff.model.reference import MEMORY_DAYS, REACH_PX, build_series
+from geodiff.model.reference import MEMORY_DAYS, REACH_PX, build_series, unlit
 
 
 def _flat(values: list[float], days: list[float], valid: Tensor, target: int) -> tuple[Series, Tensor]:
@@ -145,6 +145,26 @@ def test_other_dates_are_moved_into_the_frame_of_the_target() -> None:
     shift = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]])
     series, _ = build_series(image, valid, torch.zeros(1, 2), shift, torch.tensor([0]), torch.tensor([10.0]))
     torch.testing.assert_close(series.reference[0, :, :, :-1], ramp[:, :, :-1], atol=1e-6, rtol=0)
+
+
+def test_a_few_wrongly_clear_pixels_do_not_light_up_what_is_around_them() -> None:
+    """Of a hidden target some pixels of cloud are left: one changes next to nothing, as many as a field are a light."""
+    image = torch.full((1, 2, 4, 41, 41), 0.1)
+    image[0, 0] = 0.5
+    told = torch.tensor([[0.0, 5.0]]), torch.zeros(1, 2, 2), torch.tensor([0]), torch.tensor([10.0])
+    lifted = []
+    for side in (1, 2, 5):
+        valid = torch.ones(1, 2, 41, 41, dtype=torch.bool)
+        valid[0, 0] = False
+        valid[0, 0, 18 : 18 + side, 18 : 18 + side] = True
+        series, _ = build_series(image, valid, *told)
+        torch.testing.assert_close(series.reference[0, :, valid[0, 0]], torch.full((4, side**2), 0.5))
+        lifted.append(float(series.reference[0, 0, 17, 17] - 0.1) / 0.4)
+        unknown = unlit(series.observed)[0, 17, 17]
+        assert float(unknown) == pytest.approx(1 - lifted[-1], abs=1e-5)
+    assert lifted[0] < 0.05
+    assert lifted[1] < 0.2
+    assert lifted[2] > 0.95
 
 
 def test_series_of_a_batch_do_not_tell_each_other_of_their_light() -> None:

@@ -14,8 +14,10 @@ from shapely.geometry import box, shape
 
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
-from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
+from geodiff.outputs.stac_items import RunRecord, build_item, find_item, footprint, publish_item
 from geodiff.schema import GeodiffError
+
+Box = tuple[float, float, float, float]
 
 RUN = RunRecord(
     run_id="s2-x4-0123abcd",
@@ -72,6 +74,29 @@ def test_the_item_says_what_where_and_when(tmp_path: Path) -> None:
     # Counter-clockwise, as GeoJSON asks for.
     assert outline.exterior.is_ccw
     assert [link.target for link in item.get_links("derived_from")] == [RUN.model_href, *RUN.sources]
+
+
+@pytest.mark.parametrize(
+    "bbox", [(179.9, -17.1, 180.0, -17.0), (-180.0, -17.1, -179.9, -17.0), (179.5, 70.9, 180.0, 71.2)]
+)
+def test_a_grid_across_the_antimeridian_has_an_outline_on_both_sides(bbox: Box, tmp_path: Path) -> None:
+    grid = Grid.cover(bbox)
+    item = item_in(tmp_path, replace(RUN, grid=grid))
+    assert item.bbox is not None
+    assert item.bbox[0] > item.bbox[2], "RFC 7946, 5.2"
+    outline = shape(item.geometry)
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.is_valid
+    assert outline.bounds[::2] == (-180.0, 180.0)
+    assert outline.area == pytest.approx(box(*bbox).area, rel=0.12)
+    assert all(part.exterior.is_ccw for part in outline.geoms)
+    validate(json.loads(json.dumps(item.to_dict())))
+
+
+def test_a_grid_around_a_pole_has_an_outline() -> None:
+    outline = footprint(Grid("EPSG:3413", (1000.0, 1000.0), (-100_000.0, 100_000.0), (200, 200)))
+    assert outline["type"] == "Polygon"
+    assert np.isfinite(np.array(outline["coordinates"][0])).all()
 
 
 def test_assets_carry_roles_types_and_the_packing_of_their_bands(tmp_path: Path) -> None:

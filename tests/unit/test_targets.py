@@ -57,6 +57,14 @@ def test_the_best_date_is_the_default_and_ties_go_to_the_later() -> None:
     assert _choose(score=[0.9, 0.9, 0.2, 0.9, 0.8])[0].index == 3
 
 
+def test_of_two_acquisitions_of_one_day_the_better_is_taken() -> None:
+    times = _times("2021-06-01T10:00", "2021-06-11T10:00", "2021-06-11T10:10", "2021-06-21T10:00")
+    share = [0.9, 0.02, 1.0, 0.5]
+    for asked in ({}, {"target": date(2021, 6, 11)}):
+        assert _choose(times, clear=share, score=share, **asked)[0].index == 2
+    assert _choose(times, every="10D")[1].index == 1, "of equal ones the earlier"
+
+
 def test_every_ten_days_from_the_first_to_the_last() -> None:
     found = _choose(SERIES[:4], every="10D")
     assert [target.label for target in found] == ["2021-06-01", "2021-06-11", "2021-06-21", "2021-07-01"]
