@@ -20,7 +20,7 @@ from geodiff.imagery.documents import Patience, unreachable
 from geodiff.imagery.hrefs import WEB, check_href
 from geodiff.imagery.query import Query, Stage, as_geojson
 from geodiff.imagery.static import MALFORMED, Found, checked_item, home
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Api:
         try:
             return query.stage(checked_item(feature)) is Stage.PASSED
         except MALFORMED as error:
-            log.warning("skipped malformed item of %s: %s", self.url, error)
+            log.warning("skipped malformed item of %s: %s", public(self.url), error)
             return False
 
 
@@ -153,11 +153,11 @@ def _explained(url: str) -> Iterator[None]:
             yield
     except APIError as error:
         if error.status_code:
-            text = " ".join(str(error).split())[:200]
+            text = " ".join(public(str(error)).split())[:200]
             raise GeodiffError(f"{url} answered {error.status_code}: {text}") from None
         raise unreachable(url, error) from None
     except requests.RequestException as error:
         raise unreachable(url, error) from None
     except (pystac.STACError, pystac.STACTypeError, NotImplementedError, *MALFORMED) as error:
-        text = " ".join(str(error).split())[:200]
+        text = " ".join(public(str(error)).split())[:200]
         raise GeodiffError(f"{url} does not answer like a STAC API ({type(error).__name__}: {text})") from None

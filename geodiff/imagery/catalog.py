@@ -23,7 +23,7 @@ from geodiff.imagery.documents import Patience, Reader, write_json
 from geodiff.imagery.hrefs import check_href
 from geodiff.imagery.query import Query, make_query
 from geodiff.imagery.sources import ORIGIN, Source, origin_of
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, public, without_user
 
 __all__ = ["NoScenesError", "SceneRow", "describe", "load_items", "save_items", "search", "sign_items"]
 
@@ -112,14 +112,15 @@ def sign_items(items: Sequence[pystac.Item], source: Source) -> list[pystac.Item
     try:
         return [planetary_computer.sign(item) for item in items]
     except Exception as error:  # requests, pydantic and its own errors: all mean that the token server failed
-        text = " ".join(str(error).split())[:160]
+        text = " ".join(public(str(error)).split())[:160]
         raise GeodiffError(f"cannot sign links of {source.name} ({text}): try again later") from None
 
 
 def save_items(items: Sequence[pystac.Item], path: Path, *, source: Source | None = None) -> None:
     """Write scenes as a STAC ItemCollection (GeoJSON), whole or not at all.
 
-    Signatures of links are left out: they expire, and are secrets of a kind (``sign_items`` renews them).
+    Users and passwords of links are left out, and signatures: they expire, and are secrets of a kind (``sign_items``
+    renews them).
 
     Args:
         items: the scenes.
@@ -191,11 +192,12 @@ def _to_item(feature: dict[str, Any], href: str, source: Source | None) -> pysta
                 raise GeodiffError(f"scene {item.id}, asset {key}: {error}") from None
             log.warning("scene %s: left out asset %s: %s", item.id, key, error)
             del item.assets[key]
-    item.add_link(pystac.Link(pystac.RelType.SELF, href, media_type=pystac.MediaType.GEOJSON))
+    # Outputs name their scenes by it. Assets keep what opens them, for this run alone (``save_items``).
+    item.add_link(pystac.Link(pystac.RelType.SELF, public(href), media_type=pystac.MediaType.GEOJSON))
     return item
 
 
 def _unsigned(href: str) -> str:
     parts = urlsplit(href)
     is_signed = parts.netloc.endswith(".blob.core.windows.net") and "sig=" in parts.query
-    return parts._replace(query="").geturl() if is_signed else href
+    return without_user(parts._replace(query="").geturl() if is_signed else href)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,17 @@ from geodiff.imagery.hrefs import WEB, is_remote
 from geodiff.schema import GeodiffError
 
 MAX_BYTES = 256 * 2**20
+_QUERY = re.compile(r"\?\S+")
 RETRIED_STATUS = (429, 500, 502, 503, 504)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Hide the tokens of an address that is asked again."""
+    record.msg, record.args = _QUERY.sub("", record.getMessage()), ()
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
 
 
 class UnreadableError(GeodiffError):

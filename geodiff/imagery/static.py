@@ -17,7 +17,7 @@ from shapely.geometry import shape
 from geodiff.imagery.documents import Reader, UnreadableError
 from geodiff.imagery.hrefs import check_href, is_remote
 from geodiff.imagery.query import Query, Stage, span
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,14 @@ def find(reader: Reader, root_href: str, query: Query, tally: Tally) -> Iterator
                     tally.add(found.feature, stage)
                 except MALFORMED as error:
                     tally.unreadable += 1
-                    log.warning("skipped malformed item %s of %s: %s", found.feature.get("id"), found.href, error)
+                    where = public(found.href)
+                    log.warning("skipped malformed item %s of %s: %s", found.feature.get("id"), where, error)
                     continue
                 if stage is Stage.PASSED:
                     yield found
             if not read:
                 tally.unreadable += 1
-                log.warning("skipped item %s", entry.href)
+                log.warning("skipped item %s", public(entry.href))
     if tally.unreadable and not tally.stages:
         raise GeodiffError(f"catalogue {root_href} is malformed: none of its {tally.unreadable} items can be read")
 

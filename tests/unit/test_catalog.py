@@ -21,7 +21,7 @@ from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.catalog import NoScenesError, describe, load_items, save_items, search
 from geodiff.imagery.query import make_query, open_interval
 from geodiff.imagery.sources import load_source
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, public
 from geodiff.testing.stac_features import stac_catalog, stac_feature, write_static
 
 SERIES = [
@@ -325,6 +325,31 @@ def test_signatures_are_not_saved(tmp_path: Path) -> None:
     feature = stac_feature("x", "2020-01-01T00:00:00Z", assets={"B04": f"{href}?st=1&sig=secret"})
     save_items(_items([feature]), tmp_path / "items.json")
     assert load_items(tmp_path / "items.json")[0].assets["B04"].href == href
+
+
+def test_passwords_are_not_saved_and_queries_that_open_an_asset_are(tmp_path: Path) -> None:
+    feature = stac_feature("x", "2020-01-01T00:00:00Z", assets={"B04": "https://me:s3cret@example.com/B04.tif?x=1"})
+    save_items(_items([feature]), tmp_path / "items.json")
+    assert load_items(tmp_path / "items.json")[0].assets["B04"].href == "https://example.com/B04.tif?x=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("https://me:s3cret@example.com:81/c.json?token=TOP#x", "https://example.com:81/c.json"),
+        ("https://s3cret@example.com", "https://example.com"),
+        ("https://me:s3@cret@example.com/a@2x/c.json", "https://example.com/a@2x/c.json"),
+        ("cannot reach http://me:s3cret@h/c.json?a=1&b=2: why?; or", "cannot reach http://h/c.json: why?; or"),
+        (
+            "'s3://b/a.tif?x=s3cret', and ('/vsicurl/http://m:s3cret@h/?s3cret').",
+            "'s3://b/a.tif', and ('/vsicurl/http://h/').",
+        ),
+        ("/data/what?/me@home/50% (a?b).tif", "/data/what?/me@home/50% (a?b).tif"),
+    ],
+)
+def test_what_is_public_of_an_address_names_no_user_password_or_token(text: str, told: str) -> None:
+    assert public(text) == told
+    assert str(GeodiffError(text)) == told
 
 
 @pytest.mark.parametrize(
