@@ -16,7 +16,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 
-from geodiff.imagery.documents import Patience, unreachable
+from geodiff.imagery.documents import Patience, gathered, unreachable
 from geodiff.imagery.hrefs import WEB, check_href
 from geodiff.imagery.query import Query, Stage, as_geojson
 from geodiff.imagery.static import MALFORMED, Found, checked_item, home
@@ -30,7 +30,10 @@ MAX_ITEMS = 5_000
 
 
 class _WebOnly(StacApiIO):
-    """Follows http(s) links only: a server must not make us open a file by its ``next`` link."""
+    """Follows http(s) links only: a server must not make us open a file by its ``next`` link.
+
+    Nor must it fill our memory: an answer is held as far as a document of a static catalogue is.
+    """
 
     def request(
         self,
@@ -39,7 +42,17 @@ class _WebOnly(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        return super().request(self._web(href), method, headers, parameters)
+        method = (method or "GET").upper()
+        asked, body = (parameters, None) if method == "GET" else (None, parameters)
+        with self.session.request(
+            method, self._web(href), params=asked, json=body, headers=headers, timeout=self.timeout, stream=True
+        ) as answer:
+            text = gathered(answer, href).decode(errors="replace")
+        if not answer.ok:
+            error = APIError(text)
+            error.status_code = answer.status_code
+            raise error
+        return text
 
     def read_text(self, source: pystac.link.HREF, *args: Any, **kwargs: Any) -> str:
         if isinstance(source, str):

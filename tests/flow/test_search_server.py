@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from geodiff.imagery import documents
 from geodiff.imagery.catalog import NoScenesError, search
-from geodiff.imagery.documents import Patience
+from geodiff.imagery.documents import Patience, UnreadableError
 from geodiff.imagery.sources import load_source
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.stac_features import stac_catalog, stac_feature, write_static
@@ -235,6 +236,14 @@ def test_a_malformed_api_is_one_line_that_names_it(answers: dict[str, tuple[int,
         search(load_source(f"{url}/"), datetime="2021", patience=HASTY)
     assert url in str(caught.value) or "file:///etc/passwd" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_would_fill_the_memory_is_refused(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_BYTES", 2**20)
+    answers = {"/": (200, json.dumps(API)), SEARCH: (status, " " * 2**20 + _page(FEATURES[:2]))}
+    with serve_answers(answers) as url, pytest.raises(UnreadableError, match=r"/search is larger than 1 MiB"):
+        search(load_source(f"{url}/"), datetime="2021", patience=HASTY)
 
 
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "../../../../../etc/passwd", "/vsicurl/http://x/a.tif"])
