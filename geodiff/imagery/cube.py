@@ -15,6 +15,7 @@ import xarray as xr
 
 from geodiff.config import MaskConfig
 from geodiff.grid import Grid
+from geodiff.imagery.fields import flat_box, number
 from geodiff.imagery.lattice import choose_grid, grid_of, reaches
 from geodiff.imagery.masking import SCREEN_BANDS, scl_valid, screen_dates
 from geodiff.imagery.sources import Source
@@ -124,13 +125,13 @@ def _by_day(scenes: Sequence[pystac.Item]) -> list[list[pystac.Item]]:
     """Scenes of each solar day, least cloudy first; days in order of time."""
     groups: dict[date, list[pystac.Item]] = defaultdict(list)
     for item in scenes:
-        west, east = (item.bbox[0], item.bbox[len(item.bbox) // 2]) if item.bbox else (0.0, 0.0)
+        west, _, east, _ = flat_box(item.bbox) or (0.0, 0.0, 0.0, 0.0)
         middle = (west + (east if east >= west else east + 360)) / 2
         groups[(_moment(item) + timedelta(hours=middle / 15)).date()].append(item)
 
     def cloud_then_name(item: pystac.Item) -> tuple[float, str, str]:
-        cloud = item.properties.get("eo:cloud_cover")
-        return (101.0 if cloud is None else float(cloud), item.id, item.collection_id or "")
+        cloud = number(item.properties.get("eo:cloud_cover"))
+        return (101.0 if cloud is None else cloud, item.id, item.collection_id or "")
 
     ordered = (sorted(group, key=cloud_then_name) for group in groups.values())
     return sorted(ordered, key=lambda group: min(_moment(item) for item in group))

@@ -24,7 +24,16 @@ log = logging.getLogger(__name__)
 MAX_DEPTH = 24
 MAX_DOCUMENTS = 100_000
 READERS = 8
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, GEOSException)
+MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    GEOSException,
+)
 
 
 @dataclass(frozen=True)
@@ -192,10 +201,14 @@ def checked_item(feature: Mapping[str, Any]) -> Mapping[str, Any]:
     """The feature itself, when it looks like a STAC item.
 
     Raises:
-        ValueError: it does not.
+        MALFORMED: it does not.
     """
     if feature.get("type") != "Feature" or not isinstance(feature.get("id"), str):
         raise ValueError("not a STAC item")
+    if not isinstance(feature.get("collection"), str | None):
+        raise ValueError("a collection without a name")
+    if feature.get("geometry"):
+        shape(feature["geometry"])
     if not isinstance(feature.get("assets"), Mapping) or not isinstance(feature.get("properties"), Mapping):
         raise ValueError("no assets or no properties")
     return feature

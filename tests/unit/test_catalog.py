@@ -157,6 +157,36 @@ def test_broken_items_are_left_out_loudly(tmp_path: Path, caplog: pytest.LogCapt
     assert all(name in caplog.text for name in ("a-0113", "a-0118", "a-0202"))
 
 
+def test_fields_of_strange_forms_stop_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nested: dict[str, Any] = {"type": "Point", "coordinates": [10.5, 45.5]}
+    for _ in range(300):
+        nested = {"type": "GeometryCollection", "geometries": [nested]}
+    strange = {
+        "deep": {"geometry": nested},
+        "listed": {"collection": ["scenes"]},
+        "boxed": {"bbox": [1, 2, 3]},
+        "endless": {"bbox": [float("nan")] * 4},
+    }
+    features = [{**stac_feature(name, "2020-01-13T10:00:00Z"), **told} for name, told in strange.items()]
+    for n, sequence in enumerate(("²", "9" * 5000, "1")):
+        more = {
+            "grid__code": "MGRS-32TPR",
+            "s2__sequence": sequence,
+            "eo__cloud_cover": 10**400,
+            "proj__transform": [float("nan")] * 6,
+        }
+        features.append(stac_feature(f"s{n}", "2020-02-01T10:00:00Z", **more))
+    (tmp_path / "scenes.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    source = load_source(str(tmp_path / "scenes.json"))
+    items = search(source, datetime="2020")
+    assert [item.id for item in items] == ["boxed", "endless", "s2"]
+    assert [item.bbox for item in items[:2]] == [None, None]
+    assert describe(items)[2].cloud_percent is None
+    assert all(f"item {name}" in caplog.text for name in ("deep", "listed"))
+    assert all(f"scene {name}: its bbox" in caplog.text for name in ("boxed", "endless"))
+    save_items(items, tmp_path / "kept.json", source=source)
+
+
 def test_a_catalogue_of_broken_items_only_is_malformed(tmp_path: Path) -> None:
     root = write_static(tmp_path, SERIES[:1])
     (tmp_path / "scenes" / "a-0113.json").write_text("{}")
