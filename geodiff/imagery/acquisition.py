@@ -18,8 +18,8 @@ from shapely import make_valid, union_all
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from geodiff.fields import number
 from geodiff.imagery.baseline import NAME_KEYS, processing_baseline
-from geodiff.imagery.fields import number
 from geodiff.imagery.sources import Source
 
 NEW_GROUND = 0.05

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import pystac
 from shapely.geometry.base import BaseGeometry
 
+from geodiff.fields import flat_box
 from geodiff.imagery import static
 from geodiff.imagery.acquisition import SceneRow, describe, newest_processing
 from geodiff.imagery.api import Api
 from geodiff.imagery.documents import Patience, Reader, write_json
-from geodiff.imagery.fields import flat_box
 from geodiff.imagery.hrefs import check_href
 from geodiff.imagery.query import Query, make_query
 from geodiff.imagery.sources import ORIGIN, Source, origin_of

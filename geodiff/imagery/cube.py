@@ -14,8 +14,8 @@ import pystac
 import xarray as xr
 
 from geodiff.config import MaskConfig
+from geodiff.fields import flat_box, number
 from geodiff.grid import Grid
-from geodiff.imagery.fields import flat_box, number
 from geodiff.imagery.lattice import choose_grid, grid_of, reaches
 from geodiff.imagery.masking import SCREEN_BANDS, scl_valid, screen_dates
 from geodiff.imagery.sources import Source

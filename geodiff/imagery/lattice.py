@@ -12,8 +12,8 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from geodiff.fields import flat_box, numbers
 from geodiff.grid import MAX_RESOLUTION_M, MIN_RESOLUTION_M, Grid, check_bbox, check_reach
-from geodiff.imagery.fields import flat_box, numbers
 from geodiff.imagery.reader import lattice_offset
 from geodiff.imagery.sources import Source
 from geodiff.schema import GeodiffError, UsageError, X, Y
