@@ -57,6 +57,11 @@ def public(text: str) -> str:
     return _QUERY.sub(r"\1", without_user(text))
 
 
+def printable(text: str) -> str:
+    """A text of a stranger without what a terminal would take for orders, or for another line: ``?`` in its place."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class GeodiffError(Exception):
     """A failure that the user can act on: one line that says what was wrong, where, and what to do.
 
