@@ -223,7 +223,7 @@ def _read_entries(path: Path) -> dict[str, dict[str, Any]]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GeodiffError(f"cannot read the sources file {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise GeodiffError(f"{path} is not YAML: {first}") from error
     entries = data.get("sources") if isinstance(data, Mapping) else None

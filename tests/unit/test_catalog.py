@@ -113,6 +113,14 @@ def test_senseless_words_are_usage_errors(root: str, words: dict[str, Any], name
     assert "\n" not in str(caught.value)
 
 
+def test_a_region_nested_without_end_is_a_usage_error(root: str) -> None:
+    nested: dict[str, Any] = {"type": "Point", "coordinates": [10.5, 45.5]}
+    for _ in range(2_000):
+        nested = {"type": "GeometryCollection", "geometries": [nested]}
+    with pytest.raises(UsageError, match="not GeoJSON"):
+        _ids(root, geometry=nested)
+
+
 DAYS = st.dates(datetime(1990, 1, 1).date(), datetime(2090, 1, 1).date())
 
 

@@ -121,6 +121,15 @@ def test_features_of_a_region_are_joined(tmp_path: Path) -> None:
     assert name == "both"
 
 
+def test_a_region_nested_without_end_is_no_geojson(tmp_path: Path) -> None:
+    path = tmp_path / "deep.geojson"
+    collections = '{"type": "GeometryCollection", "geometries": [' * 5_000 + "]}" * 5_000
+    for text in ("[" * 100_000 + "]" * 100_000, collections):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"deep\.geojson is not GeoJSON"):
+            read_region(path)
+
+
 def test_names_are_made_fit_for_folders_and_never_climb() -> None:
     assert file_name("../../etc") == "etc"
     assert file_name("a b/c") == "a-b-c"

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.vessels.partition import open_partition, partition_fixes
+from geodiff.vessels.partition import MANIFEST, open_partition, partition_fixes
 from geodiff.vessels.partition_files import part_of
 from geodiff.vessels.read import open_fixes, read_fixes
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
@@ -75,6 +75,17 @@ def test_a_rerun_reads_only_what_is_new(days: list[Path], tmp_path: Path, monkey
     assert more.counts.kept == 400 + 500 + 400
     assert open_partition(tmp_path / "out") == more
     assert {path.parent.name for path in (tmp_path / "out").glob("*/source.json")} == set(more.sources)
+
+
+def test_notes_nested_without_end_are_none(days: list[Path], tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    first = partition_fixes(days, tmp_path / "out", parts=4)
+    for path in (tmp_path / "out").glob("*/source.json"):
+        path.write_text(deep)
+    assert partition_fixes(days, tmp_path / "out", parts=4) == first
+    (tmp_path / "out" / MANIFEST).write_text(deep)
+    with pytest.raises(GeodiffError, match="no finished partition"):
+        open_partition(tmp_path / "out")
 
 
 def test_a_damaged_source_leaves_no_partition(days: list[Path], tmp_path: Path) -> None:
