@@ -5,6 +5,7 @@ This module imports nothing of ours, so that every room can import it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -42,13 +43,36 @@ lattice of the CRS (tiles of Sentinel-2 begin at multiples of 20 m): native valu
 SECONDS_PER_DAY: Final = 86_400.0
 
 
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(r"(://[^?\s]*)\?\S*[^\s'\":;,.)]")
+
+
+def without_user(text: str) -> str:
+    """An address, or a text that holds some, without the users and passwords in them."""
+    return _USER.sub("", text)
+
+
+def public(text: str) -> str:
+    """An address, or a text that holds some, without what they keep secret: user, password, and the query (tokens)."""
+    return _QUERY.sub(r"\1", without_user(text))
+
+
+def printable(text: str) -> str:
+    """A text of a stranger without what a terminal would take for orders, or for another line: ``?`` in its place."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class GeodiffError(Exception):
     """A failure that the user can act on: one line that says what was wrong, where, and what to do.
 
     ``exit_code`` is what the command line ends with: 1 for input or environment that failed, 2 for wrong usage.
+    Messages are ``public``: they end in logs and notebooks.
     """
 
     exit_code = 1
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(public(str(text)))
 
 
 class UsageError(GeodiffError):

@@ -57,8 +57,8 @@ def no_bars(*_: object) -> None:
 
 def run_region(path: Path, out: Path, *, workers: int, scheduler: str | None, today: date) -> str:
     """Do one region; the rest of its log line."""
-    check_out(out)
     name, config = read_region(path, today)
+    check_out(out, name)
     found = find_run(config, progress=no_bars)
     # The interval moves daily; named by the days that have scenes, a run is found finished until there is a new one.
     days = sorted(item.datetime.astimezone(UTC).date() for item in found.items if item.datetime)

@@ -10,6 +10,7 @@ import typer
 
 from geodiff.cli.inputs import Bbox, Catalog, Collections, Interval, MaxCloud, Region, read_region, split_words
 from geodiff.cli.show import print_rows, stage_bars
+from geodiff.schema import public
 
 
 def search(
@@ -52,7 +53,7 @@ def search(
         for row in describe(items, source)
     ]
     print_rows(("scene", "date (UTC)", "cloud", "tile", "CRS", "baseline", "bands"), rows)
-    typer.echo(f"{len(items)} scene{'' if len(items) == 1 else 's'} in {source.location}")
+    typer.echo(f"{len(items)} scene{'' if len(items) == 1 else 's'} in {public(source.location)}")
     if out is not None:
         save_items(items, out, source=source)
         typer.echo(f"written to {out}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, printable, public
 
 STOPPED = 130
 _DEBUG = "--debug"
@@ -37,6 +38,7 @@ class TeachingGroup(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and end the process with an exit code."""
+        tell_warnings_safely()
         words = list(sys.argv[1:] if args is None else args)
         debug = _DEBUG in words
         words = [_DEBUG] * debug + [word for word in words if word != _DEBUG]
@@ -48,7 +50,7 @@ class TeachingGroup(TyperGroup):
                 raise KeyboardInterrupt
         except (Exception, KeyboardInterrupt) as error:
             if debug:
-                traceback.print_exc()
+                typer.echo("\n".join(map(_safe, traceback.format_exc().splitlines())), err=True)
             _fail(error, prog_name or "geodiff", debug=debug)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -66,24 +68,38 @@ def explain(error: BaseException, program: str = "geodiff") -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "stopped; run the same command again to resume", STOPPED
     if isinstance(error, GeodiffError):
-        return _line(error), error.exit_code
+        return _line(str(error)), error.exit_code
     # Typer's own errors of parsing; their classes have moved between its versions, this method has not.
     spell = getattr(error, "format_message", None)
     if spell is not None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else program
-        return f"{_sentence(spell())}; see {command} --help", int(getattr(error, "exit_code", 2))
+        return f"{_line(spell()).rstrip('.')}; see {command} --help", int(getattr(error, "exit_code", 2))
     if isinstance(error, MemoryError):
         return "out of memory: use fewer --workers, or a smaller region", 1
-    return f"{type(error).__name__}: {_line(error)}".removesuffix(": "), 1
+    return f"{type(error).__name__}: {_line(str(error))}".removesuffix(": "), 1
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _line(text: str) -> str:
+    return _safe(" ".join(text.split()))
 
 
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
+def _safe(text: str) -> str:
+    return printable(public(text))
+
+
+class _SafeFormatter(logging.Formatter):
+    """Messages name scenes and files, whose names were given by strangers."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message alone, in one line."""
+        return _line(record.message)
+
+
+def tell_warnings_safely() -> None:
+    """Have Python's handler of last resort, which writes warnings to stderr where nobody else does, pick its words."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_SafeFormatter())
 
 
 @contextmanager

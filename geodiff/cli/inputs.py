@@ -51,7 +51,7 @@ def read_region(path: Path) -> tuple[dict[str, Any], str]:
         geometry = union_all([shape(each["geometry"] if each["type"] == "Feature" else each) for each in features])
     except OSError as error:
         raise UsageError(f"--region {path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, GEOSException) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, GEOSException) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise UsageError(f"--region {path} is not GeoJSON ({why})") from None
     if geometry.is_empty:

@@ -181,7 +181,7 @@ def run_settings(
     from geodiff.tasks.plan import find_run, make_plan, plan_lines
     from geodiff.tasks.superres import finished, run
 
-    check_out(out)
+    check_out(out, name)
     with stage_bars() as bars:
         found = find_run(settings, progress=bars)
         earlier = finished(out, found.run_id)

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Table
 
+from geodiff.schema import printable
+
 
 def console() -> Console:
     """The console for results; brackets in paths are brackets."""
@@ -23,7 +25,7 @@ def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for what, value in pairs:
-        table.add_row(what, value)
+        table.add_row(printable(what), printable(value))
     _print(table)
 
 
@@ -33,7 +35,7 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, title in enumerate(header, start=1):
         table.add_column(title, no_wrap=number < len(header), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _print(table)
 
 

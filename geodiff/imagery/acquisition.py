@@ -18,11 +18,15 @@ from shapely import make_valid, union_all
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from geodiff.fields import number
 from geodiff.imagery.baseline import NAME_KEYS, processing_baseline
 from geodiff.imagery.sources import Source
 
 NEW_GROUND = 0.05
 """Share of an item's footprint that must lie outside newer items of its acquisition for it to be kept as well."""
+
+MOST_DIGITS = 9
+"""A number of a processing in its sequence with more is none; Python refuses to read one of thousands."""
 
 _PRODUCT = re.compile(
     r"(?P<platform>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<take>\d{8}T\d{6})_(?:N\d{4}_)?R\d{3}"
@@ -65,7 +69,7 @@ def describe(items: Iterable[pystac.Item], source: Source | None = None) -> list
         SceneRow(
             id=item.id,
             time=item_time(item),
-            cloud_percent=_number(item.properties.get("eo:cloud_cover")),
+            cloud_percent=number(item.properties.get("eo:cloud_cover")),
             tile=mgrs_tile(item),
             crs=item_crs(item),
             bands=_bands(item, source),
@@ -180,7 +184,7 @@ def _rank(item: pystac.Item) -> tuple[str, float, float, float, int, str]:
         made,
         _seconds(p.get("updated")),
         _seconds(p.get("created")),
-        int(sequence) if sequence.isdigit() else 0,
+        int(sequence) if sequence.isdecimal() and len(sequence) <= MOST_DIGITS else 0,
         item.id,
     )
 
@@ -201,10 +205,6 @@ def _seconds(value: Any) -> float:
     except ValueError:
         return 0.0
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _bands(item: pystac.Item, source: Source | None) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 
-from geodiff.imagery.documents import Patience, unreachable
+from geodiff.imagery.documents import Patience, gathered, unreachable
 from geodiff.imagery.hrefs import WEB, check_href
 from geodiff.imagery.query import Query, Stage, as_geojson
 from geodiff.imagery.static import MALFORMED, Found, checked_item, home
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,10 @@ MAX_ITEMS = 5_000
 
 
 class _WebOnly(StacApiIO):
-    """Follows http(s) links only: a server must not make us open a file by its ``next`` link."""
+    """Follows http(s) links only: a server must not make us open a file by its ``next`` link.
+
+    Nor must it fill our memory: an answer is held as far as a document of a static catalogue is.
+    """
 
     def request(
         self,
@@ -39,7 +42,17 @@ class _WebOnly(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        return super().request(self._web(href), method, headers, parameters)
+        method = (method or "GET").upper()
+        asked, body = (parameters, None) if method == "GET" else (None, parameters)
+        with self.session.request(
+            method, self._web(href), params=asked, json=body, headers=headers, timeout=self.timeout, stream=True
+        ) as answer:
+            text = gathered(answer, href).decode(errors="replace")
+        if not answer.ok:
+            error = APIError(text)
+            error.status_code = answer.status_code
+            raise error
+        return text
 
     def read_text(self, source: pystac.link.HREF, *args: Any, **kwargs: Any) -> str:
         if isinstance(source, str):
@@ -140,7 +153,7 @@ class Api:
         try:
             return query.stage(checked_item(feature)) is Stage.PASSED
         except MALFORMED as error:
-            log.warning("skipped malformed item of %s: %s", self.url, error)
+            log.warning("skipped malformed item of %s: %s", public(self.url), error)
             return False
 
 
@@ -153,11 +166,11 @@ def _explained(url: str) -> Iterator[None]:
             yield
     except APIError as error:
         if error.status_code:
-            text = " ".join(str(error).split())[:200]
+            text = " ".join(public(str(error)).split())[:200]
             raise GeodiffError(f"{url} answered {error.status_code}: {text}") from None
         raise unreachable(url, error) from None
     except requests.RequestException as error:
         raise unreachable(url, error) from None
     except (pystac.STACError, pystac.STACTypeError, NotImplementedError, *MALFORMED) as error:
-        text = " ".join(str(error).split())[:200]
+        text = " ".join(public(str(error)).split())[:200]
         raise GeodiffError(f"{url} does not answer like a STAC API ({type(error).__name__}: {text})") from None

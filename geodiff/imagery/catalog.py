@@ -6,8 +6,9 @@ one per acquisition, in the order of time.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import pystac
 from shapely.geometry.base import BaseGeometry
 
+from geodiff.fields import flat_box
 from geodiff.imagery import static
 from geodiff.imagery.acquisition import SceneRow, describe, newest_processing
 from geodiff.imagery.api import Api
@@ -23,7 +25,7 @@ from geodiff.imagery.documents import Patience, Reader, write_json
 from geodiff.imagery.hrefs import check_href
 from geodiff.imagery.query import Query, make_query
 from geodiff.imagery.sources import ORIGIN, Source, origin_of
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, public, without_user
 
 __all__ = ["NoScenesError", "SceneRow", "describe", "load_items", "save_items", "search", "sign_items"]
 
@@ -32,6 +34,10 @@ log = logging.getLogger(__name__)
 
 class NoScenesError(GeodiffError):
     """The search was answered, with nothing."""
+
+
+class MalformedItemError(GeodiffError):
+    """An item is not what STAC says an item is."""
 
 
 def search(
@@ -74,8 +80,18 @@ def search(
         cloud_property=source.cloud_property,
     )
     found = _find(source, query, patience or Patience())
-    items = newest_processing(_to_item(each.feature, each.href, source) for each in found)
+    items = newest_processing(_sound_items(found, source))
+    if not items:
+        raise GeodiffError(f"catalogue {source.location} is malformed: none of {len(found)} items found can be read")
     return sign_items(items[:limit], source)
+
+
+def _sound_items(found: Iterable[static.Found], source: Source) -> Iterator[pystac.Item]:
+    for each in found:
+        try:
+            yield _to_item(each.feature, each.href, source)
+        except MalformedItemError as error:
+            log.warning("skipped: %s", error)
 
 
 def _find(source: Source, query: Query, patience: Patience) -> list[static.Found]:
@@ -112,14 +128,15 @@ def sign_items(items: Sequence[pystac.Item], source: Source) -> list[pystac.Item
     try:
         return [planetary_computer.sign(item) for item in items]
     except Exception as error:  # requests, pydantic and its own errors: all mean that the token server failed
-        text = " ".join(str(error).split())[:160]
+        text = " ".join(public(str(error)).split())[:160]
         raise GeodiffError(f"cannot sign links of {source.name} ({text}): try again later") from None
 
 
 def save_items(items: Sequence[pystac.Item], path: Path, *, source: Source | None = None) -> None:
     """Write scenes as a STAC ItemCollection (GeoJSON), whole or not at all.
 
-    Signatures of links are left out: they expire, and are secrets of a kind (``sign_items`` renews them).
+    Users and passwords of links are left out, and signatures: they expire, and are secrets of a kind (``sign_items``
+    renews them).
 
     Args:
         items: the scenes.
@@ -133,6 +150,8 @@ def save_items(items: Sequence[pystac.Item], path: Path, *, source: Source | Non
     for feature in features:
         for asset in feature["assets"].values():
             asset["href"] = _unsigned(asset["href"])
+    # JSON has no NaN, which some catalogues hold all the same: as a text it can be written, and read as a number.
+    features = json.loads(json.dumps(features), parse_constant=str)
     origin = origin_of(source) if source else None
     stated = {ORIGIN: origin} if origin else {}
     write_json(path, {"type": "FeatureCollection", **stated, "features": features})
@@ -180,7 +199,10 @@ def _to_item(feature: dict[str, Any], href: str, source: Source | None) -> pysta
     try:
         item = pystac.Item.from_dict(feature, preserve_dict=True)
     except (pystac.STACError, pystac.STACTypeError, *static.MALFORMED) as error:
-        raise GeodiffError(f"item {feature.get('id')} of {href} is malformed ({error})") from None
+        raise MalformedItemError(f"item {feature.get('id')} of {href} is malformed ({error})") from None
+    if item.bbox is not None and flat_box(item.bbox) is None:
+        log.warning("scene %s: its bbox is not one of 4 or 6 numbers and is passed over", item.id)
+        item.bbox = None
     item.clear_links()
     needed = {name for alias in source.bands.values() for name in alias.assets} | set(source.scl) if source else set()
     for key, asset in list(item.assets.items()):
@@ -191,11 +213,12 @@ def _to_item(feature: dict[str, Any], href: str, source: Source | None) -> pysta
                 raise GeodiffError(f"scene {item.id}, asset {key}: {error}") from None
             log.warning("scene %s: left out asset %s: %s", item.id, key, error)
             del item.assets[key]
-    item.add_link(pystac.Link(pystac.RelType.SELF, href, media_type=pystac.MediaType.GEOJSON))
+    # Outputs name their scenes by it. Assets keep what opens them, for this run alone (``save_items``).
+    item.add_link(pystac.Link(pystac.RelType.SELF, public(href), media_type=pystac.MediaType.GEOJSON))
     return item
 
 
 def _unsigned(href: str) -> str:
     parts = urlsplit(href)
     is_signed = parts.netloc.endswith(".blob.core.windows.net") and "sig=" in parts.query
-    return parts._replace(query="").geturl() if is_signed else href
+    return without_user(parts._replace(query="").geturl() if is_signed else href)

@@ -14,6 +14,7 @@ import pystac
 import xarray as xr
 
 from geodiff.config import MaskConfig
+from geodiff.fields import number
 from geodiff.grid import Grid
 from geodiff.imagery.lattice import choose_grid, grid_of, reaches
 from geodiff.imagery.masking import SCREEN_BANDS, scl_valid, screen_dates
@@ -130,8 +131,8 @@ def _by_day(scenes: Sequence[pystac.Item], grid: Grid) -> list[list[pystac.Item]
         groups[(_moment(item) + timedelta(hours=middle / 15)).date()].append(item)
 
     def cloud_then_name(item: pystac.Item) -> tuple[float, str, str]:
-        cloud = item.properties.get("eo:cloud_cover")
-        return (101.0 if cloud is None else float(cloud), item.id, item.collection_id or "")
+        cloud = number(item.properties.get("eo:cloud_cover"))
+        return (101.0 if cloud is None else cloud, item.id, item.collection_id or "")
 
     ordered = (sorted(group, key=cloud_then_name) for group in groups.values())
     return sorted(ordered, key=lambda group: min(_moment(item) for item in group))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,20 @@ from geodiff.imagery.hrefs import WEB, is_remote
 from geodiff.schema import GeodiffError
 
 MAX_BYTES = 256 * 2**20
+PIECE_BYTES = 2**16
+"""Read at a time; older urllib3 unpack as much at once, which may become a thousand times as large."""
+
+_QUERY = re.compile(r"\?\S+")
 RETRIED_STATUS = (429, 500, 502, 503, 504)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Hide the tokens of an address that is asked again."""
+    record.msg, record.args = _QUERY.sub("", record.getMessage()), ()
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
 
 
 class UnreadableError(GeodiffError):
@@ -94,15 +109,24 @@ class Reader:
                     raise UnreadableError(f"{url} does not exist ({answer.status_code}): check the address")
                 if not answer.ok:
                     raise GeodiffError(f"{url} answered {answer.status_code} {answer.reason}: try again later")
-                pieces, size = [], 0
-                for piece in answer.iter_content(2**20):
-                    size += len(piece)
-                    if size > MAX_BYTES:
-                        raise UnreadableError(f"{url} is larger than {MAX_BYTES >> 20} MiB: not a STAC document")
-                    pieces.append(piece)
+                return gathered(answer, url)
         except requests.RequestException as error:
             raise unreachable(url, error) from None
-        return b"".join(pieces)
+
+
+def gathered(answer: requests.Response, url: str) -> bytes:
+    """What a server answers, unpacked, as far as it may be held; ``answer`` must have been asked for as a stream.
+
+    Raises:
+        UnreadableError: it is larger than 256 MiB.
+    """
+    pieces, size = [], 0
+    for piece in answer.iter_content(PIECE_BYTES):
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise UnreadableError(f"{url} is larger than {MAX_BYTES >> 20} MiB: not a STAC document")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def unreachable(url: str, error: Exception) -> GeodiffError:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 WEB = ("http", "https")
 REMOTE = (*WEB, "s3", "gs", "az")
@@ -107,5 +107,6 @@ def _decoded(text: str) -> str:
 
 
 def _refusal(href: str, catalog_href: str, why: str) -> GeodiffError:
-    shown = href if len(href) <= 120 else href[:117] + "..."
+    shown = public(href)  # before it is cut, for half a password would not be known as one
+    shown = shown if len(shown) <= 120 else shown[:117] + "..."
     return GeodiffError(f"catalogue {catalog_href} links to {shown!r}, which is refused: {why}")

@@ -12,6 +12,7 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from geodiff.fields import flat_box, numbers
 from geodiff.grid import MAX_RESOLUTION_M, MIN_RESOLUTION_M, Grid, check_bbox, check_reach
 from geodiff.imagery.reader import lattice_offset
 from geodiff.imagery.sources import Source
@@ -46,14 +47,19 @@ def asset_lattice(item: pystac.Item, key: str) -> Lattice | None:
     ``proj:code`` (1.2 and later), ``proj:epsg`` and ``proj:wkt2`` are all understood.
 
     Returns:
-        None where the item does not say all three.
+        None where the item does not say all three, or says what cannot be: numbers that are none, pixels without a
+        size, an image that is not north up. The file is then asked.
     """
     fields = {**_projection(item.properties), **_projection(item.assets[key].extra_fields)}
     crs = _crs_text(fields)
-    transform, shape = fields.get("proj:transform"), fields.get("proj:shape")
-    if crs is None or not transform or not shape or len(transform) < 6:
+    terms, shape = numbers(fields.get("proj:transform"))[:6], numbers(fields.get("proj:shape"))
+    if crs is None or len(terms) < 6 or len(shape) < 2 or min(shape) < 1:
         return None
-    return Lattice(crs, Affine(*(float(v) for v in transform[:6])), (int(shape[0]), int(shape[1])))
+    across, row_turn, _, col_turn, down, _ = terms
+    if across <= 0 or down >= 0 or row_turn or col_turn:
+        return None
+    lattice = Lattice(crs, Affine(*terms), (int(shape[0]), int(shape[1])))
+    return lattice if all(math.isfinite(side) for side in lattice.bounds) else None
 
 
 def epsg_code(crs: str) -> int:
@@ -145,9 +151,10 @@ def _step(axis: xr.DataArray) -> float:
 
 def reaches(item: pystac.Item, bounds: Bbox) -> bool:
     """Whether the item's box touches ``bounds``, both (west, south, east, north) in degrees; True if it has no box."""
-    if item.bbox is None:
+    own = flat_box(item.bbox)
+    if own is None:
         return True
-    west, south, east, north = item.bbox if len(item.bbox) == 4 else (*item.bbox[:2], *item.bbox[3:5])
+    west, south, east, north = own
     left, right = bounds[0], _unwrapped(bounds[0], bounds[2])
     overlaps = any(west + turn < right and _unwrapped(west, east) + turn > left for turn in (-360, 0, 360))
     return bool(overlaps and south < bounds[3] and north > bounds[1])
@@ -161,9 +168,9 @@ def _unwrapped(west: float, east: float) -> float:
 def _check_reach(items: Sequence[pystac.Item], bbox: Bbox) -> None:
     if any(reaches(item, bbox) for item in items):
         return
-    boxes = [item.bbox for item in items if item.bbox]
+    boxes = [box for item in items if (box := flat_box(item.bbox))]
     west, south = min(b[0] for b in boxes), min(b[1] for b in boxes)
-    east, north = max(b[len(b) // 2] for b in boxes), max(b[len(b) // 2 + 1] for b in boxes)
+    east, north = max(b[2] for b in boxes), max(b[3] for b in boxes)
     raise GeodiffError(
         f"bbox {bbox} lies outside all {len(items)} scenes, which cover W {west:.4f} S {south:.4f} E {east:.4f} "
         f"N {north:.4f}: check the order W S E N"

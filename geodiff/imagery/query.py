@@ -201,7 +201,7 @@ def _checked_box(bbox: Sequence[float]) -> tuple[float, float, float, float]:
 def _checked_region(geometry: Mapping[str, Any] | BaseGeometry) -> BaseGeometry:
     try:
         region = geometry if isinstance(geometry, BaseGeometry) else _from_geojson(geometry)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, GEOSException) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, GEOSException) as error:
         raise UsageError(f"the region is not GeoJSON in degrees ({str(error) or type(error).__name__})") from None
     if region.is_empty:
         raise UsageError("the region is empty: give a polygon in degrees")

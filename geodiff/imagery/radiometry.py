@@ -23,6 +23,10 @@ FIRST_DAY = date(2022, 1, 25)
 """On which baseline 04.00 came into use."""
 
 
+MOST_NUMBER = float(np.finfo(np.float32).max)
+"""Beyond this no digital number can be told, nor an offset in digital numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class BandRule:
     """How the numbers of one asset become reflectance: ``scale * DN + offset``, nothing where ``DN == nodata``.
@@ -66,7 +70,8 @@ def band_rule(item: pystac.Item, asset_key: str, source: Source) -> BandRule:
         source: the catalogue's rules.
 
     Raises:
-        GeodiffError: the asset states a scale, offset or nodata that is not a number, or a scale that is not positive.
+        GeodiffError: the asset states a scale, offset or nodata that is not a number, or a scale that is not positive
+            or beyond single precision.
     """
     stated = _stated(item.assets[asset_key].extra_fields)
     where = f"scene {item.id}, asset {asset_key}"
@@ -74,9 +79,13 @@ def band_rule(item: pystac.Item, asset_key: str, source: Source) -> BandRule:
     nodata = _number(stated.get("nodata"), f"{where}: nodata", finite=False)
     if scale is not None and scale <= 0:
         raise GeodiffError(f"{where}: scale {scale} is not positive; correct raster:bands of the item")
+    scale = source.scale if scale is None else scale
+    offset = _offset(item, _number(stated.get("offset"), f"{where}: offset"), source.offset)
+    if max(1.0, abs(offset)) / scale > MOST_NUMBER:
+        raise GeodiffError(f"{where}: scale {scale} is too small for an offset of {offset}; correct raster:bands")
     return BandRule(
-        scale=source.scale if scale is None else scale,
-        offset=_offset(item, _number(stated.get("offset"), f"{where}: offset"), source.offset),
+        scale=scale,
+        offset=offset,
         nodata=source.nodata if nodata is None else nodata,
         nodata_stated=nodata is not None,
     )

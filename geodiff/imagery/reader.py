@@ -176,10 +176,8 @@ class SceneReader:
 
     def _failure(self, reason: object) -> GeodiffError:
         text = " ".join(str(reason).split()) or type(reason).__name__
-        # A signed href carries a token behind the question mark.
-        href = self.url.split("?")[0]
         return GeodiffError(
-            f"scene {self.note.scene}, asset {self.note.asset}: cannot read {href} ({text.replace(self.url, href)}); "
+            f"scene {self.note.scene}, asset {self.note.asset}: cannot read {self.url} ({text}); "
             "fetch the file again, search again if its link has expired, or leave the scene out"
         )
 

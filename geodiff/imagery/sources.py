@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ import pystac
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, public
 
 Kind = Literal["api", "static", "auto"]
 Signing = Literal["none", "planetary-computer"]
@@ -165,11 +166,12 @@ def load_source(name_or_url_or_path: str, *, extra: Path | None = None) -> Sourc
         return sources[text]
     generic = sources["static"]
     if text.startswith(("http://", "https://")):
+        _require_sound(text)
         for source in sources.values():
             if source.url and (text.rstrip("/") + "/").startswith(source.url.rstrip("/") + "/"):
                 same = text.rstrip("/") == source.url.rstrip("/")
                 return source if same else source.model_copy(update={"url": text, "kind": "auto"})
-        return generic.model_copy(update={"name": urlsplit(text).netloc, "url": text})
+        return generic.model_copy(update={"name": urlsplit(public(text)).netloc, "url": text})
     if "://" in text and not text.startswith("file://"):
         raise UsageError(f"catalogue {text!r}: only http(s) addresses and local paths can be opened")
     path = Path(unquote(urlsplit(text).path) if text.startswith("file://") else text).expanduser()
@@ -182,6 +184,21 @@ def load_source(name_or_url_or_path: str, *, extra: Path | None = None) -> Sourc
             return sources[origin].model_copy(update={"kind": "static", "url": str(path)})
         log.warning("%s holds scenes of the source %r, which is not known here: generic rules apply", path, origin)
     return generic.model_copy(update={"name": path.parent.name or "local", "kind": "static", "url": str(path)})
+
+
+def _require_sound(address: str) -> None:
+    """Refuse an address of which nobody can tell where its password ends, without a word of it.
+
+    Raises:
+        UsageError: it is such a one.
+    """
+    try:
+        _, host = urlsplit(address).port, urlsplit(address).netloc
+    except ValueError:  # what stands for the port is no number
+        host = ""
+    if not host or re.search(r"\s", host):
+        why = "its host cannot be told: write / ? # and blanks of a password as %2F %3F %23 and %20"
+        raise UsageError(f"the catalogue's address is malformed, {why}")
 
 
 def origin_of(source: Source) -> str | None:
@@ -206,7 +223,7 @@ def _read_entries(path: Path) -> dict[str, dict[str, Any]]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GeodiffError(f"cannot read the sources file {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise GeodiffError(f"{path} is not YAML: {first}") from error
     entries = data.get("sources") if isinstance(data, Mapping) else None

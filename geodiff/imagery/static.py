@@ -17,14 +17,23 @@ from shapely.geometry import shape
 from geodiff.imagery.documents import Reader, UnreadableError
 from geodiff.imagery.hrefs import check_href, is_remote
 from geodiff.imagery.query import Query, Stage, span
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 log = logging.getLogger(__name__)
 
 MAX_DEPTH = 24
 MAX_DOCUMENTS = 100_000
 READERS = 8
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, GEOSException)
+MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    GEOSException,
+)
 
 
 @dataclass(frozen=True)
@@ -94,13 +103,14 @@ def find(reader: Reader, root_href: str, query: Query, tally: Tally) -> Iterator
                     tally.add(found.feature, stage)
                 except MALFORMED as error:
                     tally.unreadable += 1
-                    log.warning("skipped malformed item %s of %s: %s", found.feature.get("id"), found.href, error)
+                    where = public(found.href)
+                    log.warning("skipped malformed item %s of %s: %s", found.feature.get("id"), where, error)
                     continue
                 if stage is Stage.PASSED:
                     yield found
             if not read:
                 tally.unreadable += 1
-                log.warning("skipped item %s", entry.href)
+                log.warning("skipped item %s", public(entry.href))
     if tally.unreadable and not tally.stages:
         raise GeodiffError(f"catalogue {root_href} is malformed: none of its {tally.unreadable} items can be read")
 
@@ -191,10 +201,14 @@ def checked_item(feature: Mapping[str, Any]) -> Mapping[str, Any]:
     """The feature itself, when it looks like a STAC item.
 
     Raises:
-        ValueError: it does not.
+        MALFORMED: it does not.
     """
     if feature.get("type") != "Feature" or not isinstance(feature.get("id"), str):
         raise ValueError("not a STAC item")
+    if not isinstance(feature.get("collection"), str | None):
+        raise ValueError("a collection without a name")
+    if feature.get("geometry"):
+        shape(feature["geometry"])
     if not isinstance(feature.get("assets"), Mapping) or not isinstance(feature.get("properties"), Mapping):
         raise ValueError("no assets or no properties")
     return feature

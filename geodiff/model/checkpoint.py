@@ -117,7 +117,7 @@ def read_card(path: Path, kinds: tuple[str, ...] = (KIND,)) -> dict[str, Any]:
         card = json.loads(card_path.read_text())
     except FileNotFoundError:
         raise GeodiffError(f"weights {path} have no {card_path.name} beside them: both files make a model") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GeodiffError(f"model card {card_path} cannot be read: {error}") from None
     if not isinstance(card, dict) or card.get("kind") not in kinds or card.get("format") != FORMAT:
         raise GeodiffError(

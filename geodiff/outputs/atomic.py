@@ -46,10 +46,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> object | None:
-    """Read a JSON file; None where it is absent, truncated or not JSON."""
+    """Read a JSON file; None where it is absent, truncated, not JSON, or nested without end."""
     try:
         return json.loads(path.read_bytes())  # type: ignore[no-any-return]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

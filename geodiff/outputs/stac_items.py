@@ -272,7 +272,7 @@ def item_of(path: Path) -> pystac.Item | None:
     document = read_json(path)
     try:
         item = pystac.Item.from_dict(document) if isinstance(document, dict) else None
-    except (ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pystac.STACError, pystac.STACTypeError):
         return None
     if item is not None:
         item.set_self_href(str(path.resolve()))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pystac
 
+from geodiff.fields import flat_box
 from geodiff.outputs.atomic import read_json, write_json
 from geodiff.outputs.track_geometry import span_longitudes
 from geodiff.schema import GeodiffError
@@ -23,14 +25,24 @@ _DEFAULT = "Super-resolved image time series made by geodiff"
 
 
 def require_stac(path: Path, kind: str) -> None:
-    """Refuse to overwrite a file that is not the STAC object expected there.
+    """Refuse to overwrite a file that is not the STAC object expected there, or that cannot be written again.
 
     Raises:
         GeodiffError: the file exists and is something else.
     """
-    document = read_json(path)
-    if path.exists() and not (isinstance(document, dict) and document.get("type") == kind):
+    if path.exists() and not _is_stac(read_json(path), kind):
         raise GeodiffError(f"{path} is not a STAC {kind.lower()}: move it away, or choose another output folder")
+
+
+def _is_stac(document: object, kind: str) -> bool:
+    if not isinstance(document, dict) or document.get("type") != kind:
+        return False
+    try:
+        json.dumps(document, allow_nan=False)
+    except ValueError:  # NaN is no JSON, though it can be read
+        return False
+    links = document.get("links", [])
+    return isinstance(links, list) and all(isinstance(link, dict) for link in links)
 
 
 def item_document(item: pystac.Item, folder: Path, collection: str) -> dict[str, Any]:
@@ -116,23 +128,38 @@ def write_collection(folder: Path, collection: str, description: str) -> None:
 
 
 def _items(folder: Path) -> dict[str, dict[str, Any]]:
-    """File name and content of every STAC item in a folder."""
+    """File name and content of every STAC item in a folder; others' that do not say where and when are passed over."""
     found = {}
     for path in sorted(folder.glob("[!.]*.json")):
         document = read_json(path)
-        if isinstance(document, dict) and document.get("type") == "Feature" and "stac_version" in document:
+        if isinstance(document, dict) and _is_item(document):
             found[path.name] = document
     return found
 
 
+def _is_item(document: Mapping[str, Any]) -> bool:
+    told = document.get("type") == "Feature" and "stac_version" in document
+    return told and flat_box(document.get("bbox")) is not None and all(map(_is_moment, _times(document)))
+
+
+def _times(item: Mapping[str, Any]) -> list[Any]:
+    """When an item begins and ends, as it says."""
+    told = item.get("properties")
+    told = told if isinstance(told, dict) else {}
+    return [told.get(key) or told.get("datetime") for key in ("start_datetime", "end_datetime")]
+
+
+def _is_moment(time: object) -> bool:
+    try:
+        return isinstance(time, str) and bool(datetime.fromisoformat(time))
+    except ValueError:
+        return False
+
+
 def _extent(items: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    boxes = [item["bbox"] for item in items if item.get("bbox")]
+    boxes = [own for item in items if (own := flat_box(item["bbox"]))]
     west, south, east, north = zip(*boxes, strict=True)
-    times = sorted(
-        str(item["properties"].get(key) or item["properties"]["datetime"])
-        for item in items
-        for key in ("start_datetime", "end_datetime")
-    )
+    times = sorted(time for item in items for time in _times(item))
     crossing = any(left > right for left, right in zip(west, east, strict=True))
     # Boxes of tracks may cross 180°; then the shortest arc that holds all of them does too.
     sides = span_longitudes(np.array(west), np.array(east)) if crossing else (min(west), max(east))

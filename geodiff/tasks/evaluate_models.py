@@ -132,6 +132,6 @@ def _card(weights: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GeodiffError(f"model card {path} cannot be read: {error}") from None
     return card if isinstance(card, dict) else {}

@@ -20,7 +20,7 @@ from geodiff.imagery.cube import choose_grid, load_cube, require_usable
 from geodiff.imagery.ranking import judge_dates
 from geodiff.imagery.sources import Source, load_source
 from geodiff.outputs.zarr_store import StoreSpec
-from geodiff.schema import TIME, UsageError
+from geodiff.schema import TIME, UsageError, public
 from geodiff.sensor import native_step
 from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import CUBE_CHUNK_PX, Job, Progress
@@ -120,7 +120,8 @@ def find_run(config: SuperresConfig, *, progress: Progress) -> Found:
     bands = tuple(load_resolver(model, passes=config.passes, bands=config.bands).bands)
     progress("search", 0, 1)
     source = load_source(config.catalog, extra=Path(config.sources).expanduser() if config.sources else None)
-    config = config.model_copy(update={"bands": bands, "catalog": source.location, "model": model.name})
+    told = {"bands": bands, "catalog": public(source.location), "model": model.name}
+    config = config.model_copy(update=told)
     items = search(
         source,
         collections=config.collections,

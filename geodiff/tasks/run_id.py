@@ -14,6 +14,7 @@ from geodiff.imagery.hrefs import is_remote
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
 from geodiff.outputs.atomic import read_json
+from geodiff.schema import public, without_user
 from geodiff.tasks.models import ModelRef, calibration_of
 
 FORMAT = 10
@@ -28,7 +29,7 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
 
     Catalogue and model count by what they are, not by how they were spelled; scenes by what their items say of the
     assets that are read, so that a catalogue that states another scale, or a scene processed anew, is another run; of
-    files on this disk size and time of change count too.
+    files on this disk size and time of change count too. Passwords and tokens do not count.
 
     Args:
         config: what to do, with the bands that the model restores.
@@ -41,7 +42,7 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
     bands = _bands_read(config, source, items)
     scenes = sorted(_scene(item, source, bands) for item in items)
     weights = [ref.sha256() or ref.name, _calibration(ref)]
-    return config_hash([FORMAT, asked, source.location, rules, scenes, weights])
+    return config_hash([FORMAT, asked, public(source.location), rules, scenes, weights])
 
 
 def _bands_read(config: SuperresConfig, source: Source, items: Sequence[pystac.Item]) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:
 
 def _asset(asset: pystac.Asset, source: Source) -> list[object]:
     # A signature lives for hours; the file behind it stays.
-    href = asset.href if source.signing == "none" else urlsplit(asset.href)._replace(query="").geturl()
+    href = without_user(asset.href if source.signing == "none" else urlsplit(asset.href)._replace(query="").geturl())
     stated = {key: value for key, value in asset.extra_fields.items() if key == "bands" or key.startswith("raster:")}
     return [href, stated, _file_facts(href)]
 

@@ -22,9 +22,6 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-RESERVED: Final = ("catalog.json", "summary.json")
-"""Files in the output folder."""
-
 FORMAT: Final = 10
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
@@ -120,13 +117,11 @@ def make_plan(
     """
     out = out.expanduser().resolve()
     name = kind if name is None else name
-    check_out(out)
     try:
         check_name("--name", name)
     except GeodiffError as error:
         raise UsageError(str(error)) from None
-    if name in RESERVED:
-        raise UsageError(f"--name {name}: a file of the catalogue has this name, choose another")
+    check_out(out, name)
     history = find_inputs(paths.history, out) if paths.history else []
     inputs = find_inputs(sources, out, layout=settings.layout) if sources else []
     if not inputs and kind != GENERATE:

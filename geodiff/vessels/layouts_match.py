@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from geodiff.schema import GeodiffError
 from geodiff.vessels.layouts import Column, Identity, Layout, Number, Time
-from geodiff.vessels.sniff import printable
+from geodiff.vessels.sniff import excerpt
 
 SHOWN = 30
 """Columns named in an error."""
@@ -120,7 +120,7 @@ def _explained(layout: Layout, header: Header) -> int:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(printable(name) for name in names[:SHOWN]) or "none") + more
+    return (", ".join(excerpt(name) for name in names[:SHOWN]) or "none") + more
 
 
 def _is_value(name: str) -> bool:
@@ -134,5 +134,5 @@ def _example(columns: Sequence[str]) -> str:
         near = next((plain[name] for name in usual if name in plain), None)
         near = near or next((plain[n] for n in difflib.get_close_matches(usual[0], plain, n=1, cutoff=0.6)), None)
         if near or ours not in ("sog_kn", "cog_deg"):
-            pairs.append(f"{ours}: {printable(near) if near else '<column>'}")
+            pairs.append(f"{ours}: {excerpt(near) if near else '<column>'}")
     return ", ".join(pairs)

@@ -151,7 +151,7 @@ def open_partition(folder: Path) -> PartitionedFixes:
         columns = (*FIX_TYPES, *(name for name in STATIC_TYPES if name in have))
         keys = tuple(str(source["key"]) for source in told["sources"])
         return PartitionedFixes(folder, int(told["parts"]), keys, columns, counts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}"
         raise GeodiffError(f"{folder}: no finished partition of fixes ({reason}): run it again") from None
 

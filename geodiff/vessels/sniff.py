@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, Protocol, cast
 
 import pyarrow as pa
 
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, printable
 
 HEAD_BYTES = 1 << 16
 STEP_BYTES = 1 << 14
@@ -80,7 +80,7 @@ class Sniffed:
     @property
     def where(self) -> str:
         """How errors name it."""
-        return f"{self.path}!{printable(self.member)}" if self.member else str(self.path)
+        return f"{self.path}!{excerpt(self.member)}" if self.member else str(self.path)
 
 
 class DamagedError(GeodiffError):
@@ -181,7 +181,7 @@ def _sniff_members(path: Path, archive: zipfile.ZipFile) -> list[Sniffed]:
         raise GeodiffError(f"{path}: a zip of {len(names)} files; 1 to {MAX_MEMBERS} can be read")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise GeodiffError(f"{path}: a zip with two files of the name {printable(twice)!r}: unpack it")
+        raise GeodiffError(f"{path}: a zip with two files of the name {excerpt(twice)!r}: unpack it")
     found, refused = [], []
     for name in names:
         try:
@@ -239,9 +239,9 @@ def read_up_to(stream: Readable, size: int) -> tuple[bytes, DamagedError | None]
     return b"".join(parts), None
 
 
-def printable(text: str) -> str:
+def excerpt(text: str) -> str:
     """A text of a file as part of a message of one line: at most 60 characters, none that would break it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
+    return printable(text[:60])
 
 
 def sniff_delimiter(line: str) -> str:

@@ -207,6 +207,18 @@ def test_a_foreign_catalogue_in_the_output_folder(superres: Cli, tmp_path: Path)
     assert (tmp_path / "out" / "catalog.json").read_text() == "mine, and no STAC"
 
 
+@pytest.mark.parametrize("name", ["region/collection.json", "summary.json"])
+def test_a_foreign_collection_or_folder_in_the_output_folder(superres: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / "region").mkdir(parents=True)
+    if name == "summary.json":
+        (tmp_path / "out" / name).mkdir()
+    else:
+        (tmp_path / "out" / name).write_text('{"type": "Collection", "links": [5]}')
+    refused(superres(), 1, name)
+    refused(superres(name="catalog.json"), 2, "--name catalog.json")
+    assert not list((tmp_path / "out" / "region").glob("*.zarr"))
+
+
 FULL = """
 import resource, sys
 from geodiff.cli import main

@@ -15,6 +15,8 @@ import rasterio
 import xarray as xr
 from typer.testing import Result
 
+from geodiff.testing.stac_server import serve_folder
+
 if TYPE_CHECKING:
     from conftest import TinyPlace
 
@@ -53,6 +55,23 @@ def test_search_lists_the_scenes_and_writes_them(geodiff: Cli, place: TinyPlace,
     assert lines[1].rstrip().endswith("B02 B03 B04 B08")
     assert "2 scenes" in result.stdout
     assert [feature["id"] for feature in read(tmp_path / "items.json")["features"]] == ["tiny_03", "tiny_13"]
+
+
+def test_what_opens_a_catalogue_is_not_told_in_what_is_made_of_it(
+    geodiff: Cli, place: TinyPlace, tmp_path: Path
+) -> None:
+    with serve_folder(place.catalog.parent) as url:
+        where = f"{url.replace('://', '://me:s3cret@')}/catalog.json?token=TOPTOKEN"
+        options = ("--model", "bicubic", "--no-coregister", "--out", tmp_path / "runs")
+        words = [where if word == str(place.catalog) else word for word in place.words]
+        listed = geodiff("search", *words, "--out", tmp_path / "items.json")
+        made = geodiff("superres", *words, *options)
+        assert listed.exit_code == made.exit_code == 0, listed.output + made.output
+        kept = [word if word != str(place.catalog) else str(tmp_path / "items.json") for word in place.words]
+        assert geodiff("search", *kept).exit_code == 0
+    told = [listed.output, made.output, *(path.read_text("latin-1") for path in tmp_path.rglob("*") if path.is_file())]
+    assert f"{url}/catalog.json" in read(tmp_path / "runs" / "summary.json")["catalog"]
+    assert not any(secret in text for text in told for secret in ("me:", "s3cret", "TOPTOKEN"))
 
 
 def test_the_plan_comes_before_the_summary(done: Result) -> None:

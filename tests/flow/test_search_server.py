@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from geodiff.imagery import documents
 from geodiff.imagery.catalog import NoScenesError, search
-from geodiff.imagery.documents import Patience
+from geodiff.imagery.documents import Patience, UnreadableError
 from geodiff.imagery.sources import load_source
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.stac_features import stac_catalog, stac_feature, write_static
@@ -153,6 +154,39 @@ def test_an_unreachable_catalogue_is_named() -> None:
     assert "\n" not in str(caught.value)
 
 
+SECRET = ("s3cret", "TOPTOKEN")
+
+
+def _secretive(url: str, path: str) -> str:
+    return f"{url.replace('://', '://me:s3cret@')}/{path}?token=TOPTOKEN"
+
+
+def test_no_message_tells_a_password_or_a_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = write_static(tmp_path, FEATURES[:2])
+    (tmp_path / "sentinel-1-grd" / "s000.json").write_text("{}")
+    with serve_folder(tmp_path) as url:
+        places = [_secretive("http://127.0.0.1:9", ""), *(_secretive(url, name) for name in ("none.json", broken.name))]
+        for place, year in zip(places, ("2021", "2021", "1999"), strict=True):
+            with pytest.raises(GeodiffError) as caught:
+                search(load_source(place), datetime=year, patience=HASTY)
+            assert "http://127.0.0.1:" in str(caught.value)
+            assert not any(word in str(caught.value) for word in SECRET)
+    assert "Retrying" in caplog.text
+    assert "s000.json" in caplog.text
+    assert not any(word in caplog.text for word in SECRET)
+    with pytest.raises(UsageError, match="%2F") as refused:
+        load_source("http://me:s3/cret@example.com")
+    assert "cret" not in str(refused.value)
+
+
+def test_a_scene_behind_a_password_names_its_item_without_it(tmp_path: Path) -> None:
+    write_static(tmp_path, [stac_feature("s000", "2021-01-01T00:00:00Z", assets={"red": "red.tif"})])
+    with serve_folder(tmp_path) as url:
+        item = search(load_source(_secretive(url, "catalog.json")), datetime="2021", patience=HASTY)[0]
+        assert item.self_href == f"{url}/scenes/s000.json"
+        assert item.assets["red"].href == f"{url.replace('://', '://me:s3cret@')}/scenes/red.tif"
+
+
 def test_the_default_collection_of_a_source_is_searched(server: StacServer, tmp_path: Path) -> None:
     extra = tmp_path / "mine.yaml"
     extra.write_text(f"sources:\n  mirror:\n    like: earth-search\n    url: {server.url}\n")
@@ -202,6 +236,14 @@ def test_a_malformed_api_is_one_line_that_names_it(answers: dict[str, tuple[int,
         search(load_source(f"{url}/"), datetime="2021", patience=HASTY)
     assert url in str(caught.value) or "file:///etc/passwd" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_would_fill_the_memory_is_refused(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_BYTES", 2**20)
+    answers = {"/": (200, json.dumps(API)), SEARCH: (status, " " * 2**20 + _page(FEATURES[:2]))}
+    with serve_answers(answers) as url, pytest.raises(UnreadableError, match=r"/search is larger than 1 MiB"):
+        search(load_source(f"{url}/"), datetime="2021", patience=HASTY)
 
 
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "../../../../../etc/passwd", "/vsicurl/http://x/a.tif"])

@@ -21,7 +21,7 @@ from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.catalog import NoScenesError, describe, load_items, save_items, search
 from geodiff.imagery.query import make_query, open_interval
 from geodiff.imagery.sources import load_source
-from geodiff.schema import GeodiffError, UsageError
+from geodiff.schema import GeodiffError, UsageError, public
 from geodiff.testing.stac_features import stac_catalog, stac_feature, write_static
 
 SERIES = [
@@ -113,6 +113,14 @@ def test_senseless_words_are_usage_errors(root: str, words: dict[str, Any], name
     assert "\n" not in str(caught.value)
 
 
+def test_a_region_nested_without_end_is_a_usage_error(root: str) -> None:
+    nested: dict[str, Any] = {"type": "Point", "coordinates": [10.5, 45.5]}
+    for _ in range(2_000):
+        nested = {"type": "GeometryCollection", "geometries": [nested]}
+    with pytest.raises(UsageError, match="not GeoJSON"):
+        _ids(root, geometry=nested)
+
+
 DAYS = st.dates(datetime(1990, 1, 1).date(), datetime(2090, 1, 1).date())
 
 
@@ -155,6 +163,36 @@ def test_broken_items_are_left_out_loudly(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         assert _ids(str(root)) == ["far", "other"]
     assert all(name in caplog.text for name in ("a-0113", "a-0118", "a-0202"))
+
+
+def test_fields_of_strange_forms_stop_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nested: dict[str, Any] = {"type": "Point", "coordinates": [10.5, 45.5]}
+    for _ in range(300):
+        nested = {"type": "GeometryCollection", "geometries": [nested]}
+    strange = {
+        "deep": {"geometry": nested},
+        "listed": {"collection": ["scenes"]},
+        "boxed": {"bbox": [1, 2, 3]},
+        "endless": {"bbox": [float("nan")] * 4},
+    }
+    features = [{**stac_feature(name, "2020-01-13T10:00:00Z"), **told} for name, told in strange.items()]
+    for n, sequence in enumerate(("²", "9" * 5000, "1")):
+        more = {
+            "grid__code": "MGRS-32TPR",
+            "s2__sequence": sequence,
+            "eo__cloud_cover": 10**400,
+            "proj__transform": [float("nan")] * 6,
+        }
+        features.append(stac_feature(f"s{n}", "2020-02-01T10:00:00Z", **more))
+    (tmp_path / "scenes.json").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    source = load_source(str(tmp_path / "scenes.json"))
+    items = search(source, datetime="2020")
+    assert [item.id for item in items] == ["boxed", "endless", "s2"]
+    assert [item.bbox for item in items[:2]] == [None, None]
+    assert describe(items)[2].cloud_percent is None
+    assert all(f"item {name}" in caplog.text for name in ("deep", "listed"))
+    assert all(f"scene {name}: its bbox" in caplog.text for name in ("boxed", "endless"))
+    save_items(items, tmp_path / "kept.json", source=source)
 
 
 def test_a_catalogue_of_broken_items_only_is_malformed(tmp_path: Path) -> None:
@@ -325,6 +363,31 @@ def test_signatures_are_not_saved(tmp_path: Path) -> None:
     feature = stac_feature("x", "2020-01-01T00:00:00Z", assets={"B04": f"{href}?st=1&sig=secret"})
     save_items(_items([feature]), tmp_path / "items.json")
     assert load_items(tmp_path / "items.json")[0].assets["B04"].href == href
+
+
+def test_passwords_are_not_saved_and_queries_that_open_an_asset_are(tmp_path: Path) -> None:
+    feature = stac_feature("x", "2020-01-01T00:00:00Z", assets={"B04": "https://me:s3cret@example.com/B04.tif?x=1"})
+    save_items(_items([feature]), tmp_path / "items.json")
+    assert load_items(tmp_path / "items.json")[0].assets["B04"].href == "https://example.com/B04.tif?x=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("https://me:s3cret@example.com:81/c.json?token=TOP#x", "https://example.com:81/c.json"),
+        ("https://s3cret@example.com", "https://example.com"),
+        ("https://me:s3@cret@example.com/a@2x/c.json", "https://example.com/a@2x/c.json"),
+        ("cannot reach http://me:s3cret@h/c.json?a=1&b=2: why?; or", "cannot reach http://h/c.json: why?; or"),
+        (
+            "'s3://b/a.tif?x=s3cret', and ('/vsicurl/http://m:s3cret@h/?s3cret').",
+            "'s3://b/a.tif', and ('/vsicurl/http://h/').",
+        ),
+        ("/data/what?/me@home/50% (a?b).tif", "/data/what?/me@home/50% (a?b).tif"),
+    ],
+)
+def test_what_is_public_of_an_address_names_no_user_password_or_token(text: str, told: str) -> None:
+    assert public(text) == told
+    assert str(GeodiffError(text)) == told
 
 
 @pytest.mark.parametrize(

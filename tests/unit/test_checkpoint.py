@@ -205,7 +205,7 @@ def test_a_configuration_that_no_model_has(weights: Path, name: str, value: obje
     _refused(weights)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\u0000", '"geodiff"'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\u0000", '"geodiff"', pytest.param("[" * 100_000, id="deep")])
 def test_a_card_that_is_no_card(weights: Path, text: str) -> None:
     weights.with_suffix(".json").write_text(text)
     _refused(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import geodiff.cli
 from geodiff.cli.errors import STOPPED, explain, finishing_regions
 from geodiff.cli.inputs import file_name, read_region, split_words
 from geodiff.cli.restore import check_name, merge, summary_lines
+from geodiff.cli.show import print_pairs, print_rows
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.version import __version__
 
@@ -119,6 +121,15 @@ def test_features_of_a_region_are_joined(tmp_path: Path) -> None:
     assert name == "both"
 
 
+def test_a_region_nested_without_end_is_no_geojson(tmp_path: Path) -> None:
+    path = tmp_path / "deep.geojson"
+    collections = '{"type": "GeometryCollection", "geometries": [' * 5_000 + "]}" * 5_000
+    for text in ("[" * 100_000 + "]" * 100_000, collections):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"deep\.geojson is not GeoJSON"):
+            read_region(path)
+
+
 def test_names_are_made_fit_for_folders_and_never_climb() -> None:
     assert file_name("../../etc") == "etc"
     assert file_name("a b/c") == "a-b-c"
@@ -193,6 +204,30 @@ def test_an_unexpected_error_hides_its_traceback_until_asked(fails_with: Callabl
         assert loud.exit_code == 1
         assert "Traceback" in loud.stderr
         assert loud.stderr.endswith("error: RuntimeError: a bug\n")
+
+
+EVIL = "evil\x1b]0;PWNED\x07\x1b[31m\u202e\nred"
+
+
+def test_names_that_strangers_gave_are_no_orders_to_the_terminal(fails_with: Callable[[BaseException], None]) -> None:
+    fails_with(GeodiffError(f"scene {EVIL}"))
+    assert run(*SEARCH).stderr == "error: scene evil?]0;PWNED??[31m? red\n"
+    fails_with(RuntimeError(f"{EVIL} http://me:s3cret@example.com"))
+    loud = run(*SEARCH, "--debug").stderr
+    assert "Traceback" in loud
+    assert "s3cret" not in loud
+    assert all(letter.isprintable() for letter in loud.replace("\n", ""))
+    assert logging.lastResort is not None
+    warning = logging.makeLogRecord({"msg": "skipped %s", "args": (EVIL,)})
+    assert logging.lastResort.format(warning) == "skipped evil?]0;PWNED??[31m? red"
+
+
+def test_tables_hold_no_orders_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(("scene",), [(EVIL,)])
+    print_pairs("", [(EVIL, EVIL)])
+    told = capsys.readouterr().out
+    assert told.count("PWNED") == 3
+    assert all(letter.isprintable() for letter in told.replace("\n", ""))
 
 
 def test_ctrl_c_ends_with_130(fails_with: Callable[[BaseException], None]) -> None:

@@ -540,6 +540,44 @@ def test_a_file_without_georeference_lies_where_its_item_says(tmp_path: Path) ->
     np.testing.assert_array_equal(cube_of(item).compute()[0, 0], (numbers(0) / 10_000).astype(np.float32))
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(
+            ("proj:shape", value)
+            for value in ([0, 0], [-5, -5], [NAN, NAN], [INF, 1], [5], "ab", {"a": 1}, [10**400, 1])
+        ),
+        *(
+            ("proj:transform", value)
+            for value in ([0] * 6, [NAN] * 6, [INF] * 6, ["a"] * 6, [None] * 6, 5, [10**400] * 6)
+        ),
+        *(("proj:transform", value) for value in ({str(i): 1 for i in range(6)}, [1e308, 0, 1e308, 0, -1e308, 1e308])),
+        *(("proj:transform", value) for value in ([10, 0, 5e5, 0, 10, 4.7e6], [10, 1, 5e5, 1, -10, 4.7e6])),
+        *(
+            ("bbox", value)
+            for value in ([NAN] * 4, [-INF, -INF, INF, INF], [], [1, 2, 3], ["a"] * 4, [None] * 4, 5, {"a": 1})
+        ),
+        *(("eo:cloud_cover", value) for value in ("many", [1], NAN)),
+        pytest.param("eo:cloud_cover", 10**400, id="huge"),
+    ],
+)
+def test_fields_that_cannot_be_count_as_not_said(tmp_path: Path, field: str, value: Any) -> None:
+    item, cloudy = scene(tmp_path), scene(tmp_path, "b", cloud_cover=50.0)
+    if field == "bbox":
+        item.bbox = value
+    elif field.startswith("eo:"):
+        item.properties[field] = value
+        assert cube_of(item, cloudy).sizes["time"] == 1
+    else:
+        for asset in item.assets.values():
+            asset.extra_fields[field] = value
+    np.testing.assert_array_equal(cube_of(item)[0, 0], (numbers(0) / 10_000).astype(np.float32))
+    assert choose_grid([item], bbox=GRID.bounds_wgs84, source=SOURCE)
+
+
 def test_a_cube_of_clouds_says_so(tmp_path: Path) -> None:
     classes = np.full(GRID.shape, 9, np.uint8)
     items = [

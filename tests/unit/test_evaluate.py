@@ -40,7 +40,7 @@ from geodiff.tasks.evaluate import (
 from geodiff.tasks.evaluate_cases import COVER, EvaluationCase, Scenario, Scene, cloud_mask
 from geodiff.tasks.evaluate_cubes import read_cube
 from geodiff.tasks.evaluate_ledger import LEDGER, Ledger
-from geodiff.tasks.evaluate_models import Contender, check_contenders, load_contenders
+from geodiff.tasks.evaluate_models import Contender, _card, check_contenders, load_contenders
 from geodiff.tasks.evaluate_report import summarise, write_report
 from geodiff.tasks.evaluate_restore import restore_case
 from geodiff.tasks.evaluate_sources import Site, find_sites
@@ -489,6 +489,12 @@ def test_models_that_cannot_stand_side_by_side(data: Path) -> None:
         check_contenders([bicubic(), bicubic()])
     with pytest.raises(UsageError, match="no band in common"):
         check_contenders([bicubic(), Contender("swir", BicubicResolver(("B11",)), "")])
+
+
+def test_a_card_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(GeodiffError, match="cannot be read"):
+        _card(tmp_path / "weights.safetensors")
 
 
 def test_differences_pair_dates_of_one_name_at_their_own_place() -> None:

@@ -107,7 +107,15 @@ def test_what_the_asset_states_wins_over_the_defaults_of_the_source() -> None:
     assert np.isnan(band_rule(scene({}, {"nodata": "nan"}), "B02", SOURCES["static"]).nodata or 0)
 
 
-@pytest.mark.parametrize("fields", [{"raster:scale": 0}, {"raster:scale": "wide"}, {"raster:offset": "nan"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"raster:scale": 0},
+        {"raster:scale": "wide"},
+        {"raster:offset": "nan"},
+        {"raster:scale": 5e-324, "raster:offset": 1},
+    ],
+)
 def test_senseless_statements_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(GeodiffError, match="scene scene, asset B02"):
         band_rule(scene({}, fields), "B02", SOURCES["static"])

@@ -113,6 +113,7 @@ def test_a_users_file_adds_and_inherits(tmp_path: Path) -> None:
         ("sources:\n  x: 3", "sources.x"),
         ("sources: [1]", "'sources'"),
         ("sources: {", "not YAML"),
+        pytest.param("sources: " + "[" * 5_000, "not YAML", id="deep"),
     ],
 )
 def test_a_broken_file_names_the_key(tmp_path: Path, text: str, named: str) -> None:

@@ -208,7 +208,37 @@ def test_a_catalogue_of_the_user_keeps_its_own(tmp_path: Path) -> None:
     assert {"./other/catalog.json", "./boadella/collection.json"} <= {link["href"] for link in after["links"]}
 
 
-@pytest.mark.parametrize("content", ["not json", "[]", '{"type": "Feature"}'])
+def test_items_of_others_in_the_folder_count_where_they_can_be_read(tmp_path: Path) -> None:
+    bad = (
+        {"bbox": ["a"] * 4},
+        {"bbox": [1, 2, 3]},
+        {"properties": None},
+        {"properties": {}},
+        {"stac_version": "1", "bbox": None},
+    )
+    told = {"type": "Feature", "stac_version": "1.0.0", "properties": {"datetime": "2000-01-01T00:00:00Z"}}
+    (tmp_path / "boadella" / "folder.json").mkdir(parents=True)
+    (tmp_path / "boadella" / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+    for number, fields in enumerate(({"bbox": [1, 2, 0, 3, 4, 9]}, *({"bbox": [0, 0, 1, 1], **each} for each in bad))):
+        (tmp_path / "boadella" / f"other{number}.json").write_text(json.dumps({**told, **fields}))
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    collection = json.loads((tmp_path / "boadella" / "collection.json").read_text())
+    linked = [link["href"] for link in collection["links"] if link["rel"] == "item"]
+    assert linked == ["./other0.json", f"./{RUN.run_id}.json"]
+    (extent,) = collection["extent"]["spatial"]["bbox"]
+    assert extent[:2] == [1, 2]
+    assert collection["extent"]["temporal"]["interval"] == [["2000-01-01T00:00:00Z", "2021-06-01T00:00:00Z"]]
+
+
+STRANGE = [
+    "not json",
+    "[]",
+    '{"type": "Feature"}',
+    *(f'{{"type": "Catalog", "links": {links}}}' for links in ("7", "[5]", '[{"a": NaN}]')),
+]
+
+
+@pytest.mark.parametrize("content", [*STRANGE, "[" * 100_000 + "]" * 100_000], ids=range(len(STRANGE) + 1))
 def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "catalog.json").write_text(content)
     with pytest.raises(GeodiffError, match="not a STAC catalog"):

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.vessels.partition import open_partition, partition_fixes
+from geodiff.vessels.partition import MANIFEST, open_partition, partition_fixes
 from geodiff.vessels.partition_files import part_of
 from geodiff.vessels.read import open_fixes, read_fixes
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
@@ -85,6 +85,17 @@ def test_a_file_that_was_written_anew_is_read_anew_though_it_is_as_long(days: li
     os.utime(days[0], ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
     assert days[0].stat().st_size == before.st_size
     assert partition_fixes(days[:1], tmp_path / "out", parts=1).read(0)["sog_kn"].unique().to_list() == [6.0]
+
+
+def test_notes_nested_without_end_are_none(days: list[Path], tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    first = partition_fixes(days, tmp_path / "out", parts=4)
+    for path in (tmp_path / "out").glob("*/source.json"):
+        path.write_text(deep)
+    assert partition_fixes(days, tmp_path / "out", parts=4) == first
+    (tmp_path / "out" / MANIFEST).write_text(deep)
+    with pytest.raises(GeodiffError, match="no finished partition"):
+        open_partition(tmp_path / "out")
 
 
 def test_a_damaged_source_leaves_no_partition(days: list[Path], tmp_path: Path) -> None:
