@@ -16,7 +16,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 
-from geodiff.imagery.documents import Patience, gathered, unreachable
+from geodiff.imagery.documents import Patience, gathered, leaving_redirects, unreachable
 from geodiff.imagery.hrefs import WEB, check_href
 from geodiff.imagery.query import Query, Stage, as_geojson
 from geodiff.imagery.static import MALFORMED, Found, checked_item, home
@@ -81,6 +81,7 @@ class Api:
             GeodiffError: it cannot be reached or does not answer like a STAC API.
         """
         io = _WebOnly(timeout=patience.timeout_s, max_retries=patience.retry())
+        leaving_redirects(io.session)
         try:
             with _explained(url):
                 client = Client.open(url, stac_io=io)

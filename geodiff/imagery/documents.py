@@ -73,7 +73,7 @@ class Reader:
 
     @cached_property
     def _session(self) -> requests.Session:
-        session = requests.Session()
+        session = leaving_redirects(requests.Session())
         for prefix in ("http://", "https://"):
             session.mount(prefix, HTTPAdapter(max_retries=self.patience.retry(), pool_maxsize=16))
         return session
@@ -112,6 +112,12 @@ class Reader:
                 return gathered(answer, url)
         except requests.RequestException as error:
             raise unreachable(url, error) from None
+
+
+def leaving_redirects(session: requests.Session) -> requests.Session:
+    """The same session, which does not read what stands in a redirect: left to itself it holds all of it, unpacked."""
+    session.hooks["response"].append(lambda answer, **_: answer.close() if answer.is_redirect else None)
+    return session
 
 
 def gathered(answer: requests.Response, url: str) -> bytes:

@@ -96,7 +96,8 @@ def serve_folder(folder: Path) -> Iterator[str]:
 def serve_answers(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
     """Fixed answers: path (with its query, if any) -> (status, text); 404 for others. Yields the server's address.
 
-    ``{url}`` in a text stands for the server's own address.
+    ``{url}`` in a text stands for the server's own address. With a status of 302 the text is where to go; a body is
+    promised beside it and never comes.
     """
     with _running(functools.partial(_Canned, answers)) as url:
         yield url
@@ -134,6 +135,12 @@ class _Canned(http.server.BaseHTTPRequestHandler):
         status, text = self.answers.get(self.path, (404, ""))
         body = text.replace("{url}", f"http://127.0.0.1:{self.server.server_port}").encode()
         self.send_response(status)
+        if status == http.HTTPStatus.FOUND:
+            self.send_header("Location", body.decode())
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.rfile.read(1)  # until the client hangs up
+            return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -246,6 +246,13 @@ def test_an_answer_that_would_fill_the_memory_is_refused(status: int, monkeypatc
         search(load_source(f"{url}/"), datetime="2021", patience=HASTY)
 
 
+def test_what_stands_in_a_redirect_is_not_waited_for() -> None:
+    moved = {"/": (302, "{url}/api"), "/api": (200, json.dumps(API)), SEARCH: (302, "{url}/found")}
+    with serve_answers({**moved, "/found": (200, _page(FEATURES[:2]))}) as url:
+        items = search(load_source(f"{url}/"), datetime="2021", patience=Patience(timeout_s=0.5, retries=0))
+    assert len(items) == 2
+
+
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "../../../../../etc/passwd", "/vsicurl/http://x/a.tif"])
 def test_a_remote_catalogue_cannot_name_local_files(tmp_path: Path, href: str) -> None:
     bad = stac_feature("x", "2021-01-01T00:00:00Z", assets={"red": href})
