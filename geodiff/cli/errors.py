@@ -46,7 +46,9 @@ class TeachingGroup(TyperGroup):
             )
             if code == STOPPED:
                 raise KeyboardInterrupt
-        except (Exception, KeyboardInterrupt) as error:
+        except BaseException as error:  # a panic in Rust comes as one that is no Exception
+            if isinstance(error, SystemExit | GeneratorExit):
+                raise
             if debug:
                 traceback.print_exc()
             _fail(error, prog_name or "geodiff", debug=debug)
@@ -75,6 +77,8 @@ def explain(error: BaseException, program: str = "geodiff") -> tuple[str, int]:
         return f"{_sentence(spell())}; see {command} --help", int(getattr(error, "exit_code", 2))
     if isinstance(error, MemoryError):
         return "out of memory: use fewer --workers, or a smaller region", 1
+    if not isinstance(error, Exception):
+        return f"a library failed within: {_line(error)}".removesuffix(": "), 1
     return f"{type(error).__name__}: {_line(error)}".removesuffix(": "), 1
 
 

@@ -195,6 +195,17 @@ def test_an_unexpected_error_hides_its_traceback_until_asked(fails_with: Callabl
         assert loud.stderr.endswith("error: RuntimeError: a bug\n")
 
 
+def test_a_panic_of_a_library_is_one_line_too(fails_with: Callable[[BaseException], None]) -> None:
+    class PanicException(BaseException):
+        """As of pyo3, which is no Exception."""
+
+    fails_with(PanicException("out-of-range\ndatetime"))
+    result = run(*SEARCH)
+    assert result.exit_code == 1
+    said = "error: a library failed within: out-of-range datetime (unexpected; run again with --debug to see where)\n"
+    assert result.stderr == said
+
+
 def test_ctrl_c_ends_with_130(fails_with: Callable[[BaseException], None]) -> None:
     fails_with(KeyboardInterrupt())
     result = run(*SEARCH)
