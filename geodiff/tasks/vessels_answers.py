@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.outputs.track_columns import MEMBERS, answer_columns
+from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
 from geodiff.tasks.vessels_gaps import Floats, Ints
 from geodiff.tracks import (
@@ -72,11 +73,15 @@ def answer_rows(
     Returns:
         The columns of ``table`` and those of ``track_columns``, speed and course along the line of the answers; no rows
         where nothing was asked.
+
+    Raises:
+        GeodiffError: a position that is not finite; weights may be finite, and overflow.
     """
     parts = [table.clear()]
     for batch in _batches(questions, ensemble + redrawn):
         queries = [query for _, query in batch]
         answers = model.predict(queries, members=ensemble, seed=seed)
+        _check_finite(answers, model.name)
         kept = np.array([len(query.ask_s) for query in queries], np.int64)
         if mend is not None:
             answers, kept = mend(queries, answers)
@@ -87,6 +92,14 @@ def answer_rows(
         times = np.concatenate([query.ask_s[:n] for query, n in zip(queries, kept, strict=True)])
         parts.append(_rows(table, np.repeat(rows, kept), times, columns, state, model.name))
     return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _check_finite(answers: Sequence[TrackAnswer], model: str) -> None:
+    for each in answers:
+        if not all(
+            np.isfinite(x).all() for x in (each.lon_deg, each.lat_deg, each.member_lon_deg, each.member_lat_deg)
+        ):
+            raise GeodiffError(f"the model gives no finite values: the weights of {model} are damaged")
 
 
 def _batches(questions: Iterable[Question], members: int) -> Iterator[list[Question]]:

@@ -368,6 +368,24 @@ class Fan:
         return TrackAnswer(lon[0], np.median(lat, 0), lon, lat, ellipse)
 
 
+class Nowhere(Fan):
+    """As of weights that overflow."""
+
+    def predict(self, queries, *, members, seed):
+        return [
+            dataclasses.replace(answer, member_lat_deg=answer.member_lat_deg * np.nan)
+            for answer in super().predict(queries, members=members, seed=seed)
+        ]
+
+
+def test_a_model_that_gives_no_finite_values_is_no_answer():
+    settings = ForecastSettings(model="kalman", ensemble=4, hours=1)
+    with pytest.raises(GeodiffError, match="the model gives no finite values: the weights of fan"):
+        forecast_tracks(clean_fixes(run(range(30))), Nowhere(), settings)
+    with pytest.raises(GeodiffError, match="the model gives no finite values: the weights of fan"):
+        impute_tracks(clean_fixes(gap_run(60)), Nowhere(), SETTINGS)
+
+
 def test_members_that_cross_land_are_drawn_again_and_the_estimate_stays_at_sea(coast):
     query = TrackQuery(
         np.array([0.0]), np.array([-30.0]), np.array([40.0]), *np.full((2, 1), np.nan), np.arange(1.0, 21)
