@@ -37,6 +37,7 @@ from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, on_grid, usual_s
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import find_inputs
 from geodiff.tasks.vessels_own import OwnReader
+from geodiff.tasks.vessels_plan import _digest
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_region import elsewhere, taken_fixes
@@ -335,6 +336,18 @@ def test_a_coastline_may_be_geoparquet(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(GeodiffError, match=r"bad\.parquet: cannot be read"):
         Coast.read(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"), [("land[1].shp", "land[1].dbf"), ("land", "land/a/l.shp"), ("land", "land/b/l.shp")]
+)
+def test_what_a_coastline_holds_names_the_run(tmp_path, given, changed):
+    for name in ("land[1].shp", "land[1].dbf", "land/a/l.shp", "land/b/l.shp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = _digest(tmp_path / given)
+    (tmp_path / changed).write_text("other land")
+    assert _digest(tmp_path / given) != before
 
 
 def test_one_member_has_no_quantiles():
