@@ -26,7 +26,7 @@ from geodiff.vessels.layouts import read_layout
 RESERVED: Final = ("catalog.json", "summary.json")
 """Files in the output folder."""
 
-FORMAT: Final = 10
+FORMAT: Final = 11
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}

@@ -550,6 +550,38 @@ def test_dates_beyond_the_calendar_are_no_names(tmp_path: Path) -> None:
     assert read_fixes(with_column(tmp_path / "a", "VesselName", column), now=NOW)[0]["name"][1] == "1970-01-01"
 
 
+def eastward(count: int, first: float = 179.0) -> str:
+    """A table of one vessel that goes east by a hundredth of a degree a minute, counted from 0 to 360."""
+    return noaa(count, lambda n: {"MMSI": 219000001, "LON": f"{first + n / 100:.2f}"})
+
+
+@pytest.mark.parametrize("pack", [str.encode, as_parquet], ids=["text", "parquet"])
+def test_a_file_may_count_longitudes_from_0_to_360(put: Put, pack: Callable[[str], bytes]) -> None:
+    reader = open_fixes(put("a", pack(eastward(150))), now=NOW)
+    for _ in range(2):  # each pass counts anew
+        lon = pl.concat(list(reader.batches(rows=40)))["lon_deg"]
+        wanted = [179 + n / 100 - (360 if n > 100 else 0) for n in range(150)]
+        assert lon.to_list() == pytest.approx(wanted)
+        assert reader.counts.refused == {}
+        assert reader.counts.noted == {"longitudes beyond 180, counted from 0 to 360, brought home": 49}
+
+
+def test_181_is_no_longitude_of_a_file_that_counts_to_360(put: Put) -> None:
+    fixes, counts = read_fixes(put("a", eastward(300)), now=NOW)
+    assert counts.refused == {"position not available": 1}
+    assert fixes["lon_deg"].min() == pytest.approx(-179.99)
+
+
+@pytest.mark.parametrize("among", [-10.0, 10.0])
+def test_stray_longitudes_beyond_180_stay_refused(put: Put, among: float, caplog: pytest.LogCaptureFixture) -> None:
+    """All of a file tells how it counts: nobody is below 0, and more are beyond 180 than damage explains."""
+    text = noaa(2_000, lambda n: {"LON": "200.0" if n % 140 == 5 else str(among if n == 1_999 else 10 + n / 1e4)})
+    reader = open_fixes(put("a", text), now=NOW)
+    kept = sum(batch.height for batch in reader.batches(rows=500))
+    assert (kept, reader.counts.refused) == (1_985, {"longitude out of range": 15})
+    assert ("subtract 360" in caplog.text) == (among > 0)
+
+
 def test_a_recording_may_begin_with_other_instruments(put: Put) -> None:
     body = "GPGGA,000000.00,5900.0,N,00500.0,E,1,08,1.0,0.0,M,0.0,M,,"
     bus = f"${body}*{checksum(body)}\r\n" * 1_200  # more than is looked at to tell the kind
