@@ -20,8 +20,9 @@ from polars.testing import assert_frame_equal
 import geodiff
 from geodiff.outputs.track_columns import ellipse_columns, quantile_columns
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.sphere import distance_km, move
+from geodiff.sphere import KM_PER_DEG, KM_PER_NMI, distance_km, move
 from geodiff.tasks import vessels_answers
+from geodiff.tasks.vessels_answers import _motion
 from geodiff.tasks.vessels_coast import Coast, avoid_land
 from geodiff.tasks.vessels_context import (
     STILL_STEP_S,
@@ -397,6 +398,44 @@ def test_a_model_that_gives_no_finite_values_is_no_answer():
         forecast_tracks(clean_fixes(run(range(30))), Nowhere(), settings)
     with pytest.raises(GeodiffError, match="the model gives no finite values: the weights of fan"):
         impute_tracks(clean_fixes(gap_run(60)), Nowhere(), SETTINGS)
+
+
+def _slowing(time_s):
+    """East on the equator, from 15 knots at time 0 on slower by 3 knots in 5 minutes."""
+    knots, more = 15.0, -3.0 / 300
+    return (knots * time_s + more * time_s**2 / 2) / 3600 * KM_PER_NMI / KM_PER_DEG, knots + more * time_s
+
+
+@pytest.mark.parametrize("beside_s", [2.0, 12.0, 250.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_speed_beside_a_fix_is_that_of_its_place_not_that_of_the_longer_step(beside_s, turned):
+    known = np.array([-120.0, -60.0, -12.0, 0.0])
+    ask = beside_s + 300.0 * np.arange(3)
+    (lon, _), (way, knots) = _slowing(known), _slowing(ask)
+    nothing = np.full(4, np.nan)
+    if turned:  # the gap before the fixes, and the other way round
+        known, lon, ask, way, knots = -known[::-1], -lon[::-1], -ask[::-1], -way[::-1], knots[::-1]
+    query = TrackQuery(known, lon, np.zeros(4), nothing, nothing, ask, 70, 1)
+    told = _motion([query], [TrackAnswer(way, np.zeros(3))], np.array([3]))
+    near = slice(1, 3) if turned else slice(0, 2)  # the last has one neighbour
+    np.testing.assert_allclose(told["sog_kn"].to_numpy()[near], knots[near], atol=0.01)
+    np.testing.assert_allclose(told["cog_deg"], 90.0, atol=1e-3)
+
+
+def test_a_line_beside_its_fix_does_not_leap_to_it():
+    known, ask = np.array([-70.0, 0.0]), np.array([1.0, 301.0])
+    (lon, _), (way, _) = _slowing(known), _slowing(ask)
+    query = TrackQuery(known, lon, np.zeros(2), np.full(2, np.nan), np.full(2, np.nan), ask, 70, 1)
+    told = _motion([query], [TrackAnswer(way, np.full(2, 0.02 / KM_PER_DEG))], np.array([2]))  # 20 m to the north
+    np.testing.assert_allclose(told["sog_kn"][0], 15.0, atol=0.2)
+    np.testing.assert_allclose(told["cog_deg"][0], 90.0, atol=3.0)
+
+
+def test_a_lone_position_has_no_motion():
+    nothing = np.empty(0)
+    query = TrackQuery(nothing, nothing, nothing, nothing, nothing, np.zeros(1), 70, 1)
+    told = _motion([query], [TrackAnswer(np.zeros(1), np.zeros(1))], np.array([1]))
+    assert told["sog_kn"].null_count() == told["cog_deg"].null_count() == 1
 
 
 def test_members_that_cross_land_are_drawn_again_and_the_estimate_stays_at_sea(coast):
