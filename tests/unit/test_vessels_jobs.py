@@ -561,6 +561,14 @@ def test_own_tables_are_read_without_what_nobody_observed(tmp_path):
         list(OwnReader(tmp_path / "none.parquet").batches())
 
 
+def test_own_tables_are_read_within_the_bounds_of_others(tmp_path):
+    table, _ = impute_tracks(clean_fixes(gap_run(60)), Hermite(), SETTINGS)
+    long = pl.lit("A" * 70_000).alias("source")
+    table.with_columns(long).write_parquet(tmp_path / "own.parquet")
+    with pytest.raises(GeodiffError, match="column 'source' holds texts of 70,0"):
+        list(OwnReader(tmp_path / "own.parquet").batches())
+
+
 def test_a_file_that_is_named_twice_counts_once(tmp_path):
     (tmp_path / "a.csv").write_text("x")
     assert len(find_inputs([tmp_path / "a.csv", tmp_path, str(tmp_path / "*.csv")], tmp_path)) == 1
