@@ -363,13 +363,13 @@ plt.show()
 # is made is not what a vessel did; nor does the model know this coast.
 
 # %%
-from geodiff.tasks.track_generate import GenerateSettings, generate_tracks
+from geodiff.tasks.track_generate import Wanted, generate_tracks
 
 start = ((west + east) / 2, (south + north) / 2)
 wanted = {"cargo, transit": (70, "transit"), "fishing, manoeuvring": (30, "manoeuvring"), "tug, slow": (52, "slow")}
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
 for ax, (name, (code, behaviour)) in zip(axes, wanted.items(), strict=True):
-    settings = GenerateSettings(count=8, ship_type=code, behaviour=behaviour, hours=3, seed=1)
+    settings = Wanted(count=8, ship_type=code, behaviour=behaviour, hours=3, seed=1)
     new = generate_tracks(model, settings, start=start, start_time=begin)
     for _, one in new.group_by("track_id"):
         ax.plot(one["lon_deg"], one["lat_deg"], lw=1)

@@ -48,7 +48,9 @@ class TeachingGroup(TyperGroup):
             )
             if code == STOPPED:
                 raise KeyboardInterrupt
-        except (Exception, KeyboardInterrupt) as error:
+        except BaseException as error:  # a panic in Rust comes as one that is no Exception
+            if isinstance(error, SystemExit | GeneratorExit):
+                raise
             if debug:
                 typer.echo("\n".join(map(_safe, traceback.format_exc().splitlines())), err=True)
             _fail(error, prog_name or "geodiff", debug=debug)
@@ -77,6 +79,8 @@ def explain(error: BaseException, program: str = "geodiff") -> tuple[str, int]:
         return f"{_line(spell()).rstrip('.')}; see {command} --help", int(getattr(error, "exit_code", 2))
     if isinstance(error, MemoryError):
         return "out of memory: use fewer --workers, or a smaller region", 1
+    if not isinstance(error, Exception):
+        return f"a library failed within: {_line(str(error))}".removesuffix(": "), 1
     return f"{type(error).__name__}: {_line(str(error))}".removesuffix(": "), 1
 
 

@@ -1,7 +1,7 @@
-"""Opens the file of a scene, with the drivers that a scene may need and no other.
+"""Opens the file of a scene, with the drivers that a scene may need and no other, and nothing that lies beside it.
 
 Left to itself GDAL goes by content: a VRT that calls itself ``B02.tif`` would be opened as one, and hand out whatever
-file of this disk it names.
+file of this disk it names. So would one beside it that calls itself ``B02.tif.msk``, as its mask.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.env import ensure_env_with_credentials
 from rasterio.io import DatasetReader
@@ -25,7 +26,8 @@ def open_scene(href: str | Path, drivers: Sequence[str] = DRIVERS) -> DatasetRea
         RasterioIOError: it does not exist, or is of none of the drivers.
     """
     # rasterio.open takes one driver only; what it wraps takes several, but registers none by itself.
-    return DatasetReader(str(href), driver=list(drivers), sharing=False)
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        return DatasetReader(str(href), driver=list(drivers), sharing=False)
 
 
 def is_masked(dataset: DatasetReader, band: int = 1) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 
+from geodiff.imagery.scene_file import open_scene
 from geodiff.schema import GeodiffError
 
+DRIVERS = ("GTiff", "PNG")
 CACHE_BYTES = 256 << 20
 
 Array = npt.NDArray[Any]
@@ -50,7 +51,7 @@ def opened(path: Path) -> Iterator[Any]:
         with _OPENING, warnings.catch_warnings():
             # WorldStrat's high resolution has no georeference; its place follows from the low resolution.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = rasterio.open(path)
+            source = open_scene(path, DRIVERS)
         with source:
             yield source
     except RasterioError as error:

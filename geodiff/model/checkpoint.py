@@ -34,6 +34,10 @@ MAX_GUIDE = 32
 MAX_SIZE = 4096
 """Largest width or count that a configuration may ask for; the models of the project stay far below."""
 
+MAX_LAYERS = 64
+_MOST = {"trunk_layers": MAX_LAYERS, "reach": 8}
+"""Less for some: no weight bears the mark of ``reach``, and each cell gathers (2 reach + 1)² others."""
+
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
@@ -149,7 +153,7 @@ def _config(card: Mapping[str, Any], path: Path) -> ImageConfig:
             good = isinstance(value, list) and len(value) == len(bands) and all(_between(v, 0, 1) for v in value)
         else:
             least = 0 if name in ("stem_blocks", "decoder_blocks", "trunk_layers", "reach") else 1
-            good = type(value) is int and least <= value <= MAX_SIZE
+            good = type(value) is int and least <= value <= _MOST.get(name, MAX_SIZE)
         if not good:
             raise GeodiffError(f"the configuration beside {path} has an impossible value for {name}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}

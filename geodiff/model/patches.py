@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geodiff.model.images import Series
 from geodiff.model.reference import build_series
-from geodiff.schema import Patch, Restoration
+from geodiff.schema import GeodiffError, Patch, Restoration
 
 
 @contextmanager
@@ -82,8 +82,14 @@ def nothing(patch: Patch, scale: int, members: int, *, levels: int = 0) -> Resto
 
 
 def hide(restored: Restoration, known: Tensor, scale: int) -> Restoration:
-    """NaN where no date showed the ground: what is there is the prior's alone."""
+    """NaN where no date showed the ground: what is there is the prior's alone.
+
+    Raises:
+        GeodiffError: elsewhere it is not finite; weights may be finite, and overflow.
+    """
     unknown = ~known.numpy().repeat(scale, 0).repeat(scale, 1)
+    if not all(np.isfinite(image[..., ~unknown]).all() for image in (restored.mean, restored.members)):
+        raise GeodiffError("the model gives no finite values: its weights are damaged")
     restored.mean[:, unknown] = np.nan
     restored.members[:, :, unknown] = np.nan
     for layer in (restored.half_width, restored.guessed):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geodiff.model.checkpoint import MAX_SIZE, check_weights, read_card, read_model, write_checkpoint
+from geodiff.model.checkpoint import MAX_LAYERS, MAX_SIZE, check_weights, read_card, read_model, write_checkpoint
 from geodiff.model.tracks import TrackConfig, TrackDenoiser
 from geodiff.schema import GeodiffError
 
@@ -48,7 +48,8 @@ def _config(card: Mapping[str, Any], path: Path) -> TrackConfig:
     scale = raw["payload_scale"]
     good = isinstance(scale, list) and len(scale) == 3 and all(isinstance(v, float) and 0 < v < 100 for v in scale)
     sizes = {name: value for name, value in raw.items() if name != "payload_scale"}
-    wrong = [name for name, value in sizes.items() if type(value) is not int or not 1 <= value <= MAX_SIZE]
+    most = {"layers": MAX_LAYERS}
+    wrong = [n for n, value in sizes.items() if type(value) is not int or not 1 <= value <= most.get(n, MAX_SIZE)]
     if wrong or not good:
         raise GeodiffError(f"the configuration beside {path} has an impossible value for {(wrong or [*known])[0]}")
     return TrackConfig(**sizes, payload_scale=(scale[0], scale[1], scale[2]))

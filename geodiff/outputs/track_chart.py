@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geodiff.outputs.coastline_kinds import check_kind
 from geodiff.outputs.track_simplify import MAX_LATITUDE_DEG, mercator_y
 from geodiff.outputs.track_thinning import Table
 from geodiff.schema import GeodiffError, UsageError
@@ -78,18 +79,22 @@ def ellipse_outlines(table: Table, *, points: int = 40) -> list[Array]:
 
 
 def read_coastline(path: Path) -> gpd.GeoDataFrame:
-    """Shapes of any vector file that geopandas reads, GeoParquet too.
+    """Shapes of a vector file, one of ``coastline_kinds.KINDS``.
 
     Raises:
         UsageError: no such file.
-        GeodiffError: it cannot be read, has no shapes, or has no coordinate reference system.
+        GeodiffError: it cannot be read, is of another kind, has no shapes, or has no coordinate reference system.
     """
     import geopandas as gpd
 
     if not path.exists():
         raise UsageError(f"coastline {path}: no such file, so it cannot be read")
     try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, columns=[])
+        if path.suffix == ".parquet":
+            frame = gpd.read_parquet(path)
+        else:
+            check_kind(path)
+            frame = gpd.read_file(path, columns=[])
     except (OSError, ValueError, RuntimeError, shapely.errors.ShapelyError) as error:
         raise GeodiffError(f"coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(frame, gpd.GeoDataFrame):
@@ -103,7 +108,7 @@ def coastline_lines(path: Path, extent: Extent, *, points: int = 60_000) -> list
     """Lines of a coastline in chart coordinates within an extent, moved by whole turns where it lies beyond 180°.
 
     Args:
-        path: any vector file that geopandas reads; polygons (land) or lines, any CRS.
+        path: a vector file; polygons (land) or lines, any CRS.
         extent: (left, bottom, right, top) on the chart.
         points: vertices at most; the lines are simplified until they fit.
 

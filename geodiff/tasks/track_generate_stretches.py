@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
+from geodiff.schema import GeodiffError
 from geodiff.sphere import KM_PER_NMI, distance_km, from_local_km, to_local_km
 from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tracks import TrackQuery, ship_group
@@ -79,6 +80,9 @@ def possible(
         judged_s: the last so many seconds, of what was known before too, are what must move as asked.
         draw: draws places.
         most_kn: (n,) from ``limits_kn``.
+
+    Raises:
+        GeodiffError: a place that is not finite; weights may be finite, and overflow.
     """
     found: list[Places] = [(query.ask_s, query.ask_s) for query in asked]
     wrong = np.full(len(asked), np.inf)
@@ -87,6 +91,8 @@ def possible(
         if not len(rows):
             break
         lon, lat = draw(rows, attempt)
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            raise GeodiffError("the model gives no finite values: its weights are damaged")
         for k, row in enumerate(rows.tolist()):
             query, count = asked[row], len(asked[row].ask_s)
             place = lon[k, :count], lat[k, :count]

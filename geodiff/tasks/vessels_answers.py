@@ -10,7 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from geodiff.outputs.track_columns import MEMBERS, answer_columns
-from geodiff.sphere import KM_PER_NMI, course_deg, distance_km
+from geodiff.schema import GeodiffError
+from geodiff.sphere import KM_S_PER_KN, course_of, to_local_km
 from geodiff.tasks.vessels_gaps import Floats, Ints
 from geodiff.tracks import (
     COG,
@@ -26,6 +27,7 @@ from geodiff.tracks import (
     TrackAnswer,
     TrackQuery,
 )
+from geodiff.vessels.kinematics import difference_velocity
 from geodiff.vessels.reading import below_360
 
 BATCH: Final = 2048
@@ -33,6 +35,9 @@ BATCH: Final = 2048
 
 POSITIONS: Final = 1 << 22
 """Positions of members that are drawn at once, questions x times x members: about 120 bytes each, 500 MB in all."""
+
+NEAR_S: Final = 10.0
+"""Known fixes nearer than this to a position tell its velocity only where no other does."""
 
 LASTING: Final = frozenset({TRACK_ID, VESSEL_ID, SHIP_TYPE, *STATIC_TYPES})
 """Columns that hold for a vessel and not for one of its fixes."""
@@ -72,11 +77,15 @@ def answer_rows(
     Returns:
         The columns of ``table`` and those of ``track_columns``, speed and course along the line of the answers; no rows
         where nothing was asked.
+
+    Raises:
+        GeodiffError: a position that is not finite; weights may be finite, and overflow.
     """
     parts = [table.clear()]
     for batch in _batches(questions, ensemble + redrawn):
         queries = [query for _, query in batch]
         answers = model.predict(queries, members=ensemble, seed=seed)
+        _check_finite(answers, model.name)
         kept = np.array([len(query.ask_s) for query in queries], np.int64)
         if mend is not None:
             answers, kept = mend(queries, answers)
@@ -87,6 +96,14 @@ def answer_rows(
         times = np.concatenate([query.ask_s[:n] for query, n in zip(queries, kept, strict=True)])
         parts.append(_rows(table, np.repeat(rows, kept), times, columns, state, model.name))
     return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _check_finite(answers: Sequence[TrackAnswer], model: str) -> None:
+    for each in answers:
+        if not all(
+            np.isfinite(x).all() for x in (each.lon_deg, each.lat_deg, each.member_lon_deg, each.member_lat_deg)
+        ):
+            raise GeodiffError(f"the model gives no finite values: the weights of {model} are damaged")
 
 
 def _batches(questions: Iterable[Question], members: int) -> Iterator[list[Question]]:
@@ -129,12 +146,11 @@ _NO_ELLIPSES: Final = np.empty((0, 0, 3))
 
 
 def _motion(queries: Sequence[TrackQuery], answers: Sequence[TrackAnswer], kept: Ints) -> dict[str, pl.Series]:
-    """Speed and course over ground between the neighbours of each position on its line, known fixes included."""
+    """Speed and course over ground from the neighbours of each position on its line, known fixes included."""
     lines: list[tuple[Floats, Floats, Floats]] = []
     inner: list[npt.NDArray[np.bool_]] = []
     for query, answer, count in zip(queries, answers, kept.tolist(), strict=True):
-        before = int(np.searchsorted(query.time_s, query.ask_s[0]))
-        ends = slice(max(before - 1, 0), before), slice(before, before + 1)
+        ends = _ends(query)
         if count < len(query.ask_s):
             ends = ends[0], slice(0, 0)
         middle = query.ask_s[:count], answer.lon_deg[:count], answer.lat_deg[:count]
@@ -151,13 +167,48 @@ def _motion(queries: Sequence[TrackQuery], answers: Sequence[TrackAnswer], kept:
     same = np.diff(number) == 0
     left = np.where(np.append(False, same), index - 1, index)
     right = np.where(np.append(same, False), index + 1, index)
-    wait = time[right] - time[left]
-    way = distance_km(lon[left], lat[left], lon[right], lat[right]) / KM_PER_NMI
-    speed = np.divide(way * 3600, wait, out=np.full(len(time), np.nan), where=wait > 0)
-    course = np.where(way > 0, course_deg(lon[left], lat[left], lon[right], lat[right]), np.nan)
+    sides = [np.stack(to_local_km(lon[k], lat[k], lon, lat), -1) for k in (left, right)]
+    speed, course = _velocity(time - time[left], time[right] - time, *sides)
     wanted = np.concatenate(inner)
     told = [pl.Series(name, each[wanted], nan_to_null=True) for name, each in ((SOG, speed), (COG, course))]
     return {SOG: told[0].cast(pl.Float32), COG: below_360(told[1])}
+
+
+def _ends(query: TrackQuery) -> tuple[slice, slice]:
+    """The known fix before the times asked for and that after them: none nearer than ``NEAR_S`` where there are others.
+
+    A model's line need not go through the fixes: beside one that is a second away it would leap at 70 knots.
+    """
+    place = int(np.searchsorted(query.time_s, query.ask_s[0]))
+    before = int(np.searchsorted(query.time_s, query.ask_s[0] - NEAR_S, side="right"))
+    after = int(np.searchsorted(query.time_s, query.ask_s[-1] + NEAR_S))
+    first = min(max(before, 1), place)
+    last = max(min(after, len(query.time_s) - 1), place)
+    return slice(max(first - 1, 0), first), slice(last, last + 1)
+
+
+def _velocity(before_s: Floats, after_s: Floats, left_km: Floats, right_km: Floats) -> tuple[Floats, Floats]:
+    """Speed in knots and course in degrees at the centre of a plane each, NaN where not known.
+
+    Steps to both neighbours may differ a hundredfold, beside a fix: the chord between them would tell the longer one's.
+
+    Args:
+        before_s, after_s: (n,) seconds from and to the neighbours, 0 where there is none.
+        left_km, right_km: (n, 2) the neighbours, (east, north).
+    """
+    alone = (before_s <= 0) & (after_s <= 0)
+    # What has one neighbour goes on as it came, or came as it goes on.
+    before = np.select([before_s > 0, after_s > 0], [before_s, after_s], 1.0)
+    after = np.where(after_s > 0, after_s, before)
+    left, right = (
+        np.where((step > 0)[:, None], own, -other)
+        for step, own, other in ((before_s, left_km, right_km), (after_s, right_km, left_km))
+    )
+    velocity = difference_velocity(
+        np.stack([-before, np.zeros_like(before), after], -1), np.stack([left, np.zeros_like(left), right], -2)
+    )[:, 1]
+    way = np.hypot(velocity[:, 0], velocity[:, 1])
+    return np.where(alone, np.nan, way / KM_S_PER_KN), np.where(way > 0, course_of(*velocity.T), np.nan)
 
 
 def _rows(

@@ -16,6 +16,7 @@ from geodiff.schema import GeodiffError
 from geodiff.tracks import OBSERVED, STATE, STATIC_TYPES, TRACK_ID, VESSEL_ID
 from geodiff.vessels.codes import identity_of
 from geodiff.vessels.reading import FIX_SCHEMA, POLARS_TYPES, ReadCounts
+from geodiff.vessels.tables_parquet import ParquetTable
 
 NOT_OBSERVED: Final = "state is not observed"
 
@@ -88,10 +89,10 @@ class OwnReader:
                 raise GeodiffError(f"{self.path}: it has track_id and state, but no column {', '.join(missing)}")
             whose = hashlib.sha256(repr(sorted((file.metadata.metadata or {}).items())).encode()).hexdigest()
             static = [name for name in STATIC_TYPES if name in have]
-            told = (pl.DataFrame(pa.Table.from_batches([b])) for b in file.iter_batches(columns=[VESSEL_ID, TRACK_ID]))
+            raw = ParquetTable(self.path)
+            told = raw.frames([VESSEL_ID, TRACK_ID], ReadCounts(), rows=rows)
             nameless = any(table.select(_nameless().any()).item() for table in told)
-            for batch in file.iter_batches(batch_size=rows, columns=[*FIX_SCHEMA, *static, STATE, TRACK_ID]):
-                table = pl.DataFrame(pa.Table.from_batches([batch]))
+            for table in raw.frames([*FIX_SCHEMA, *static, STATE, TRACK_ID], ReadCounts(), rows=rows):
                 yield self._kept(_named(table, whose) if nameless else table)
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise GeodiffError(f"{self.path}: damaged ({str(error).splitlines()[0]})") from None

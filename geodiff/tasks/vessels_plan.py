@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from geodiff.tasks.vessels_job import FIXES, GENERATE, HISTORY, SCORE, TrackJob
 from geodiff.tasks.vessels_settings import DEFAULT_MODEL, FALLBACK, AssociateSettings, GenerateSettings, TrackSettings
 from geodiff.vessels.layouts import read_layout
 
-FORMAT: Final = 10
+FORMAT: Final = 11
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 SCRATCH: Final = {"layout", "model"}
@@ -281,7 +282,7 @@ def _digest(path: Path | None) -> str | None:
     if not path.exists():
         raise UsageError(f"{path}: no such file")
     if path.is_dir():  # a folder of a shapefile or a geodatabase
-        each: Mapping[str, str] = {one.name: file_sha256(one) for one in sorted(path.rglob("*")) if one.is_file()}
-        return config_hash(dict(each))
-    shape = sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix.lower() == ".shp" else [path]
+        files = [one for one in sorted(path.rglob("*")) if one.is_file()]
+        return config_hash({one.relative_to(path).as_posix(): file_sha256(one) for one in files})
+    shape = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if path.suffix.lower() == ".shp" else [path]
     return config_hash([file_sha256(one) for one in shape])

@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow as pa
 
 from geodiff.schema import GeodiffError
-from geodiff.sphere import wrap_longitude
 from geodiff.tracks import FIX_TYPES, LAT, LON, NAV_STATUS, SHIP_TYPE, STATIC_TYPES, TIME, TRACK_TYPES
 from geodiff.vessels.layouts import Layout
+from geodiff.vessels.longitudes import brought_home, is_beyond
 from geodiff.vessels.read_columns import Source, code_columns, text_columns
 from geodiff.vessels.reading import POLARS_TYPES, require_exact
 
@@ -119,8 +119,7 @@ def read_positions(frame: gpd.GeoDataFrame, *, raw: bool) -> tuple[pl.Series, pl
     if wrong.size > (present.sum() / 2 if raw else 0):
         where = f"{lon[wrong[0]]:g}, {lat[wrong[0]]:g} in row {wrong[0] + 1}"
         raise GeodiffError(f"{wrong.size} points are no longitude and latitude, the first {where}: is the CRS right?")
-    east = (lon > 180.0) & possible & ~nowhere
-    lon[east] = wrap_longitude(lon[east])
+    lon = brought_home(lon, is_beyond(lon, codes=raw) & possible & ~nowhere)
     return pl.Series(LON, lon).fill_nan(None), pl.Series(LAT, lat).fill_nan(None)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from geodiff.schema import GeodiffError
 from geodiff.vessels.layouts import Column, Identity, Layout, Number, Time
+from geodiff.vessels.read_columns import beside
 from geodiff.vessels.sniff import excerpt
 
 SHOWN = 30
@@ -136,3 +137,28 @@ def _example(columns: Sequence[str]) -> str:
         if near or ours not in ("sog_kn", "cog_deg"):
             pairs.append(f"{ours}: {excerpt(near) if near else '<column>'}")
     return ", ".join(pairs)
+
+
+def columns_of(layout: Layout, header: Header, identity: Identity | None) -> dict[str, str]:
+    """Our name -> the table's column, for all that is there; the further columns of a mapping by their own name."""
+    given = {key: value for key, value in layout.columns.given().items() if key != "vessel_id"}
+    mapped = {**given, **({"vessel_id": identity} if identity is not None else {})}
+    names: dict[str, str] = {}
+    for key, told in mapped.items():
+        found = header.find(told.column)
+        if found is None:
+            continue
+        more: list[str | None] = []
+        if isinstance(told, Number):
+            more = [told.plus, told.hypot]
+        elif isinstance(told, Time):
+            more = [told.plus_s, told.plus_ms]
+        elif isinstance(told, Identity):
+            more = list(told.join)
+        others = {beside(name): header.find(name) for name in more if name}
+        if all(other is not None for other in others.values()):
+            names |= {key: found, **{name: other for name, other in others.items() if other is not None}}
+    for apart in layout.apart:
+        if (found := header.find(apart.column)) is not None:
+            names[f"apart {apart.column}"] = found
+    return names

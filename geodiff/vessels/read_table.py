@@ -10,8 +10,9 @@ import polars as pl
 
 from geodiff.schema import UsageError
 from geodiff.tracks import FIX_TYPES, STATIC_TYPES
-from geodiff.vessels.layouts import Identity, Layout, Number, Time
-from geodiff.vessels.layouts_match import Header
+from geodiff.vessels.layouts import Layout
+from geodiff.vessels.layouts_match import Header, columns_of
+from geodiff.vessels.longitudes import TURNED, brought_home, counts_to_360, is_beyond, longitudes_of
 from geodiff.vessels.radar import RadarSensor, place_plots
 from geodiff.vessels.read_columns import (
     OUT_SCHEMA,
@@ -86,6 +87,7 @@ class TableReader:
         self._layout = layout
         self.counts = ReadCounts()
         self._by_vessel = False
+        self._to_360: bool | None = None
         self._source, self._rule = self._sniff()
 
     @property
@@ -131,6 +133,7 @@ class TableReader:
                 head = parsed.head(SWAP_CHECK_ROWS)
                 check_swapped(head, where=self.where, columns=(names["lon_deg"], names["lat_deg"]))
                 progress.checked = True
+            parsed = self._from_180_on(parsed, rows)
             anonymous, zone = self._options.anonymous or self._source.identity is None, self._rule.zone
             rules = refusal_rules(parsed, self._layout, now, anonymous=anonymous, zone=zone)
             kept = refuse(parsed, rules, self.counts)
@@ -141,6 +144,21 @@ class TableReader:
         tell_noted(self.counts, self.where)
         if not self._options.one_of_many:
             check_any(self.counts, self.where)
+
+    def _from_180_on(self, frame: pl.DataFrame, rows: int) -> pl.DataFrame:
+        """Longitudes beyond 180 degrees brought home where the file counts to 360; all of it tells, not the frame."""
+        if self.by_range:
+            return frame
+        lon = frame["lon_deg"].to_numpy()
+        beyond = is_beyond(lon)
+        if not beyond.any():
+            return frame
+        if self._to_360 is None:
+            self._to_360 = counts_to_360(longitudes_of(self._table, self._source, rows), self.where)
+        if not self._to_360:
+            return frame
+        self.counts.note(TURNED, frame[RAW_ROW].filter(beyond).head(EXAMPLES).to_list(), int(beyond.sum()))
+        return frame.with_columns(pl.Series("lon_deg", brought_home(lon, beyond)).fill_nan(None))
 
     def _wanted(self) -> list[str]:
         return sorted(set(self._source.names.values()))
@@ -157,7 +175,7 @@ class TableReader:
                 f"{self.where}: ranges and metres need the position of the radar: geodiff vessels associate takes it "
                 "as --position LON,LAT, open_fixes as sensor"
             )
-        names = _names(layout, Header(self._table.columns), identity)
+        names = columns_of(layout, Header(self._table.columns), identity)
         if options.anonymous and "vessel_id" not in names:
             identity = None
         seen = ReadCounts()
@@ -273,28 +291,3 @@ class TableReader:
             value = pl.col(name).cast(kind, strict=False) if name in frame.columns else pl.lit(None, kind)
             out.append((below_360(value) if name in ("cog_deg", "heading_deg") else value).alias(name))
         return frame.select(out)
-
-
-def _names(layout: Layout, header: Header, identity: Identity | None) -> dict[str, str]:
-    """Our name -> the table's column, for all that is there; the further columns of a mapping by their own name."""
-    given = {key: value for key, value in layout.columns.given().items() if key != "vessel_id"}
-    mapped = {**given, **({"vessel_id": identity} if identity is not None else {})}
-    names: dict[str, str] = {}
-    for key, told in mapped.items():
-        found = header.find(told.column)
-        if found is None:
-            continue
-        more: list[str | None] = []
-        if isinstance(told, Number):
-            more = [told.plus, told.hypot]
-        elif isinstance(told, Time):
-            more = [told.plus_s, told.plus_ms]
-        elif isinstance(told, Identity):
-            more = list(told.join)
-        others = {beside(name): header.find(name) for name in more if name}
-        if all(other is not None for other in others.values()):
-            names |= {key: found, **{name: other for name, other in others.items() if other is not None}}
-    for apart in layout.apart:
-        if (found := header.find(apart.column)) is not None:
-            names[f"apart {apart.column}"] = found
-    return names

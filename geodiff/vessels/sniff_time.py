@@ -75,6 +75,8 @@ class TimeRule:
             # Beyond 2**53 a float no longer tells microseconds apart, and beyond 2**63 the cast has no meaning.
             return ticks.cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         if self.style == "typed":
+            # The ends of the calendar stand for what is beyond it, and a change of zone would lead beyond it.
+            value = pl.when(value.dt.year().is_between(2, 9998)).then(value)
             if self.offset:
                 return value.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
             return self._in_utc(value.cast(pl.Datetime("us")))
@@ -111,8 +113,6 @@ def sniff_times(samples: pl.Series, told: Time, *, timezone: str | None, where: 
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
         return TimeRule("typed", zone=zone)
     values = samples.drop_nulls()
-    if kind == pl.Duration:
-        raise GeodiffError(f"{where}: it holds durations, which are no times")
     if kind == pl.Time or told.formats == (TIME_OF_DAY,):
         return TimeRule("time_of_day", zone=zone)
     require_exact(values, where)

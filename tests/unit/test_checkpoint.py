@@ -205,6 +205,12 @@ def test_a_configuration_that_no_model_has(weights: Path, name: str, value: obje
     _refused(weights)
 
 
+@pytest.mark.parametrize(("name", "most"), [("reach", 8), ("trunk_layers", 64)])
+def test_reach_and_layers_have_limits_of_their_own(weights: Path, name: str, most: int) -> None:
+    _edit(weights, lambda card: card["config"].update({name: most + 1}))
+    assert f"impossible value for {name}" in _refused(weights)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\u0000", '"geodiff"', pytest.param("[" * 100_000, id="deep")])
 def test_a_card_that_is_no_card(weights: Path, text: str) -> None:
     weights.with_suffix(".json").write_text(text)

@@ -230,6 +230,17 @@ def test_tables_hold_no_orders_to_the_terminal(capsys: pytest.CaptureFixture[str
     assert all(letter.isprintable() for letter in told.replace("\n", ""))
 
 
+def test_a_panic_of_a_library_is_one_line_too(fails_with: Callable[[BaseException], None]) -> None:
+    class PanicException(BaseException):
+        """As of pyo3, which is no Exception."""
+
+    fails_with(PanicException("out-of-range\ndatetime"))
+    result = run(*SEARCH)
+    assert result.exit_code == 1
+    said = "error: a library failed within: out-of-range datetime (unexpected; run again with --debug to see where)\n"
+    assert result.stderr == said
+
+
 def test_ctrl_c_ends_with_130(fails_with: Callable[[BaseException], None]) -> None:
     fails_with(KeyboardInterrupt())
     result = run(*SEARCH)

@@ -480,6 +480,20 @@ def test_a_vrt_in_the_guise_of_a_geotiff_reads_no_other_file(tmp_path: Path, rem
         pass
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_what_stands_beside_a_geotiff_as_its_mask_reads_no_other_file(tmp_path: Path) -> None:
+    path = Path(scene(tmp_path).assets["B04"].href)
+    hidden = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": GRID.shape[0], "width": GRID.shape[1]}
+    with rasterio.open(tmp_path / "secret.tif", "w", **hidden) as target:
+        target.write(np.zeros(GRID.shape, np.uint8), 1)
+    rasterio.shutil.copy(str(tmp_path / "secret.tif"), f"{path}.msk", driver="VRT")
+    with rasterio.open(path) as opened:  # GDAL by itself takes the other file for a mask
+        assert str(tmp_path / "secret.tif") in opened.files
+    with open_raster(path) as opened:
+        assert opened.files == [str(path)]
+        assert opened.read_masks(1).any()
+
+
 def test_other_processes_read_the_same_and_report_the_same(tmp_path: Path) -> None:
     item = scene(tmp_path)
     expected = cube_of(item).compute()

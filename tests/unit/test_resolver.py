@@ -44,6 +44,16 @@ def test_shapes_and_types(resolver: Resolver) -> None:
     assert np.isfinite(restored.mean).all()
 
 
+def test_weights_that_overflow_are_told_and_give_no_hole() -> None:
+    model = tiny_denoiser()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1e38)
+    for passes in (1, 2):
+        with pytest.raises(GeodiffError, match="the model gives no finite values"):
+            DiffusionResolver("huge", model, passes=passes).restore(random_patch(clouds=0.3), members=2, seed=0)
+
+
 def test_the_patch_is_not_changed_and_may_be_read_only(resolver: Resolver) -> None:
     patch = random_patch(clouds=0.4)
     before = [patch.reflectance.copy(), patch.valid.copy(), patch.shift_px.copy()]

@@ -190,6 +190,13 @@ def test_nothing_is_faster_than_real_vessels_of_its_kind():
     np.testing.assert_allclose(distance_km(lon[0, 1:], lat[0, 1:], lon[0, :-1], lat[0, :-1]), 20 * KM_PER_NMI / 12)
 
 
+def test_a_model_that_draws_no_finite_places_is_told():
+    asked = _stretch(np.full(24, 10.0))[0]
+    nowhere = np.full((1, len(asked.ask_s)), np.nan)
+    with pytest.raises(GeodiffError, match="the model gives no finite values"):
+        possible([asked], np.array([0]), 300.0, 7200.0, lambda rows, attempt: (nowhere, nowhere), np.array([30.0]))
+
+
 def test_a_transit_is_under_way():
     """A vessel that arrives and stays goes straight, too."""
     asked, stops = _stretch(np.where(np.arange(24) < 14, 12.0, 0.1))

@@ -20,8 +20,9 @@ from polars.testing import assert_frame_equal
 import geodiff
 from geodiff.outputs.track_columns import ellipse_columns, quantile_columns
 from geodiff.schema import GeodiffError, UsageError
-from geodiff.sphere import distance_km, move
+from geodiff.sphere import KM_PER_DEG, KM_PER_NMI, distance_km, move
 from geodiff.tasks import vessels_answers
+from geodiff.tasks.vessels_answers import _motion
 from geodiff.tasks.vessels_coast import Coast, avoid_land
 from geodiff.tasks.vessels_context import (
     STILL_STEP_S,
@@ -37,7 +38,7 @@ from geodiff.tasks.vessels_gaps import AWAY, Sent, find_gaps, gap_question, lies
 from geodiff.tasks.vessels_impute import impute_tracks
 from geodiff.tasks.vessels_inputs import find_inputs
 from geodiff.tasks.vessels_own import OwnReader
-from geodiff.tasks.vessels_plan import Paths, _run_id
+from geodiff.tasks.vessels_plan import Paths, _digest, _run_id
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_publish import add
 from geodiff.tasks.vessels_region import elsewhere, taken_fixes
@@ -374,6 +375,18 @@ def test_a_coastline_may_be_geoparquet(tmp_path):
         Coast.read(tmp_path / "bad.parquet")
 
 
+@pytest.mark.parametrize(
+    ("given", "changed"), [("land[1].shp", "land[1].dbf"), ("land", "land/a/l.shp"), ("land", "land/b/l.shp")]
+)
+def test_what_a_coastline_holds_names_the_run(tmp_path, given, changed):
+    for name in ("land[1].shp", "land[1].dbf", "land/a/l.shp", "land/b/l.shp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = _digest(tmp_path / given)
+    (tmp_path / changed).write_text("other land")
+    assert _digest(tmp_path / given) != before
+
+
 def test_one_member_has_no_quantiles():
     filled = geodiff.impute(to_geodataframe(clean_fixes(gap_run(120))), model="kalman", ensemble=1)
     assert (filled["state"] == "imputed").any()
@@ -403,6 +416,62 @@ class Fan:
         lat = query.lat_deg[-1] + lift
         ellipse = np.ones((1, len(steps), 3))
         return TrackAnswer(lon[0], np.median(lat, 0), lon, lat, ellipse)
+
+
+class Nowhere(Fan):
+    """As of weights that overflow."""
+
+    def predict(self, queries, *, members, seed):
+        return [
+            dataclasses.replace(answer, member_lat_deg=answer.member_lat_deg * np.nan)
+            for answer in super().predict(queries, members=members, seed=seed)
+        ]
+
+
+def test_a_model_that_gives_no_finite_values_is_no_answer():
+    settings = ForecastSettings(model="kalman", ensemble=4, hours=1)
+    with pytest.raises(GeodiffError, match="the model gives no finite values: the weights of fan"):
+        forecast_tracks(clean_fixes(run(range(30))), Nowhere(), settings)
+    with pytest.raises(GeodiffError, match="the model gives no finite values: the weights of fan"):
+        impute_tracks(clean_fixes(gap_run(60)), Nowhere(), SETTINGS)
+
+
+def _slowing(time_s):
+    """East on the equator, from 15 knots at time 0 on slower by 3 knots in 5 minutes."""
+    knots, more = 15.0, -3.0 / 300
+    return (knots * time_s + more * time_s**2 / 2) / 3600 * KM_PER_NMI / KM_PER_DEG, knots + more * time_s
+
+
+@pytest.mark.parametrize("beside_s", [2.0, 12.0, 250.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_speed_beside_a_fix_is_that_of_its_place_not_that_of_the_longer_step(beside_s, turned):
+    known = np.array([-120.0, -60.0, -12.0, 0.0])
+    ask = beside_s + 300.0 * np.arange(3)
+    (lon, _), (way, knots) = _slowing(known), _slowing(ask)
+    nothing = np.full(4, np.nan)
+    if turned:  # the gap before the fixes, and the other way round
+        known, lon, ask, way, knots = -known[::-1], -lon[::-1], -ask[::-1], -way[::-1], knots[::-1]
+    query = TrackQuery(known, lon, np.zeros(4), nothing, nothing, ask, 70, 1)
+    told = _motion([query], [TrackAnswer(way, np.zeros(3))], np.array([3]))
+    near = slice(1, 3) if turned else slice(0, 2)  # the last has one neighbour
+    np.testing.assert_allclose(told["sog_kn"].to_numpy()[near], knots[near], atol=0.01)
+    np.testing.assert_allclose(told["cog_deg"], 90.0, atol=1e-3)
+
+
+def test_a_line_beside_its_fix_does_not_leap_to_it():
+    known, ask = np.array([-70.0, 0.0]), np.array([1.0, 301.0])
+    (lon, _), (way, _) = _slowing(known), _slowing(ask)
+    query = TrackQuery(known, lon, np.zeros(2), np.full(2, np.nan), np.full(2, np.nan), ask, 70, 1)
+    told = _motion([query], [TrackAnswer(way, np.full(2, 0.02 / KM_PER_DEG))], np.array([2]))  # 20 m to the north
+    np.testing.assert_allclose(told["sog_kn"][0], 15.0, atol=0.2)
+    np.testing.assert_allclose(told["cog_deg"][0], 90.0, atol=3.0)
+
+
+def test_a_lone_position_has_no_motion():
+    nothing = np.empty(0)
+    query = TrackQuery(nothing, nothing, nothing, nothing, nothing, np.zeros(1), 70, 1)
+    told = _motion([query], [TrackAnswer(np.zeros(1), np.zeros(1))], np.array([1]))
+    assert told["sog_kn"].null_count() == told["cog_deg"].null_count() == 1
 
 
 def test_members_that_cross_land_are_drawn_again_and_the_estimate_stays_at_sea(coast):
@@ -526,6 +595,14 @@ def test_own_tables_are_read_without_what_nobody_observed(tmp_path):
     table.filter(pl.col("state") == "imputed").write_parquet(tmp_path / "none.parquet")
     with pytest.raises(GeodiffError, match="no fix in it was observed"):
         list(OwnReader(tmp_path / "none.parquet").batches())
+
+
+def test_own_tables_are_read_within_the_bounds_of_others(tmp_path):
+    table, _ = impute_tracks(clean_fixes(gap_run(60)), Hermite(), SETTINGS)
+    long = pl.lit("A" * 70_000).alias("source")
+    table.with_columns(long).write_parquet(tmp_path / "own.parquet")
+    with pytest.raises(GeodiffError, match="column 'source' holds texts of 70,0"):
+        list(OwnReader(tmp_path / "own.parquet").batches())
 
 
 def test_a_file_that_is_named_twice_counts_once(tmp_path):

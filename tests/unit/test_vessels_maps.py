@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ import shapely
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from geodiff.outputs.track_chart import COLOURS, coastline_lines, degree_label, ellipse_outlines, framed, graticule
+from geodiff.outputs.track_chart import (
+    COLOURS,
+    coastline_lines,
+    degree_label,
+    ellipse_outlines,
+    framed,
+    graticule,
+    read_coastline,
+)
 from geodiff.outputs.track_columns import answer_columns
 from geodiff.outputs.track_drawing import CLASSES, drawing_of
 from geodiff.outputs.track_html import embedded, write_page
@@ -215,6 +224,50 @@ def test_a_coastline_is_cut_to_the_chart_and_moved_across_180(tmp_path: Path) ->
     draw_tracks(scene(lon0=180.0, lat0=-17.0), tmp_path / "map.png", coastline=path)
     with pytest.raises(GeodiffError, match=r"coastline .* cannot be read"):
         coastline_lines(tmp_path / "none.shp", frame)
+
+
+@pytest.mark.parametrize("name", ["land.geojson", "land.gpkg", "land.shp", "land.fgb", "land.zip", "folder"])
+def test_coastlines_of_all_kinds_that_are_named_are_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    land = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 5, 5)], crs="EPSG:4326")
+    if path.suffix in (".zip", ""):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        land.to_file(folder / "land.shp")
+        shutil.make_archive(str(tmp_path / "land"), "zip", folder)
+    else:
+        land.to_file(path)
+    assert read_coastline(path).geometry.iloc[0].equals(land.geometry.iloc[0])
+
+
+VIRTUAL = (
+    '<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{}</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("coast.geojson", VIRTUAL),
+        ("coast.geojson", "{{}}" + VIRTUAL),
+        ("coast.csv", "  " + VIRTUAL),
+        ("coast.csv", "x" + VIRTUAL),
+        ("coast.zip", VIRTUAL),
+        ("coast.json", '{{"type": "gdal_streamed_alg", "command_line": "gdal vector convert {} streamed_dataset"}}'),
+        ("coast.shp", '<?xml version="1.0"?><kml/>'),
+    ],
+)
+def test_a_coastline_in_the_guise_of_another_kind_reads_no_other_file(tmp_path: Path, name: str, text: str) -> None:
+    secret = tmp_path / "secret.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 5, 5)], crs="EPSG:4326").to_file(secret, layer="secret")
+    path = tmp_path / name
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("coast.geojson", text.format(secret))
+    else:
+        path.write_text(text.format(secret))
+    with pytest.raises(GeodiffError, match=r"coastline .* cannot be read \(it is none of GeoJSON, "):
+        read_coastline(path)
 
 
 def test_ellipses_keep_size_and_course_at_any_latitude() -> None:

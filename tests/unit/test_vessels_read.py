@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.nmea import checksum, position, tagged
 from geodiff.tracks import STATIC_TYPES
+from geodiff.vessels import tables_parquet
 from geodiff.vessels.codes import HASHED_FROM
 from geodiff.vessels.read import open_fixes, read_fixes
 from geodiff.vessels.reading import FIX_SCHEMA, ReadCounts
@@ -485,6 +486,100 @@ def test_parquet_may_hold_texts_as_bytes(tmp_path: Path, kind: pa.DataType) -> N
     assert fixes["name"].to_list() == ["LADY", "\u00c5SE", "\u00c5SE", None]
     said = "lines that are no UTF-8, read as Windows-1252"
     assert (counts.noted, counts.examples[said]) == ({said: 1}, [3])
+
+
+def with_column(path: Path, name: str, column: pa.Array) -> Path:
+    """A sound Parquet table of as many rows as the column that takes the place of its own."""
+    table = pa.Table.from_pylist(pl.read_csv(io.StringIO(noaa(len(column)))).to_dicts())
+    place = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(place, name, column), path, use_dictionary=[name], compression="zstd")
+    return path
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_long_text_that_all_rows_of_a_parquet_share_is_refused_before_it_is_copied(
+    tmp_path: Path, encoded: bool
+) -> None:
+    texts: pa.Array = pa.array(["A" * (1 << 16)]).take(pa.array([0] * 400))
+    column = texts.dictionary_encode() if encoded else texts
+    path = with_column(tmp_path / "a", "VesselName", column)
+    if not encoded:
+        pq.write_table(pq.read_table(path), path, use_dictionary=False, compression="zstd")
+    assert path.stat().st_size < 1 << 16
+    before = pa.total_allocated_bytes()
+    pa.default_memory_pool().release_unused()
+    with pytest.raises(GeodiffError, match=r"column 'VesselName' holds texts of 65,\d{3} bytes, and at most 4,096"):
+        read_fixes(path, now=NOW)
+    assert pa.total_allocated_bytes() - before < 4 << 20
+
+
+def test_texts_of_a_parquet_that_are_many_come_in_smaller_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_parquet, "FRAME_BYTES", 41_000)
+    path = with_column(tmp_path / "a", "VesselName", pa.array(["A" * 4_000] * 25).dictionary_encode())
+    reader = open_fixes(path, now=NOW)
+    batches = list(reader.batches())
+    assert [batch.height for batch in batches] == [10, 10, 5]
+    assert pl.concat(batches)["row"].to_list() == list(range(1, 26))
+
+
+@pytest.mark.parametrize("timezone", [None, "Europe/Oslo"])
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("ms", "+05:30")], ids=str)
+@pytest.mark.parametrize("ticks", [2**62, 2**63 - 1, 1 - 2**63])
+def test_an_impossible_time_in_a_parquet_costs_its_row(
+    tmp_path: Path, ticks: int, kind: pa.DataType, timezone: str | None
+) -> None:
+    sound = pa.array([START, START + timedelta(minutes=1)], pa.timestamp(kind.unit, "UTC")).cast(pa.int64()).to_pylist()
+    column = pa.array([sound[0], ticks, sound[1]]).view(kind)
+    fixes, counts = read_fixes(with_column(tmp_path / "a", "BaseDateTime", column), now=NOW, timezone=timezone)
+    assert fixes["row"].to_list() == [1, 3]
+    assert [why[:19] for why in counts.refused] == ["time cannot be read"]
+
+
+@pytest.mark.parametrize("name", ["MMSI", "VesselName"])
+@pytest.mark.parametrize("kind", [pa.duration("ms"), pa.decimal256(40, 2), pa.uuid(), pa.list_(pa.int64())], ids=str)
+def test_columns_of_odd_kinds_are_refused_by_name(tmp_path: Path, kind: pa.DataType, name: str) -> None:
+    path = with_column(tmp_path / "a", name, pa.nulls(3, kind))
+    with pytest.raises(GeodiffError, match=rf"column '{name}' holds .*, which are no times, numbers or texts"):
+        read_fixes(path, now=NOW)
+
+
+def test_dates_beyond_the_calendar_are_no_names(tmp_path: Path) -> None:
+    column = pa.array([2**31 - 1, 0], pa.int32()).view(pa.date32())
+    assert read_fixes(with_column(tmp_path / "a", "VesselName", column), now=NOW)[0]["name"][1] == "1970-01-01"
+
+
+def eastward(count: int, first: float = 179.0) -> str:
+    """A table of one vessel that goes east by a hundredth of a degree a minute, counted from 0 to 360."""
+    return noaa(count, lambda n: {"MMSI": 219000001, "LON": f"{first + n / 100:.2f}"})
+
+
+@pytest.mark.parametrize("pack", [str.encode, as_parquet], ids=["text", "parquet"])
+def test_a_file_may_count_longitudes_from_0_to_360(put: Put, pack: Callable[[str], bytes]) -> None:
+    reader = open_fixes(put("a", pack(eastward(150))), now=NOW)
+    for _ in range(2):  # each pass counts anew
+        lon = pl.concat(list(reader.batches(rows=40)))["lon_deg"]
+        wanted = [179 + n / 100 - (360 if n > 100 else 0) for n in range(150)]
+        assert lon.to_list() == pytest.approx(wanted)
+        assert reader.counts.refused == {}
+        assert reader.counts.noted == {"longitudes beyond 180, counted from 0 to 360, brought home": 49}
+
+
+def test_181_is_no_longitude_of_a_file_that_counts_to_360(put: Put) -> None:
+    fixes, counts = read_fixes(put("a", eastward(300)), now=NOW)
+    assert counts.refused == {"position not available": 1}
+    assert fixes["lon_deg"].min() == pytest.approx(-179.99)
+
+
+@pytest.mark.parametrize("among", [-10.0, 10.0])
+def test_stray_longitudes_beyond_180_stay_refused(put: Put, among: float, caplog: pytest.LogCaptureFixture) -> None:
+    """All of a file tells how it counts: nobody is below 0, and more are beyond 180 than damage explains."""
+    text = noaa(2_000, lambda n: {"LON": "200.0" if n % 140 == 5 else str(among if n == 1_999 else 10 + n / 1e4)})
+    reader = open_fixes(put("a", text), now=NOW)
+    kept = sum(batch.height for batch in reader.batches(rows=500))
+    assert (kept, reader.counts.refused) == (1_985, {"longitude out of range": 15})
+    assert ("subtract 360" in caplog.text) == (among > 0)
 
 
 def test_a_recording_may_begin_with_other_instruments(put: Put) -> None:

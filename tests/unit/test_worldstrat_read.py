@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio.shutil
 import xarray as xr
 
 from geodiff.imagery import worldstrat as reader
@@ -460,3 +461,11 @@ def test_a_flat_place_is_not_forced(tmp_path: Path) -> None:
     assert transform.shift_px == (0.0, 0.0)
     assert transform.fitted == (False,) * 4
     assert transform.gains == (1.0,) * 4
+
+
+def test_a_vrt_in_the_guise_of_an_image_reads_no_other_file(tmp_path: Path) -> None:
+    secret, guise = tmp_path / "secret.tif", tmp_path / "L2A.tiff"
+    write_raster(secret, np.ones((1, 8, 8), np.uint16))
+    rasterio.shutil.copy(str(secret), str(guise), driver="VRT")
+    with pytest.raises(GeodiffError, match=r"L2A\.tiff is corrupt or truncated \(.*not recognized"):
+        read_image(guise)
