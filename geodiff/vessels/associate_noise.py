@@ -79,9 +79,8 @@ def found_noise(plots: Plots, piece: IntArray) -> tuple[float, float]:
         return 0.0, 0.0
     before, at, step, rest, way, length = (each[used] for each in (before, at, step, rest, way, length))
     share = step / (step + rest)
-    off = (plots.place_m[at] - plots.place_m[before] - share[:, None] * way) / np.sqrt(1 + share**2 + (1 - share) ** 2)[
-        :, None
-    ]
+    places = np.sqrt(1 + share**2 + (1 - share) ** 2)  # of three, one whole and two by their shares
+    off = (plots.place_m[at] - plots.place_m[before] - share[:, None] * way) / places[:, None]
     along = (off * way).sum(axis=1) / length
     across = np.sqrt(np.maximum((off**2).sum(axis=1) - along**2, 0.0))
     position, lengthwise = (float(np.median(np.abs(each))) / MAD for each in (across, along))
