@@ -41,17 +41,24 @@ class Header:
 _OPENING = threading.Lock()
 
 
+def _open(path: Path) -> Any:
+    # The filters of warnings belong to the process: two threads that set them at once would undo each other's.
+    with _OPENING, warnings.catch_warnings():
+        # WorldStrat's high resolution has no georeference; its place follows from the low resolution.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return open_scene(path, DRIVERS)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open an image, and give every failure, also of reading within the block, one line that names the file."""
     if not path.is_file():
         raise GeodiffError(f"missing {path}: download it again, or run geodiff worldstrat verify to list what else is")
     try:
-        # The filters of warnings belong to the process: two threads that set them at once would undo each other's.
-        with _OPENING, warnings.catch_warnings():
-            # WorldStrat's high resolution has no georeference; its place follows from the low resolution.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = open_scene(path, DRIVERS)
+        try:
+            source = _open(path)
+        except NotGeoreferencedWarning:  # where warnings are errors; within numpy another thread put its filters back
+            source = _open(path)
         with source:
             yield source
     except RasterioError as error:
