@@ -44,7 +44,7 @@ SECONDS_PER_DAY: Final = 86_400.0
 
 
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
-_QUERY = re.compile(r"(://[^?\s]*)\?\S*[^\s'\":;,.)]")
+_QUERY = re.compile(r"(://[^?\s]*)\?[^\s'\"<>]*[^\s'\"<>:;,.)]")
 
 
 def without_user(text: str) -> str:

@@ -197,6 +197,8 @@ def _require_sound(address: str) -> None:
     except ValueError:  # what stands for the port is no number
         host = ""
     if not host or re.search(r"\s", host):
+        if "@" not in address:
+            raise UsageError(f"catalogue {address!r}: its host or port cannot be told; ports are 0 to 65535")
         why = "its host cannot be told: write / ? # and blanks of a password as %2F %3F %23 and %20"
         raise UsageError(f"the catalogue's address is malformed, {why}")
 

@@ -6,15 +6,19 @@ file of this disk or address it names, or have a program run. The reader of vect
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
 from geodiff.schema import GeodiffError
 
-KINDS: Final = "GeoJSON, GeoPackage, Shapefile, FlatGeobuf, GeoParquet, a zip of one, or a folder of shapefiles"
+KINDS: Final = "GeoJSON, GeoPackage, Shapefile, FlatGeobuf, a zip of one, a folder of shapefiles, or GeoParquet"
 
-_MAGIC: Final = (b"\x00\x00\x27\x0a", b"SQLite format 3\x00", b"fgb\x03")
+_PARQUET: Final = b"PAR1"
+_MAGIC: Final = (_PARQUET, b"\x00\x00\x27\x0a", b"SQLite format 3\x00", b"fgb\x03")
 _ZIP: Final = b"PK\x03\x04"
 _ELSEWHERE: Final = (b"<OGR", b"gdal_streamed_alg")
 """What virtual files of GDAL have at their beginning, after anything else."""
@@ -41,6 +45,14 @@ def check_kind(path: Path) -> None:
         raise GeodiffError(f"coastline {path}: cannot be read (it is none of {KINDS})")
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
 def _is_known(head: bytes) -> bool:
     return head.startswith(_MAGIC) or head.lstrip(b"\xef\xbb\xbf\x1e \t\r\n").startswith(b"{")
 
@@ -51,7 +63,7 @@ def _heads_within(path: Path) -> list[bytes]:
         with zipfile.ZipFile(path) as archive:
             names = [one for one in archive.infolist() if not one.is_dir()]
             return [] if len(names) > _MEMBERS else [_head_of(archive, one) for one in names]
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError, ValueError):
         return []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from geodiff.outputs.coastline_kinds import check_kind
+from geodiff.outputs.coastline_kinds import check_kind, is_parquet
 from geodiff.outputs.track_simplify import MAX_LATITUDE_DEG, mercator_y
 from geodiff.outputs.track_thinning import Table
 from geodiff.schema import GeodiffError, UsageError
@@ -90,11 +90,8 @@ def read_coastline(path: Path) -> gpd.GeoDataFrame:
     if not path.exists():
         raise UsageError(f"coastline {path}: no such file, so it cannot be read")
     try:
-        if path.suffix == ".parquet":
-            frame = gpd.read_parquet(path)
-        else:
-            check_kind(path)
-            frame = gpd.read_file(path, columns=[])
+        check_kind(path)
+        frame = gpd.read_parquet(path) if is_parquet(path) else gpd.read_file(path, columns=[])
     except (OSError, ValueError, RuntimeError, shapely.errors.ShapelyError) as error:
         raise GeodiffError(f"coastline {path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(frame, gpd.GeoDataFrame):

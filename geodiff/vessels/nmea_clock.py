@@ -3,8 +3,8 @@
 A report says only at which second of the minute it was made. With a clock that is right to some seconds (an earlier
 line with a time, the receiver's ``RMC`` and ``ZDA``, failing these the UTC reports of base stations, message 4) its
 time is the nearest one with that second. Between two readings the clock goes on with the seconds of the reports: their
-median, for some ships send a wrong one. What it cannot see is a recording that pauses, or whose reports are on average
-further apart than ten seconds.
+median, for some ships send a wrong one. What it cannot see is a recording that pauses, or whose reports come
+further apart than ten seconds, or at random every three.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ TRUST_US = 20 * SECOND_US
 MEDIAN_OF = 9
 """Reports whose seconds move the clock."""
 
-SPARSE_US, FEWEST = 5 * SECOND_US, 4
+LATE_US, FEWEST = 5 * SECOND_US, 4
 """A report so far from the median is wrong, or reports come so seldom that their median is long past; so many tell."""
+
+SPARSE_US = 7 * SECOND_US // 10
+"""Reports that come more seldom than this on average are sparse; of denser ones the median is never long past."""
 
 LOST_AFTER = 5
 """So many wrong seconds in a row, and it is the clock that is wrong."""
@@ -51,6 +54,7 @@ class RunningClock:
         self._now_us, self._own = start_us, False
         self._ahead_us: deque[int] = deque(maxlen=MEDIAN_OF)
         self._wrong = 0
+        self._began_us, self._since = start_us, 0
         self._doubted_us: tuple[int, ...] = ()
 
     def fill(self, rows: Ints, seconds: Ints, receiver: Clock, stations: Clock) -> tuple[Ints, Ints]:
@@ -96,6 +100,7 @@ class RunningClock:
 
     def _set(self, time_us: int) -> None:
         self._now_us, self._wrong, self._doubted_us = time_us, 0, ()
+        self._began_us, self._since = time_us, 0
         self._ahead_us.clear()
 
     def _read(self, second: int) -> tuple[int, int]:
@@ -108,18 +113,23 @@ class RunningClock:
             if self._wrong >= LOST_AFTER:
                 self._now_us = NO_TIME
             return NO_TIME, OFF
-        self._wrong = 0
+        self._wrong, self._since = 0, self._since + 1
         self._ahead_us.append(ahead_us)
         self._go_on()
         return now_us + ahead_us, NO_CLOCK
 
     def _go_on(self) -> None:
         ahead_us = int(statistics.median_low(self._ahead_us))
-        if len(self._ahead_us) >= FEWEST and self._ahead_us[-1] - ahead_us > SPARSE_US:
+        if self._ahead_us[-1] - ahead_us > LATE_US and self._is_sparse():
             ahead_us = _last_by_trend(self._ahead_us)
         if ahead_us > 0:
             self._now_us += ahead_us
             self._ahead_us = deque((lag - ahead_us for lag in self._ahead_us), maxlen=MEDIAN_OF)
+
+    def _is_sparse(self) -> bool:
+        """Whether reports come seldom, as far as the clock can tell since it was set."""
+        begins = FEWEST <= self._since <= MEDIAN_OF
+        return begins or (self._since > MEDIAN_OF and self._now_us - self._began_us > SPARSE_US * self._since)
 
 
 def _last_by_trend(ahead_us: Sequence[int]) -> int:

@@ -132,8 +132,8 @@ def _gap(fixes: Fixes) -> Evidence:
     value[order] = np.maximum(sooner, later)
     for told, step in ((silent, wait), (unseen, way)):
         told[order] = np.where(later > sooner, np.append(step, np.nan), np.append(np.nan, step))
-    usual = np.where(np.isfinite(usual), usual, silent)
-    value = np.where(np.isfinite(value), value - np.log(usual), np.nan)
+    held_against = np.where(np.isfinite(usual), usual, silent)
+    value = np.where(np.isfinite(value), value - np.log(held_against), np.nan)
     return Evidence(GAP, value, {"silent_s": silent, "usual_s": usual, "unseen_km": unseen})
 
 

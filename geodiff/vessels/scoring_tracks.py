@@ -258,7 +258,9 @@ _SENTENCES: Final[dict[str, Callable[[Facts], str]]] = {
     "speed": lambda f: f"reports {f['sog_kn']:.1f} kn, moves {f['moved_kn']:.1f} kn",
     "pace": lambda f: f"{f['sog_kn']:.1f} kn, usually {f['usual_kn']:.1f} kn",
     "course": lambda f: f"reports {f['cog_deg']:.0f} deg, moves {f['moved_deg']:.0f} deg",
-    "gap": lambda f: f"silent for {_span(f['silent_s'])}, usually {_span(f['usual_s'])}",
+    "gap": lambda f: (
+        f"silent for {_span(f['silent_s'])}" + (f", usually {_span(f['usual_s'])}" if np.isfinite(f["usual_s"]) else "")
+    ),
     "approach": _approach,
     "route": lambda f: f"{_length(f['route_km'])} from where any other vessel passed on such a course",
     "flow": lambda f: f"{f['speed_kn']:.1f} kn, where others make {f['there_kn']:.1f} kn",

@@ -17,6 +17,7 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import box, shape
 
 from geodiff.imagery.build import build_catalog
@@ -423,6 +424,17 @@ def test_no_crs_is_named_and_can_be_given(tmp_path: Path) -> None:
     (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out", bands=FOUR, crs="EPSG:32631"))
     with rasterio.open(item.assets["B02"].href) as source:
         assert source.crs.to_epsg() == 32631
+
+
+def test_a_world_file_tells_where_an_image_lies_unless_a_mask_lies_beside_it(tmp_path: Path) -> None:
+    with pytest.warns(NotGeoreferencedWarning):
+        image = _tif(tmp_path / "in" / "Lake_2020-01-13.tif", _numbers(), crs=None, transform=None)
+    image.with_suffix(".tfw").write_text("10\n0\n0\n-10\n500005\n4699995\n")
+    Path(f"{image}.MSK").write_bytes(b"<VRTDataset/>")
+    _refused(tmp_path, "not georeferenced", bands=FOUR, crs="EPSG:32631")
+    Path(f"{image}.MSK").unlink()
+    (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out", bands=FOUR, crs="EPSG:32631"))
+    assert item.assets["B02"].extra_fields["proj:transform"][:6] == [10, 0, 500000, 0, -10, 4700000]
 
 
 def test_a_cube_without_crs_is_named_and_can_be_given(tmp_path: Path) -> None:

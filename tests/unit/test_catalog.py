@@ -382,6 +382,7 @@ def test_passwords_are_not_saved_and_queries_that_open_an_asset_are(tmp_path: Pa
             "'s3://b/a.tif?x=s3cret', and ('/vsicurl/http://m:s3cret@h/?s3cret').",
             "'s3://b/a.tif', and ('/vsicurl/http://h/').",
         ),
+        ('{"u":"https://a/b?x=1","m":"why"}', '{"u":"https://a/b","m":"why"}'),
         ("/data/what?/me@home/50% (a?b).tif", "/data/what?/me@home/50% (a?b).tif"),
     ],
 )

@@ -147,6 +147,13 @@ def test_who_is_fast_is_not_told_as_silent(calibration: Calibration) -> None:
         assert ("speed: goes 1.1 km within 6" in said) == (not silent)
 
 
+def test_who_is_heard_once_after_hours_was_silent(calibration: Calibration) -> None:
+    table = pl.concat([sail(6, fixes=80), sail(6, fixes=1, begin_s=40_000.0, place=(10.5, 55.0))])
+    track = pl.when(pl.int_range(pl.len()) == 80).then(pl.lit("6/b")).otherwise("track_id")
+    scored = score_tracks(table.with_columns(track.alias("track_id")), Hermite(), calibration, alpha=0.5).fixes
+    assert "gap: silent for 9.8 h" in scored["reason"][80]
+
+
 def test_clean_vessels_that_calibration_never_saw_are_flagged_at_the_stated_rate(calibration: Calibration) -> None:
     fixes = Fixes.from_table(fleet(300, first=50_000))
     judged = judge(fixes, ask(fixes, Hermite(), lengths=(1, 6)), calibration)

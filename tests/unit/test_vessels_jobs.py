@@ -368,8 +368,9 @@ def test_land_of_0_to_360_degrees_and_a_cap_about_the_pole():
 
 def test_a_coastline_may_be_geoparquet(tmp_path):
     frame = gpd.GeoDataFrame(geometry=[LAND], crs="EPSG:4326")
-    frame.to_parquet(tmp_path / "land.parquet")
-    assert Coast.read(tmp_path / "land.parquet").crosses(np.array([[-30.0, -29.2]]), np.full((1, 2), 40.0)).all()
+    for name in ("land.parquet", "land.geoparquet"):
+        frame.to_parquet(tmp_path / name)
+        assert Coast.read(tmp_path / name).crosses(np.array([[-30.0, -29.2]]), np.full((1, 2), 40.0)).all()
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(GeodiffError, match=r"bad\.parquet: cannot be read"):
         Coast.read(tmp_path / "bad.parquet")

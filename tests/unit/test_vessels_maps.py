@@ -240,6 +240,17 @@ def test_coastlines_of_all_kinds_that_are_named_are_read(tmp_path: Path, name: s
     assert read_coastline(path).geometry.iloc[0].equals(land.geometry.iloc[0])
 
 
+def test_a_damaged_archive_of_a_coastline_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "land.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("land.geojson", '{"type": "FeatureCollection"}' + " 0123456789" * 500)
+    whole = bytearray(path.read_bytes())
+    whole[45:75] = bytes(byte ^ 0xFF for byte in whole[45:75])
+    path.write_bytes(whole)
+    with pytest.raises(GeodiffError, match=r"coastline .*land\.zip: "):
+        read_coastline(path)
+
+
 VIRTUAL = (
     '<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{}</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>'
 )

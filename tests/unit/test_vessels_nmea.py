@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import zstandard
@@ -263,6 +264,18 @@ def test_reports_that_come_seldom_keep_the_clock_going(step: int) -> None:
     fixes, reader = read([position(second=(20 + each) % 60) for each in seconds], start=at(0))
     assert fixes["time"].to_list() == [at(each) for each in seconds]
     assert not reader.counts.refused
+
+
+@pytest.mark.parametrize("every_s", [0.1, 1.0])
+def test_many_wrong_seconds_in_a_dense_recording_do_not_lose_the_clock(every_s: float) -> None:
+    rng = np.random.default_rng(0)
+    times = np.floor(np.cumsum(rng.exponential(every_s, 1500))).astype(int)
+    wrong = rng.random(len(times)) < 0.25
+    seconds = np.where(wrong, rng.integers(0, 60, len(times)), (20 + times) % 60)
+    lines = [position(mmsi=3 + 211_000_000 * (not bad), second=int(s)) for s, bad in zip(seconds, wrong, strict=True)]
+    fixes, _ = read(lines, start=at(0))
+    good = fixes.filter(pl.col("vessel_id") != 3)
+    assert good["time"].to_list() == [at(int(each)) for each in times[~wrong]]
 
 
 def test_a_base_station_with_a_wrong_date_is_outvoted() -> None:
