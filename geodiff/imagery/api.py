@@ -16,7 +16,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 
-from geodiff.imagery.documents import Patience, gathered, leaving_redirects, unreachable
+from geodiff.imagery.documents import Patience, brief, gathered, leaving_redirects, unreachable
 from geodiff.imagery.hrefs import WEB, check_href
 from geodiff.imagery.query import Query, Stage, as_geojson
 from geodiff.imagery.static import MALFORMED, Found, checked_item, home
@@ -167,11 +167,9 @@ def _explained(url: str) -> Iterator[None]:
             yield
     except APIError as error:
         if error.status_code:
-            text = " ".join(public(str(error)).split())[:200]
-            raise GeodiffError(f"{url} answered {error.status_code}: {text}") from None
+            raise GeodiffError(f"{url} answered {error.status_code}: {brief(error)}") from None
         raise unreachable(url, error) from None
     except requests.RequestException as error:
         raise unreachable(url, error) from None
     except (pystac.STACError, pystac.STACTypeError, NotImplementedError, *MALFORMED) as error:
-        text = " ".join(public(str(error)).split())[:200]
-        raise GeodiffError(f"{url} does not answer like a STAC API ({type(error).__name__}: {text})") from None
+        raise GeodiffError(f"{url} does not answer like a STAC API ({type(error).__name__}: {brief(error)})") from None

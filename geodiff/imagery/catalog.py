@@ -21,7 +21,7 @@ from geodiff.fields import flat_box
 from geodiff.imagery import static
 from geodiff.imagery.acquisition import SceneRow, describe, newest_processing
 from geodiff.imagery.api import Api
-from geodiff.imagery.documents import Patience, Reader, write_json
+from geodiff.imagery.documents import Patience, Reader, brief, write_json
 from geodiff.imagery.hrefs import check_href
 from geodiff.imagery.query import Query, make_query
 from geodiff.imagery.sources import ORIGIN, Source, origin_of
@@ -128,8 +128,7 @@ def sign_items(items: Sequence[pystac.Item], source: Source) -> list[pystac.Item
     try:
         return [planetary_computer.sign(item) for item in items]
     except Exception as error:  # requests, pydantic and its own errors: all mean that the token server failed
-        text = " ".join(public(str(error)).split())[:160]
-        raise GeodiffError(f"cannot sign links of {source.name} ({text}): try again later") from None
+        raise GeodiffError(f"cannot sign links of {source.name} ({brief(error, 160)}): try again later") from None
 
 
 def save_items(items: Sequence[pystac.Item], path: Path, *, source: Source | None = None) -> None:

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from geodiff.imagery.hrefs import WEB, is_remote
-from geodiff.schema import GeodiffError
+from geodiff.schema import GeodiffError, public
 
 MAX_BYTES = 256 * 2**20
 PIECE_BYTES = 2**16
@@ -133,6 +133,11 @@ def gathered(answer: requests.Response, url: str) -> bytes:
             raise UnreadableError(f"{url} is larger than {MAX_BYTES >> 20} MiB: not a STAC document")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def brief(error: object, most: int = 200) -> str:
+    """What an error says, in one line; public before it is cut, for half a password would not be known as one."""
+    return " ".join(public(str(error)).split())[:most]
 
 
 def unreachable(url: str, error: Exception) -> GeodiffError:

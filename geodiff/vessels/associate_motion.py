@@ -159,11 +159,9 @@ class KinematicPrior:
         """The same with the standard deviations that were found, each where it is clearly more."""
         found = (position_m, self.position_m), (clock_s, self.clock_s)
         place, clock = (seen if seen > CLEARLY * told else told for seen, told in found)
-        return (
-            self
-            if (place, clock) == (self.position_m, self.clock_s)
-            else replace(self, position_m=place, clock_s=clock)
-        )
+        if (place, clock) == (self.position_m, self.clock_s):
+            return self
+        return replace(self, position_m=place, clock_s=clock)
 
     def _berth(self, plots: Plots, nearest: IntArray) -> tuple[FloatArray, FloatArray]:
         place = plots.place_m[np.maximum(nearest, 0)]

@@ -65,6 +65,10 @@ class Fixes:
         """Great-circle distances between pairs."""
         return distance_km(self.lon_deg[start], self.lat_deg[start], self.lon_deg[end], self.lat_deg[end])
 
+    def steps_at_most_km(self) -> Floats:
+        """(n - 1,) kilometres that the step from each fix to the next does not exceed (``far_at_most``)."""
+        return far_at_most(self.lon_deg[:-1], self.lat_deg[:-1], self.lon_deg[1:], self.lat_deg[1:])
+
     def wait_s(self, start: Index, end: Index) -> Floats:
         """Seconds from each start to its end."""
         return np.asarray((self.time_us[end] - self.time_us[start]) * 1e-6, np.float64)
@@ -154,7 +158,7 @@ def screen(fixes: Fixes, slack_km: float) -> Bools:
     suspect = np.zeros(len(fixes), np.bool_)
     if len(fixes) < 2:
         return suspect
-    far = far_at_most(fixes.lon_deg[:-1], fixes.lat_deg[:-1], fixes.lon_deg[1:], fixes.lat_deg[1:])
+    far = fixes.steps_at_most_km()
     seconds = (fixes.time_us[1:] - fixes.time_us[:-1]) * 1e-6 + STAMP_S
     same = fixes.vessel[1:] == fixes.vessel[:-1]
     told = told_kn(np.maximum(fixes.sog_kn[1:], fixes.sog_kn[:-1]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geodiff.sphere import KM_S_PER_KN, distance_km, move
-from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, far_at_most, first_of_each, runs_of, told_kn
+from geodiff.vessels.clean_arrays import Bools, Fixes, Floats, Index, Ints, first_of_each, runs_of, told_kn
 
 WINDOWS = (16, 256)
 """Runs that an end looks ahead, and those of a vessel that has more of them left than the first lets it see."""
@@ -93,8 +93,7 @@ def _impossible(fixes: Fixes, slack_km: float) -> Bools:
     """(n - 1,) steps between neighbours that are out of reach; distances are computed where bounds do not tell."""
     start = np.arange(len(fixes) - 1)
     reach = fixes.reach_km(start, start + 1, slack_km)
-    places = fixes.lon_deg, fixes.lat_deg
-    far: Bools = far_at_most(*(v[:-1] for v in places), *(v[1:] for v in places)) > reach
+    far: Bools = fixes.steps_at_most_km() > reach
     look = np.flatnonzero(far)
     far[look] = fixes.distance_km(look, look + 1) > reach[look]
     return far

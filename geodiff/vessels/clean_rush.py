@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from geodiff.sphere import KM_S_PER_KN
-from geodiff.vessels.clean_arrays import Bools, Fixes, Index, far_at_most
+from geodiff.vessels.clean_arrays import Bools, Fixes, Index
 
 LEAST_MS: Final = 60_000
 """Speed is held against the limit over at least this time: where fixes come every few seconds the error of a position,
@@ -24,7 +24,7 @@ def rushes(fixes: Fixes, track: Index, slack_km: float) -> Bools:
     """
     found = np.zeros(len(fixes), np.bool_)
     seconds = (fixes.time_us[1:] - fixes.time_us[:-1]) * 1e-6
-    far = far_at_most(fixes.lon_deg[:-1], fixes.lat_deg[:-1], fixes.lon_deg[1:], fixes.lat_deg[1:])
+    far = fixes.steps_at_most_km()
     fast = np.flatnonzero((track[1:] == track[:-1]) & (far > fixes.limit_kn[1:] * KM_S_PER_KN * seconds))
     if not len(fast):
         return found

@@ -63,6 +63,11 @@ def lacking(layout: Layout, header: Header, *, anonymous: bool = False) -> list[
 
 def _all_names(column: Column) -> list[tuple[str, ...]]:
     """Every set of alternatives of which one must be there."""
+    return [column.column, *((name,) for name in _further(column))]
+
+
+def _further(column: Column) -> list[str]:
+    """The columns that a mapping needs beside its own."""
     more: list[str | None] = []
     if isinstance(column, Number):
         more = [column.plus, column.hypot]
@@ -70,7 +75,7 @@ def _all_names(column: Column) -> list[tuple[str, ...]]:
         more = [column.plus_s, column.plus_ms]
     elif isinstance(column, Identity):
         more = list(column.join)
-    return [column.column, *((name,) for name in more if name)]
+    return [name for name in more if name]
 
 
 def choose_layout(columns: Sequence[str], layouts: Iterable[Layout], *, where: str, anonymous: bool = False) -> Layout:
@@ -148,14 +153,7 @@ def columns_of(layout: Layout, header: Header, identity: Identity | None) -> dic
         found = header.find(told.column)
         if found is None:
             continue
-        more: list[str | None] = []
-        if isinstance(told, Number):
-            more = [told.plus, told.hypot]
-        elif isinstance(told, Time):
-            more = [told.plus_s, told.plus_ms]
-        elif isinstance(told, Identity):
-            more = list(told.join)
-        others = {beside(name): header.find(name) for name in more if name}
+        others = {beside(name): header.find(name) for name in _further(told)}
         if all(other is not None for other in others.values()):
             names |= {key: found, **{name: other for name, other in others.items() if other is not None}}
     for apart in layout.apart:

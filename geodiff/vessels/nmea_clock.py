@@ -128,8 +128,9 @@ class RunningClock:
 
     def _is_sparse(self) -> bool:
         """Whether reports come seldom, as far as the clock can tell since it was set."""
-        begins = FEWEST <= self._since <= MEDIAN_OF
-        return begins or (self._since > MEDIAN_OF and self._now_us - self._began_us > SPARSE_US * self._since)
+        if self._since <= MEDIAN_OF:
+            return self._since >= FEWEST
+        return self._now_us - self._began_us > SPARSE_US * self._since
 
 
 def _last_by_trend(ahead_us: Sequence[int]) -> int:
