@@ -20,8 +20,9 @@ from shapely.geometry import Polygon
 
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
-from geodiff.outputs.atomic import explained, file_lock, read_json, remove_left, write_json
+from geodiff.outputs.atomic import explained, file_lock, remove_left, write_json
 from geodiff.outputs.packing import PACKINGS, REFLECTANCE, Packing
+from geodiff.outputs.published import RUN_ID, size_of
 from geodiff.outputs.store_layout import FLAT
 from geodiff.outputs.track_geometry import cut_shape
 from geodiff.schema import GeodiffError
@@ -29,14 +30,13 @@ from geodiff.version import __version__
 
 EXTENSIONS: Final = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
-    for name in ("projection/v2.0.0", "raster/v2.0.0", "eo/v2.0.0", "processing/v1.2.0")
+    for name in ("projection/v2.0.0", "raster/v2.0.0", "eo/v2.0.0", "processing/v1.2.0", "file/v2.1.0")
 )
 ZARR: Final = "application/vnd+zarr; version=3"
 COMMON_NAMES: Final = {
     "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge071", "B06": "rededge075",
     "B07": "rededge078", "B08": "nir", "B8A": "nir08", "B09": "nir09", "B11": "swir16", "B12": "swir22",
 }  # fmt: skip
-_RUN_ID = "geodiff:run_id"
 _EDGE_POINTS = 21
 
 
@@ -158,7 +158,7 @@ def _properties(run: RunRecord) -> dict[str, Any]:
         "processing:software": {"geodiff": __version__},
         "processing:lineage": f"restored {run.scale} times finer by {run.model}"
         + (f", ensemble of {run.ensemble}" if run.ensemble else ""),
-        _RUN_ID: run.run_id,
+        RUN_ID: run.run_id,
         "geodiff:model": run.model,
         "geodiff:ensemble": run.ensemble,
         "geodiff:scale": run.scale,
@@ -196,7 +196,8 @@ def _assets(
 def _asset(
     path: Path, title: str, media: str, roles: tuple[str, ...], extra: dict[str, Any] | None = None
 ) -> pystac.Asset:
-    return pystac.Asset(str(path.resolve()), title, media_type=media, roles=list(roles), extra_fields=extra)
+    told = {**(extra or {}), "file:size": size_of(path)}
+    return pystac.Asset(str(path.resolve()), title, media_type=media, roles=list(roles), extra_fields=told)
 
 
 def _bands(run: RunRecord, packing: Packing) -> list[dict[str, Any]]:
@@ -241,47 +242,13 @@ def publish_item(catalog_dir: Path, item: pystac.Item, *, collection: str, descr
     return path
 
 
-def find_item(catalog_dir: Path, run_id: str, *, asset: str = "zarr") -> pystac.Item | None:
-    """The published item of a run, with its cube (or another asset) in place; None when there is none.
+def withdraw_item(item: pystac.Item) -> None:
+    """Take an item out of its static catalogue; its files stay. The link to it goes first: none leads to nothing.
 
-    Only what can be reached from ``catalog.json`` counts: an item file that no collection links to is a commit that
-    was cut short, and publishing again completes it.
+    Raises:
+        GeodiffError: a folder not writable.
     """
-    for item in published_items(catalog_dir, run_id=run_id):
-        if item.properties.get(_RUN_ID) == run_id:
-            found = item.assets[asset].get_absolute_href() if asset in item.assets else None
-            return item if found and Path(found).exists() else None
-    return None
-
-
-def published_items(
-    catalog_dir: Path, collection: str | None = None, *, run_id: str | None = None
-) -> Iterator[pystac.Item]:
-    """Items that can be reached from ``catalog.json``: of one collection or of all, of one name or of any."""
-    for child in _linked(catalog_dir / "catalog.json", "child"):
-        if collection not in (None, child.parent.name):
-            continue
-        for path in _linked(child, "item"):
-            item = item_of(path) if run_id in (None, path.stem) else None
-            if item is not None:
-                yield item
-
-
-def item_of(path: Path) -> pystac.Item | None:
-    """The item in a file; None where there is none that can be read."""
-    document = read_json(path)
-    try:
-        item = pystac.Item.from_dict(document) if isinstance(document, dict) else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pystac.STACError, pystac.STACTypeError):
-        return None
-    if item is not None:
-        item.set_self_href(str(path.resolve()))
-    return item
-
-
-def _linked(path: Path, rel: str) -> Iterator[Path]:
-    document = read_json(path)
-    links = document.get("links", []) if isinstance(document, dict) else []
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, dict) and link.get("rel") == rel and "://" not in str(link.get("href")):
-            yield path.parent / str(link["href"])
+    path = Path(str(item.self_href))
+    with explained(path), file_lock(path.parent.parent / ".catalog.lock", wait=True):
+        static_catalog.write_collection(path.parent, path.parent.name, "", without=path.name)
+        path.unlink(missing_ok=True)

@@ -102,9 +102,16 @@ def _link(rel: str, href: str) -> dict[str, str]:
     return {"rel": rel, "href": href, "type": "application/geo+json" if rel == "item" else "application/json"}
 
 
-def write_collection(folder: Path, collection: str, description: str) -> None:
-    """Write ``collection.json`` of a folder from the items that lie in it; keeps what it does not manage."""
-    items = _items(folder)
+def write_collection(folder: Path, collection: str, description: str, *, without: str | None = None) -> None:
+    """Write ``collection.json`` of a folder from the items that lie in it; keeps what it does not manage.
+
+    Args:
+        folder: of the collection.
+        collection: its name.
+        description: what it says; that of before when empty.
+        without: file name of an item that is left out. A collection that is empty then keeps its extent.
+    """
+    items = {name: item for name, item in _items(folder).items() if name != without}
     existing = read_json(folder / "collection.json")
     kept = existing if isinstance(existing, dict) else {}
     links = [link for link in kept.get("links", []) if link.get("rel") not in ("root", "parent", "self", "item")]
@@ -116,7 +123,7 @@ def write_collection(folder: Path, collection: str, description: str) -> None:
         "license": "other",
         **kept,
         "description": description or kept.get("description") or _DEFAULT,
-        "extent": _extent(items.values()),
+        "extent": _extent(items.values()) if items else kept["extent"],
         "links": [
             _link("root", _ROOT),
             _link("parent", _ROOT),

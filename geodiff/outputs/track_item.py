@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pystac
 
-from geodiff.outputs.stac_items import ZARR, find_item, item_of, publish_item, published_items
+from geodiff.outputs.published import RUN_ID, damaged_assets, item_of, published_items, size_of
+from geodiff.outputs.stac_items import ZARR, publish_item
 from geodiff.outputs.track_geometry import covered_ground
 from geodiff.outputs.track_layer import GEOMETRY, TrackCounts, count_tracks
 from geodiff.outputs.track_store import TrackStore
@@ -27,7 +28,7 @@ EXTENSIONS: Final = tuple(
 )
 PARQUET: Final = "application/vnd.apache.parquet"
 FIXES: Final = "fixes"
-"""Key of the asset without which the run is not there."""
+"""Key of the asset that holds all fixes."""
 
 DESCRIPTION: Final = "Vessel tracks from AIS and radar made by geodiff"
 _SHA256: Final = "1220"  # multihash: sha2-256, 32 bytes
@@ -131,12 +132,6 @@ def publish_tracks(catalog_dir: Path, item: pystac.Item, *, collection: str) -> 
     return publish_item(catalog_dir, item, collection=collection, description=DESCRIPTION)
 
 
-def find_tracks(catalog_dir: Path, run_id: str) -> pystac.Item | None:
-    """The published item of a run, with all of its data as it tells them; None when there is none."""
-    item = find_item(catalog_dir, run_id, asset=FIXES)
-    return item if item is not None and _is_whole(item) else None
-
-
 def fixes_by_input(catalog_dir: Path, collection: str, configuration: Mapping[str, Any]) -> dict[str, Path]:
     """Fixes of published runs by the name of the one file that was their input; of several runs the last made.
 
@@ -149,7 +144,7 @@ def fixes_by_input(catalog_dir: Path, collection: str, configuration: Mapping[st
     for item in published_items(catalog_dir, collection):
         inputs = item.properties.get("geodiff:inputs", [])
         same = item.properties.get("geodiff:configuration") == dict(configuration)
-        if same and len(inputs) == 1 and FIXES in item.assets and _is_whole(item):
+        if same and len(inputs) == 1 and FIXES in item.assets and FIXES not in damaged_assets(item):
             name, made = Path(str(inputs[0]["href"])).name, str(item.properties.get("created", ""))
             if made >= found.get(name, ("", Path()))[0]:
                 found[name] = made, Path(str(item.assets[FIXES].get_absolute_href()))
@@ -157,22 +152,13 @@ def fixes_by_input(catalog_dir: Path, collection: str, configuration: Mapping[st
 
 
 def discard_damaged(store: TrackStore) -> None:
-    """Remove the files of a published run of whose data some are gone or cut off, so that all are made again."""
+    """Remove the files of a published run of which some are gone or cut off, so that all are made again.
+
+    Maps are drawn anew from the others.
+    """
     item = item_of(store.folder / f"{store.run_id}.json")
-    if item is not None and not _is_whole(item):
+    if item is not None and damaged_assets(item).keys() - {"map", "page"}:
         store.discard()
-
-
-def _is_whole(item: pystac.Item) -> bool:
-    """Whether the data of an item are there, and as large as it says."""
-    for asset in item.assets.values():
-        if "data" not in (asset.roles or ()):
-            continue
-        path = Path(str(asset.get_absolute_href()))
-        size = asset.extra_fields.get("file:size")
-        if not path.exists() or (size is not None and path.stat().st_size != size):
-            return False
-    return True
 
 
 def _instant(microseconds: int) -> datetime:
@@ -187,7 +173,7 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
         **stamp,
         "processing:software": {"geodiff": __version__},
         "processing:lineage": done,
-        "geodiff:run_id": store.run_id,
+        RUN_ID: store.run_id,
         "geodiff:job": record.job,
         "geodiff:model": record.model,
         "geodiff:ensemble": record.ensemble,
@@ -223,7 +209,11 @@ def _assets(
     yield FIXES, _table(store.fixes_path, "all fixes (GeoParquet, points)")
     yield "tracks", _table(store.tracks_path, "one line for each track (GeoParquet)")
     title = "all fixes as a CF contiguous ragged array (Zarr format 3)"
-    yield "zarr", pystac.Asset(str(store.zarr_path.resolve()), title, media_type=ZARR, roles=["data"])
+    size = {"file:size": size_of(store.zarr_path)}
+    yield (
+        "zarr",
+        pystac.Asset(str(store.zarr_path.resolve()), title, media_type=ZARR, roles=["data"], extra_fields=size),
+    )
     further: Sequence[tuple[str, Path | None, str, str, str]] = (
         ("map", picture, "map of the tracks", "image/png", "overview"),
         ("page", page, "interactive map of the tracks", "text/html", "overview"),

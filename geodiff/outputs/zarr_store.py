@@ -25,6 +25,7 @@ __all__ = [
     "Region",
     "StoreSpec",
     "create_store",
+    "discard_store",
     "done_regions",
     "finalize",
     "is_final",
@@ -56,6 +57,20 @@ def create_store(path: Path, spec: StoreSpec) -> None:
         template = work_folder(path) / "template"
         _write_template(template, spec)
         os.replace(template, path)
+
+
+def discard_store(path: Path) -> None:
+    """Take a damaged store away, markers and all: in one move, so that what bears its name is never a part of it.
+
+    Raises:
+        GeodiffError: the folder cannot be written.
+    """
+    with explained(path):
+        shutil.rmtree(work_folder(path), ignore_errors=True)
+        if path.exists():
+            work_folder(path).mkdir()
+            os.replace(path, work_folder(path) / "damaged")
+            shutil.rmtree(work_folder(path), ignore_errors=True)
 
 
 def _write_template(path: Path, spec: StoreSpec) -> None:

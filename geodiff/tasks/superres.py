@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,17 @@ from geodiff.config import RestoreConfig, TileConfig
 from geodiff.grid import TilePlan
 from geodiff.imagery.radiometry import BRIGHTEST
 from geodiff.outputs.atomic import explained, read_json, write_json
-from geodiff.outputs.cog import write_cogs
 from geodiff.outputs.ledger import exclusive
-from geodiff.outputs.stac_items import RunRecord, build_item, find_item, publish_item
+from geodiff.outputs.published import find_item
 from geodiff.outputs.zarr_store import create_store, done_regions, finalize, regions
 from geodiff.schema import BAND, CUBE_DIMS, TIME, VALID, Resolver, UsageError
 from geodiff.tasks.cube_source import CubeSource
 from geodiff.tasks.job import Job, Progress, restore_all
 from geodiff.tasks.lazy import lazy_dataset
-from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.models import find_model, load_resolver, models_that_need
-from geodiff.tasks.pictures import draw
-from geodiff.tasks.plan import Plan, check_sampling, record
+from geodiff.tasks.plan import Plan, check_sampling
 from geodiff.tasks.recipes import recipe_of, tuned
+from geodiff.tasks.superres_publish import discard_damaged, publish, speed_of
 from geodiff.tasks.targets import choose_targets
 
 
@@ -47,15 +45,18 @@ class Outcome:
 
 
 def finished(out: Path, run_id: str) -> Outcome | None:
-    """The outcome of a run whose item is published in the catalogue of ``out``; None where there is none."""
+    """The outcome of a run whose item is published in the catalogue of ``out``, all its files with it; else None."""
     item = find_item(out, run_id)
     if item is None:
         return None
     asset = item.assets.get("summary")
     summary = read_json(Path(asset.get_absolute_href() or asset.href)) if asset else None
     known = summary if isinstance(summary, dict) else {"run_id": run_id}
+    paths = {key: str(asset.get_absolute_href()) for key, asset in item.assets.items()}
+    files = [path for key, path in paths.items() if key not in ("zarr", "summary")]
     # The folder may have been moved since.
-    summary = {**known, "item": item.self_href, "zarr": item.assets["zarr"].get_absolute_href()}
+    moved = {"zarr": paths["zarr"], "item": item.self_href, "catalog_out": str(out / "catalog.json"), "files": files}
+    summary = {**known, **moved}
     write_json(out / "summary.json", summary)
     return Outcome(summary, resumed=True)
 
@@ -63,7 +64,8 @@ def finished(out: Path, run_id: str) -> Outcome | None:
 def run(plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None = None, progress: Progress) -> Outcome:
     """Do what a plan says; resume what an earlier run left; return at once when its item is published.
 
-    The order is: template, regions, overviews, pictures, summary, and last the STAC item, which is the commit.
+    The order is: template, regions, overviews, pictures, summary, and last the STAC item, which is the commit. Of a
+    published run whose files were damaged since, a damaged store is made anew; else only the files that are.
 
     Args:
         plan: from ``make_plan``.
@@ -82,20 +84,13 @@ def run(plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None
         return earlier
     started = time.monotonic()
     with exclusive(job.store), explained(job.store.parent):
+        discard_damaged(job, out)
         create_store(job.store, job.spec)
         share = _share_to_do(job)
         restore_all(job, workers=workers, scheduler=scheduler, progress=progress)
-        speed = _speed(plan, share, time.monotonic() - started)
+        speed = speed_of(plan, share, time.monotonic() - started)
         finalize(job.store, job.spec, progress=lambda done, total: progress("overviews", done, total))
-        cogs = _cogs(plan, progress)
-        progress("pictures", 0, 1)
-        pictures = draw(job, job.cube())
-        progress("pictures", 1, 1)
-        summary = _summary(plan, speed, [*pictures.values(), *cogs], out=out, name=name)
-        write_json(_summary_path(plan), summary)
-        item = build_item(_run_record(plan), zarr=job.store, summary=_summary_path(plan), cogs=cogs, **pictures)
-        publish_item(out, item, collection=name, description=f"Super-resolved Sentinel-2 of {name}")
-        write_json(out / "summary.json", summary)
+        summary = publish(plan, speed, out=out, name=name, progress=progress)
     return Outcome(summary, resumed=False)
 
 
@@ -104,61 +99,6 @@ def _share_to_do(job: Job) -> float:
     every = sum(region.window.rows * region.window.cols for region in regions(job.spec))
     done = sum(region.window.rows * region.window.cols for region in done_regions(job.store, job.spec))
     return 1 - done / every
-
-
-def _speed(plan: Plan, share: float, seconds: float) -> dict[str, Any]:
-    """Figures of the restoration alone; ``share`` of it was done in this process."""
-    restored = plan.area_km2 * len(plan.job.targets) * share
-    speed = restored / max(seconds, 1e-9)
-    return {
-        "seconds": round(seconds, 3),
-        "km2": round(restored, 4),
-        "km2_per_s": round(speed, 4),
-        **({"km2_per_s_per_member": round(speed * plan.job.members, 4)} if plan.job.members else {}),
-    }
-
-
-def _cogs(plan: Plan, progress: Progress) -> list[Path]:
-    if plan.job.config.format != "cog":
-        return []
-    folder = plan.job.store.with_suffix("")
-    return write_cogs(plan.job.store, plan.job.spec, folder, progress=lambda done, n: progress("cogs", done, n))
-
-
-def _summary_path(plan: Plan) -> Path:
-    return plan.job.store.with_name(f"{plan.job.run_id}_summary.json")
-
-
-def _run_record(plan: Plan) -> RunRecord:
-    job = plan.job
-    links = [link["href"] for item in job.items for link in item.get("links", []) if link.get("rel") == "self"]
-    return RunRecord(
-        run_id=job.run_id,
-        grid=job.spec.grid,
-        bands=job.spec.bands,
-        times=job.spec.times,
-        ensemble=job.members,
-        scale=job.spec.grid.shape[0] // job.grid.shape[0],
-        model=job.model.name,
-        model_href=str(job.model.item) if job.model.item else None,
-        sources=tuple(links),
-        created=datetime.now(UTC),
-    )
-
-
-def _summary(plan: Plan, speed: dict[str, Any], files: Sequence[Path], *, out: Path, name: str) -> dict[str, Any]:
-    job = plan.job
-    stored = sum(path.stat().st_size for path in job.store.rglob("*") if path.is_file())
-    return {
-        **record(plan),
-        **speed,
-        "peak_rss_mb": round(peak_rss_mb(), 1),
-        "bytes": stored,
-        "zarr": str(job.store),
-        "item": str(out / name / f"{job.run_id}.json"),
-        "catalog_out": str(out / "catalog.json"),
-        "files": [str(path) for path in files],
-    }
 
 
 def superres(

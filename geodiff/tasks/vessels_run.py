@@ -17,7 +17,8 @@ from typing import Any
 
 from geodiff.outputs.atomic import explained, read_json, remove_left, write_json
 from geodiff.outputs.ledger import exclusive
-from geodiff.outputs.track_item import discard_damaged, find_tracks
+from geodiff.outputs.published import find_item
+from geodiff.outputs.track_item import discard_damaged
 from geodiff.schema import GeodiffError
 from geodiff.tasks.memory import peak_rss_mb
 from geodiff.tasks.vessels_associate import associate_parts
@@ -67,7 +68,7 @@ def finished_tracks(out: Path, run_id: str, name: str | None = None) -> TrackOut
         run_id: of the run.
         name: of the collection that is asked for; a note says where the run lies in another.
     """
-    item = find_tracks(out, run_id)
+    item = find_item(out, run_id)
     if item is None:
         return None
     paths = {key: str(asset.get_absolute_href() or asset.href) for key, asset in item.assets.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from geodiff.outputs.ledger import work_folder
-from geodiff.outputs.stac_items import find_item
+from geodiff.outputs.published import find_item
 from geodiff.testing.small_catalog import small_catalog
 from geodiff.testing.tiny_models import tiny_weights
 

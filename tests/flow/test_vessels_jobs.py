@@ -361,3 +361,21 @@ def test_a_region_cut_at_180_degrees_is_its_two_sides(tmp_path: Path) -> None:
     region = tmp_path / "fiji.geojson"
     region.write_text(json.dumps({"type": "MultiPolygon", "coordinates": sides}))
     assert reading(None, None, None, None, region, None)["bbox"] == (179.0, -18.0, -179.0, -16.0)
+
+
+@pytest.mark.parametrize("damage", ["map", "summary", "stops", "zarr"])
+def test_a_run_of_which_files_are_gone_is_completed(geodiff: Cli, day: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    assert geodiff("vessels", "clean", day, "--out", out).exit_code == 0
+    whole, files = digests(out), summary(out)["files"]
+    path = Path(files[damage])
+    if damage == "zarr":
+        path = next((path / "lat_deg").rglob("0"))
+    stamp = Path(files["fixes"]).stat().st_mtime_ns
+    path.unlink()
+    again = geodiff("vessels", "clean", day, "--out", out)
+    assert again.exit_code == 0, again.output
+    assert "finished already" not in again.stdout
+    assert digests(out) == whole
+    assert (Path(files["fixes"]).stat().st_mtime_ns == stamp) == (damage == "map")
+    assert "finished already" in geodiff("vessels", "clean", day, "--out", out).stdout

@@ -14,7 +14,8 @@ from shapely.geometry import box, shape
 
 from geodiff.grid import Grid
 from geodiff.outputs import static_catalog
-from geodiff.outputs.stac_items import RunRecord, build_item, find_item, footprint, publish_item
+from geodiff.outputs.published import find_item, published_items
+from geodiff.outputs.stac_items import RunRecord, build_item, footprint, publish_item, withdraw_item
 from geodiff.schema import GeodiffError
 
 Box = tuple[float, float, float, float]
@@ -38,8 +39,10 @@ def item_in(folder: Path, run: RunRecord = RUN) -> pystac.Item:
     store = folder / "boadella" / f"{run.run_id}.zarr"
     store.mkdir(parents=True, exist_ok=True)
     cogs = [store.with_name(f"{run.run_id}_20200113T105000_{name}.tif") for name in ("reflectance", "uncertainty")]
-    picture = store.with_suffix(".png")
-    return build_item(run, zarr=store, thumbnail=picture, quicklook=picture, summary=folder / "summary.json", cogs=cogs)
+    picture, summary = store.with_suffix(".png"), store.with_name(f"{run.run_id}_summary.json")
+    for path in (picture, summary, *cogs):
+        path.write_bytes(b"made")
+    return build_item(run, zarr=store, thumbnail=picture, quicklook=picture, summary=summary, cogs=cogs)
 
 
 def validate(document: dict[str, object]) -> None:
@@ -144,6 +147,35 @@ def test_a_published_run_is_found(tmp_path: Path) -> None:
     assert find_item(tmp_path, "s2-x4-other") is None
     (tmp_path / "boadella" / f"{RUN.run_id}.zarr").rmdir()
     assert find_item(tmp_path, RUN.run_id) is None
+
+
+@pytest.mark.parametrize("damage", ["picture gone", "picture cut off", "cog gone", "chunk gone", "chunk cut off"])
+def test_a_published_run_with_damaged_files_is_not_found(tmp_path: Path, damage: str) -> None:
+    store = tmp_path / "boadella" / f"{RUN.run_id}.zarr"
+    chunk = store / "reflectance" / "c" / "0" / "0"
+    chunk.parent.mkdir(parents=True)
+    chunk.write_bytes(b"codes")
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    (store / ".DS_Store").write_bytes(b"left by somebody who looked")
+    assert find_item(tmp_path, RUN.run_id) is not None
+    what, _, how = damage.partition(" ")
+    cog = store.with_name(f"{RUN.run_id}_20200113T105000_uncertainty.tif")
+    path = {"picture": store.with_suffix(".png"), "cog": cog, "chunk": chunk}[what]
+    path.unlink() if how == "gone" else path.write_bytes(path.read_bytes()[:-1])
+    assert find_item(tmp_path, RUN.run_id) is None
+
+
+def test_an_item_that_is_withdrawn_leaves_a_catalogue_that_can_be_walked(tmp_path: Path) -> None:
+    other = replace(RUN, run_id="other")
+    for run in (RUN, other):
+        publish_item(tmp_path, item_in(tmp_path, run), collection="boadella")
+    for run, left in ((other, [RUN.run_id]), (RUN, [])):
+        withdraw_item(next(published_items(tmp_path, run_id=run.run_id)))
+        catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+        assert [item.id for item in catalog.get_items(recursive=True)] == left
+        validate(json.loads((tmp_path / "boadella" / "collection.json").read_text()))
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    assert find_item(tmp_path, RUN.run_id) is not None
 
 
 @pytest.mark.parametrize("step", ["write_collection", "write_catalog"])

@@ -25,12 +25,12 @@ import xarray as xr
 from geodiff.outputs import track_store as module
 from geodiff.outputs.atomic import explained
 from geodiff.outputs.ledger import work_folder
+from geodiff.outputs.published import find_item
 from geodiff.outputs.track_columns import MEMBERS, answer_columns, quantile_columns, standard_frame
 from geodiff.outputs.track_item import (
     TrackInput,
     TrackRecord,
     build_track_item,
-    find_tracks,
     fixes_by_input,
     publish_tracks,
 )
@@ -369,8 +369,9 @@ def test_the_item_is_the_commit_and_says_where_when_and_of_what(tmp_path: Path) 
     with pytest.raises(GeodiffError, match="not finished"):
         build_track_item(store, RECORD)
     store.finalize(["p0", "p1"])
-    assert find_tracks(tmp_path, "run") is None
+    assert find_item(tmp_path, "run") is None
     picture = store.folder / "run.png"
+    picture.touch()
     path = publish_tracks(tmp_path, build_track_item(store, RECORD, picture=picture), collection="fiji")
     document = json.loads(path.read_text())
     for one in (path, tmp_path / "catalog.json", path.parent / "collection.json"):
@@ -393,16 +394,16 @@ def test_the_item_is_the_commit_and_says_where_when_and_of_what(tmp_path: Path) 
     assert document["assets"]["map"]["roles"] == ["overview"]
     extent = json.loads((path.parent / "collection.json").read_text())["extent"]["spatial"]["bbox"][0]
     assert extent == pytest.approx([178.0, -18.5, -179.7, -17.0])
-    found = find_tracks(tmp_path, "run")
+    found = find_item(tmp_path, "run")
     assert found is not None
     table = gpd.read_parquet(found.assets["fixes"].get_absolute_href())
     assert len(table) == 5
     assert len(list(pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True))) == 1
     # A run whose data are cut off or gone is not there.
     store.fixes_path.write_bytes(store.fixes_path.read_bytes()[:-1])
-    assert find_tracks(tmp_path, "run") is None
+    assert find_item(tmp_path, "run") is None
     store.fixes_path.unlink()
-    assert find_tracks(tmp_path, "run") is None
+    assert find_item(tmp_path, "run") is None
 
 
 @pytest.mark.parametrize("days", [(1, 2), (2, 1)])
