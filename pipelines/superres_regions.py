@@ -64,7 +64,7 @@ def run_region(path: Path, out: Path, *, workers: int, scheduler: str | None, to
     days = sorted(item.datetime.astimezone(UTC).date() for item in found.items if item.datetime)
     if days:
         found = find_run(config.model_copy(update={"datetime": f"{days[0]}/{days[-1]}"}), progress=no_bars)
-    outcome = finished(out, found.run_id)
+    outcome = finished(out, found.run_id, config.format)
     if outcome is None:
         plan = make_plan(found.config, out, name=name, workers=workers, progress=no_bars, found=found)
         outcome = run(plan, out, name=name, workers=workers, scheduler=scheduler, progress=no_bars)

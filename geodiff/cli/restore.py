@@ -184,7 +184,7 @@ def run_settings(
     check_out(out, name)
     with stage_bars() as bars:
         found = find_run(settings, progress=bars)
-        earlier = finished(out, found.run_id)
+        earlier = finished(out, found.run_id, settings.format)
         if earlier is None:
             plan = make_plan(found.config, out, name=name, workers=workers, progress=bars, found=found, chunk=chunk)
     if earlier is not None:

@@ -12,7 +12,7 @@ from geodiff.grid import Window
 from geodiff.outputs.atomic import explained, replacing
 from geodiff.outputs.packing import PACKINGS
 from geodiff.outputs.shards import read_packed
-from geodiff.outputs.store_layout import FLAT, arrays_of
+from geodiff.outputs.store_layout import FLAT, INTERVAL, NO_INTERVAL, arrays_of
 from geodiff.outputs.store_spec import StoreSpec, regions
 from geodiff.outputs.zarr_store import is_final
 from geodiff.schema import GeodiffError
@@ -30,7 +30,8 @@ def write_cogs(
     """Write one COG per date and variable: ``<store>_<date>_<variable>.tif``, all bands in one file.
 
     Values keep their packing: integers with GDAL's scale, offset and nodata. ``valid`` needs no file of its own: it is
-    where ``reflectance`` is not nodata. A file that exists is kept, so that a killed run resumes.
+    where ``reflectance`` is not nodata; nor does the uncertainty of a model that tells none. A file that exists is
+    kept, so that a killed run resumes.
 
     Args:
         store: a finished store.
@@ -46,7 +47,8 @@ def write_cogs(
     """
     if not is_final(store):
         raise GeodiffError(f"{store} is not finished: run the job again before its COGs are written")
-    names = [name for name in arrays_of(spec) if name != "valid"]
+    untold = [name for name, attrs in spec.layer_attrs.items() if attrs.get(INTERVAL) == NO_INTERVAL]
+    names = [name for name in arrays_of(spec) if name not in ("valid", *untold)]
     jobs = [(time, name) for time in range(len(spec.times)) for name in names]
     written: list[Path] = []
     with explained(out_dir):

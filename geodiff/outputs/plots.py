@@ -179,12 +179,12 @@ def _panels(columns: int, upper: View, lower: View, *, extra_in: float = 0.0) ->
     return figure, figure.subplots(2, columns, squeeze=False, height_ratios=heights)
 
 
-def _worst(uncertainty: FloatArray) -> float:
+def _worst(uncertainty: FloatArray) -> float | None:
     finite = uncertainty[np.isfinite(uncertainty)]
-    return max(float(np.percentile(finite, 99)), 1e-4) if finite.size else 1e-4
+    return max(float(np.percentile(finite, 99)), 1e-4) if finite.size else None
 
 
-def _draw_view(figure: Figure, row: Sequence[Axes], view: View, stretch: Stretch, worst: float) -> None:
+def _draw_view(figure: Figure, row: Sequence[Axes], view: View, stretch: Stretch, worst: float | None) -> None:
     for ax, image in zip(row, (view.low, view.mean), strict=False):
         _draw(ax, stretch.apply(shrink(image, _PANEL_PIXELS)), view)
     spread = shrink(view.uncertainty, _PANEL_PIXELS)
@@ -192,9 +192,10 @@ def _draw_view(figure: Figure, row: Sequence[Axes], view: View, stretch: Stretch
     known = np.isfinite(spread)
     total, count = np.where(known, spread, 0).sum(axis=0), known.sum(axis=0)
     mean = np.ma.masked_array(total / np.maximum(count, 1), mask=count == 0)
-    shown = _draw(row[2], mean, view, cmap="magma", vmin=0.0, vmax=worst)
-    bar = figure.colorbar(shown, ax=row[2], fraction=0.046, pad=0.02, extend="max")
-    bar.set_label("uncertainty of reflectance, mean of bands", fontsize=9)
+    shown = _draw(row[2], mean, view, cmap="magma", vmin=0.0, vmax=1.0 if worst is None else worst)
+    if worst is not None:
+        bar = figure.colorbar(shown, ax=row[2], fraction=0.046, pad=0.02, extend="max")
+        bar.set_label("uncertainty of reflectance, mean of bands", fontsize=9)
     if not count.any():
         row[2].text(0.5, 0.5, "not known: no ensemble", transform=row[2].transAxes, ha="center", backgroundcolor="w")
     _scale_bar(row[0], view)

@@ -25,6 +25,10 @@ CUBE: Final = ("time", "band", "y", "x")
 LAYER: Final = ("time", "y", "x")
 FLAT: Final = ("valid", "guessed")
 """Data variables without bands."""
+INTERVAL: Final = "geodiff:interval"
+"""Attribute of ``uncertainty``: what kind of interval it is half of."""
+
+NO_INTERVAL: Final = "none"
 SMALLEST_OVERVIEW: Final = 256
 _TIME_CHUNK = 1024
 

@@ -8,6 +8,7 @@ from geodiff.config import RestoreConfig
 from geodiff.grid import TilePlan
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.resolver import DiffusionResolver
+from geodiff.outputs.store_layout import INTERVAL, NO_INTERVAL
 from geodiff.schema import Resolver
 from geodiff.tasks.windows import Recipe
 
@@ -67,7 +68,7 @@ def uncertainty_attributes(resolver: Resolver, level: float, members: int) -> di
     """What the uncertainty of an ensemble is: of which level, and for what the model was calibrated."""
     if getattr(resolver, "deterministic", False):
         told = "the model draws no members and was not calibrated: it tells no uncertainty"
-        return {"long_name": "half-width of an interval of reflectance", "geodiff:interval": "none", "comment": told}
+        return {"long_name": "half-width of an interval of reflectance", INTERVAL: NO_INTERVAL, "comment": told}
     table = resolver.intervals if isinstance(resolver, DiffusionResolver | GuidedResolver) else None
     how = "normal: a multiple of the root mean square deviation of the members, not calibrated"
     if table is not None:
@@ -78,6 +79,6 @@ def uncertainty_attributes(resolver: Resolver, level: float, members: int) -> di
     return {
         "long_name": f"half-width of the {level:.0%} interval of reflectance",
         "geodiff:level": level,
-        "geodiff:interval": "normal" if table is None else "conformal",
+        INTERVAL: "normal" if table is None else "conformal",
         "comment": f"the truth lies within reflectance +- uncertainty with probability {level:g}; {how}",
     }

@@ -17,10 +17,13 @@ from geodiff.outputs.atomic import read_json
 from geodiff.schema import public, without_user
 from geodiff.tasks.models import ModelRef, calibration_of
 
-FORMAT = 10
+FORMAT = 11
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}
+_MADE_LATER = {"format"}
+"""Settings that decide no value: GeoTIFFs are made of any finished cube."""
+
 _NAMES_OF_SOURCE = {"name", "title", "kind", "url", "default_collection", "gdal_env", "note"}
 
 
@@ -37,7 +40,7 @@ def run_id(config: SuperresConfig, source: Source, items: Sequence[pystac.Item],
         items: the scenes, in any order.
         ref: the model.
     """
-    asked = config.model_dump(mode="json", exclude=_SPELLING)
+    asked = config.model_dump(mode="json", exclude=_SPELLING | _MADE_LATER)
     rules = source.model_dump(mode="json", exclude=_NAMES_OF_SOURCE)
     bands = _bands_read(config, source, items)
     scenes = sorted(_scene(item, source, bands) for item in items)

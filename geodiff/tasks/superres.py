@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from pystac import MediaType
 
 from geodiff.config import RestoreConfig, TileConfig
 from geodiff.grid import TilePlan
@@ -44,10 +45,16 @@ class Outcome:
     resumed: bool
 
 
-def finished(out: Path, run_id: str) -> Outcome | None:
-    """The outcome of a run whose item is published in the catalogue of ``out``, all its files with it; else None."""
+def finished(out: Path, run_id: str, form: str) -> Outcome | None:
+    """The outcome of a run whose item is published in the catalogue of ``out``, all its files with it; else None.
+
+    Args:
+        out: output folder.
+        run_id: of the run.
+        form: as ``SuperresConfig.format``: a run without COGs is not finished where they are asked for.
+    """
     item = find_item(out, run_id)
-    if item is None:
+    if item is None or (form == "cog" and not any(asset.media_type == MediaType.COG for asset in item.assets.values())):
         return None
     asset = item.assets.get("summary")
     summary = read_json(Path(asset.get_absolute_href() or asset.href)) if asset else None
@@ -79,7 +86,7 @@ def run(plan: Plan, out: Path, *, name: str, workers: int, scheduler: str | None
         GeodiffError: as of reading, restoring and writing; what was stored stays stored.
     """
     job = plan.job
-    earlier = finished(out, job.run_id)
+    earlier = finished(out, job.run_id, job.config.format)
     if earlier is not None:
         return earlier
     started = time.monotonic()

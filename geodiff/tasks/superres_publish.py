@@ -79,9 +79,9 @@ def _cogs_folder(job: Job) -> Path:
 
 
 def _cogs(plan: Plan, progress: Progress) -> list[Path]:
-    if plan.job.config.format != "cog":
-        return []
     folder = _cogs_folder(plan.job)
+    if plan.job.config.format != "cog" and not folder.exists():  # those that were asked for before stay
+        return []
     return write_cogs(plan.job.store, plan.job.spec, folder, progress=lambda done, n: progress("cogs", done, n))
 
 

@@ -51,6 +51,7 @@ def test_another_setting_is_another_run(place: TinyPlace) -> None:
     changes: list[dict[str, Any]] = [{}, {"seed": 1}, {"max_dates": 2}, {"model": "median"}, {"target": "2021-06-13"}]
     ids = [find_run(_config(place, **({"model": "bicubic"} | change)), progress=quiet).run_id for change in changes]
     assert len(set(ids)) == len(changes)
+    assert find_run(_config(place, model="bicubic", format="cog"), progress=quiet).run_id == ids[0], "made of any cube"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,35 @@ def test_a_damaged_file_is_made_again_and_the_cube_is_left_alone(
     assert "finished already" in geodiff("superres", *place.words, *WORDS, "--out", out).stdout
 
 
+def test_geotiffs_are_made_of_a_finished_run_and_stay_with_it(
+    geodiff: Cli, place: TinyPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plain = tmp_path / "out", WORDS[:-2]
+    assert geodiff("superres", *place.words, *plain, "--out", out).exit_code == 0
+    before, cubes = summary(out), contents(Path(summary(out)["zarr"]))
+    assert not list(out.rglob("*.tif"))
+
+    def restored(*_: object, **__: object) -> None:
+        raise AssertionError("a finished cube was restored again")
+
+    monkeypatch.setattr("geodiff.tasks.job.restore_window", restored)
+    result = geodiff("superres", *place.words, *WORDS, "--out", out)
+    assert result.exit_code == 0, result.output
+    told, (made,) = summary(out), out.rglob("*.tif")
+    assert told["files"] == [*before["files"], str(made)]
+    assert {name: told[name] for name in ("run_id", "seconds", "km2_per_s")} == {
+        name: before[name] for name in ("run_id", "seconds", "km2_per_s")
+    }
+    assert contents(Path(told["zarr"])) == cubes
+    for words in (WORDS, plain):
+        assert "finished already" in geodiff("superres", *place.words, *words, "--out", out).stdout
+    made.unlink()
+    assert geodiff("superres", *place.words, *plain, "--out", out).exit_code == 0
+    assert made.is_file()
+    assert damaged_assets(only_item(out)) == {}
+    assert not [path for path in out.rglob("*.tif") if "uncertainty" in path.name], "bicubic tells none"
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_damaged_cube_is_made_again_and_no_reader_sees_it_until_it_is_whole(
     geodiff: Cli, place: TinyPlace, out: Path, gone: bool, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """Pictures: written whole, showing the right ground in colours that can be compared."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,26 @@ def test_a_quicklook_is_drawn(tmp_path: Path, cloudy: bool) -> None:
     assert all(third.mean() < 0.95 for third in thirds)
     assert abs(thirds[1] - thirds[2]).mean() > 0.01
     assert [p.name for p in tmp_path.iterdir()] == ["q.png"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_quicklook_has_a_colour_bar_where_there_is_an_uncertainty(
+    tmp_path: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    bars: list[object] = []
+    drawn = Figure.colorbar
+
+    def seen(self: Figure, *args: Any, **kwargs: Any) -> Any:
+        bars.append(args)
+        return drawn(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "colorbar", seen)
+    low, mean, uncertainty = scene()
+    shown = uncertainty if known else uncertainty * np.float32(np.nan)
+    quicklook(low, mean, shown, pixel_m=10, scale=4, dates=("2021-06-26",), title="A", path=tmp_path / "q.png")
+    assert len(bars) == (2 if known else 0)
 
 
 def test_a_quicklook_takes_a_prepared_detail(tmp_path: Path) -> None:
