@@ -206,8 +206,8 @@ def _input(one: TrackInput) -> dict[str, Any]:
 def _assets(
     store: TrackStore, picture: Path | None, page: Path | None, summary: Path | None
 ) -> Iterator[tuple[str, pystac.Asset]]:
-    yield FIXES, _table(store.fixes_path, "all fixes (GeoParquet, points)")
-    yield "tracks", _table(store.tracks_path, "one line for each track (GeoParquet)")
+    yield FIXES, table_asset(store.fixes_path, "all fixes (GeoParquet, points)")
+    yield "tracks", table_asset(store.tracks_path, "one line for each track (GeoParquet)")
     title = "all fixes as a CF contiguous ragged array (Zarr format 3)"
     size = {"file:size": size_of(store.zarr_path)}
     yield (
@@ -224,11 +224,12 @@ def _assets(
             yield key, pystac.Asset(str(path.resolve()), title, media_type=media, roles=[role])
 
 
-def _table(path: Path, title: str) -> pystac.Asset:
+def table_asset(path: Path, title: str) -> pystac.Asset:
+    """A Parquet file of a run as an asset, with its columns, its size and its checksum."""
     schema = pq.read_schema(path)
     extra = {
         "table:columns": [{"name": field.name, "type": str(field.type)} for field in schema],
-        "table:primary_geometry": GEOMETRY,
+        **({"table:primary_geometry": GEOMETRY} if GEOMETRY in schema.names else {}),
         "table:row_count": pq.read_metadata(path).num_rows,
         "file:size": path.stat().st_size,
         "file:checksum": _SHA256 + file_sha256(path),

@@ -85,6 +85,24 @@ class GeoParquetWriter:
             self._writer.write_table(table.cast(self._schema), row_group_size=len(table))
 
 
+def write_table(frame: pl.DataFrame, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write a table in one piece: with a point for each row as GeoParquet where it has positions, else as Parquet.
+
+    Args:
+        frame: columns of plain type; positions in ``lon_deg`` and ``lat_deg``, all known.
+        path: the file, written in place: give a temporary name (``atomic.replacing``).
+        provenance: as of ``GeoParquetWriter``.
+    """
+    if LON not in frame.columns:
+        table = arrow_table(frame).replace_schema_metadata({PROVENANCE: _json(provenance)})
+        pq.write_table(table, path, compression="zstd")
+        return
+    table = fixes_table(frame)
+    edges = frame.select(w=pl.col(LON).min(), s=pl.col(LAT).min(), e=pl.col(LON).max(), n=pl.col(LAT).max())
+    with GeoParquetWriter(path, table.schema, ("Point",), edges.row(0) if len(frame) else None, provenance) as writer:
+        writer.write(table)
+
+
 def provenance_of(path: Path) -> dict[str, Any]:
     """The provenance that a file of tracks carries; empty when it has none."""
     value = (pq.read_schema(path).metadata or {}).get(PROVENANCE)

@@ -10,20 +10,21 @@ from typing import Any, Final
 
 import polars as pl
 import pyarrow.parquet as pq
-import pystac
 
-from geodiff.outputs.atomic import read_json, write_json
+from geodiff.outputs.atomic import explained, read_json, replacing, write_json
+from geodiff.outputs.published import RUN_ID
 from geodiff.outputs.track_columns import quantile_columns
-from geodiff.outputs.track_item import PARQUET, TrackInput, TrackRecord, build_track_item, publish_tracks
+from geodiff.outputs.track_item import TrackInput, TrackRecord, build_track_item, publish_tracks, table_asset
+from geodiff.outputs.track_parquet import write_table
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
 from geodiff.tasks.vessels_inputs import Input
-from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, SCORE, Progress, TrackJob, save_table
+from geodiff.tasks.vessels_job import FIXES, FORECAST, IMPUTE, SCORE, Progress, TrackJob
 from geodiff.tasks.vessels_plan import TrackPlan, association_of
 from geodiff.version import __version__
 from geodiff.vessels.partition import MANIFEST
 
-TABLES: Final = {"stops": "stops of the vessels", "scores": "scores of the tracks"}
+TABLES: Final = {"stops": "stops of the vessels (GeoParquet, points)", "scores": "scores of the tracks (Parquet)"}
 """Further tables of a run, which parts leave in the work folder."""
 
 
@@ -43,11 +44,11 @@ def publish(plan: TrackPlan, figures: Mapping[str, Any], *, progress: Progress) 
     """
     job, provenance = plan.job, None
     if not job.store.is_final():
-        tables = {key: path for key in TABLES if (path := _table(job, key)) is not None}
+        provenance = provenance_of_run(plan)
+        tables = {key: path for key in TABLES if (path := _table(job, key, provenance)) is not None}
         write_json(
             summary_path(job.store), {**_facts(plan), "tables": {key: path.name for key, path in tables.items()}}
         )
-        provenance = provenance_of_run(plan)
     # A final store is left alone, but for what a run that was killed in clearing up left beside it.
     job.store.finalize(job.names, provenance=provenance, progress=lambda done, n: progress("write", done, n))
     summary = read_json(summary_path(job.store))
@@ -66,7 +67,7 @@ def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> d
         job.store, _record(plan, summary), picture=picture, page=page, summary=summary_path(job.store)
     )
     for key, path in tables.items():
-        item.add_asset(key, pystac.Asset(str(path.resolve()), TABLES[key], media_type=PARQUET, roles=["data"]))
+        item.add_asset(key, table_asset(path, TABLES[key]))
     summary["files"] = {key: asset.href for key, asset in item.assets.items()}
     summary["counts"] = {**item.properties["geodiff:counts"], **summary["counts"]}
     write_json(summary_path(job.store), summary)
@@ -95,6 +96,7 @@ def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
         "geodiff:configuration": plan.job.settings.model_dump(mode="json"),
         **({"geodiff:association": rules} if (rules := association_of(plan.job.settings)) else {}),
         **({"geodiff:regions": found} if (found := read_json(plan.job.regions_path)) else {}),
+        **({"geodiff:alpha": rate} if (rate := _alpha(plan.job)) else {}),
         **{
             f"geodiff:{what}": [{"href": one.href, "sha256": one.sha256} for one in files]
             for what, files in given.items()
@@ -104,7 +106,7 @@ def provenance_of_run(plan: TrackPlan) -> dict[str, Any]:
 
 def _facts(plan: TrackPlan) -> dict[str, Any]:
     """What is known once all parts are written, and gone with the work folder."""
-    job = plan.job
+    job, rate = plan.job, _alpha(plan.job)
     counts = {**added_counts(job, "clean"), **added_counts(job, "step")}
     further = read_json(job.work / "associated.json")
     if isinstance(further, dict):
@@ -118,20 +120,32 @@ def _facts(plan: TrackPlan) -> dict[str, Any]:
         "job": job.kind,
         "model": plan.model,
         **_regions(job),
-        "notes": [*plan.notes, *empty, *_flagged_at(job)],
+        **({"alpha": rate} if rate else {}),
+        "notes": [*plan.notes, *empty, *_flagged_at(job, rate)],
         "configuration": job.settings.model_dump(mode="json"),
         "counts": counts,
         **files,
     }
 
 
-def _flagged_at(job: TrackJob) -> list[str]:
-    """What the user must know of the rate at which anomalies were flagged."""
+def _alpha(job: TrackJob) -> float | None:
+    """The false-alarm rate at which anomalies were flagged; None for another job than scores."""
     if job.kind != SCORE:
-        return []
-    from geodiff.tasks.vessels_score import told_alpha
+        return None
+    from geodiff.tasks.vessels_score import alpha_of
 
-    return [note] if (note := told_alpha(job)) else []
+    return alpha_of(job)
+
+
+def _flagged_at(job: TrackJob, rate: float | None) -> list[str]:
+    """What the user must know of the rate at which anomalies were flagged."""
+    if rate is None or getattr(job.settings, "alpha", None) is not None:
+        return []
+    from geodiff.vessels.scoring_tracks import ALPHA
+
+    if rate == ALPHA:
+        return []
+    return [f"flagged at a false-alarm rate of {rate:g}: so few vessels cannot tell {ALPHA:g}"]
 
 
 def _regions(job: TrackJob) -> dict[str, str]:
@@ -163,7 +177,7 @@ def add(counts: Iterable[object]) -> dict[str, Any]:
     return {name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in out.items()}
 
 
-def _table(job: TrackJob, key: str) -> Path | None:
+def _table(job: TrackJob, key: str, provenance: Mapping[str, Any]) -> Path | None:
     """Join the tables that parts left; None where they left none."""
     paths = [path for part in range(job.parts) if (path := job.path(key, part)).exists()]
     if not paths:
@@ -171,7 +185,8 @@ def _table(job: TrackJob, key: str) -> Path | None:
     whole = pl.concat([pl.read_parquet(path, glob=False) for path in paths])
     order = [name for name in ("vessel_id", "track_id", "first") if name in whole.columns]
     target = job.store.folder / f"{job.run_id}_{key}.parquet"
-    save_table(whole.sort(order, maintain_order=True), target)
+    with explained(target), replacing(target) as temporary:
+        write_table(whole.sort(order, maintain_order=True), temporary, {RUN_ID: job.run_id, **provenance})
     return target
 
 
@@ -203,6 +218,7 @@ def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
         for what in ("inputs", *plan.beside)
     }
     settings = json.loads(plan.job.settings.model_dump_json())
+    flagged_at = {"geodiff:alpha": summary["alpha"]} if "alpha" in summary else {}
     return TrackRecord(
         job=plan.job.kind,
         inputs=given.pop("inputs"),
@@ -210,6 +226,6 @@ def _record(plan: TrackPlan, summary: Mapping[str, Any]) -> TrackRecord:
         model=plan.model,
         ensemble=int(settings.get("ensemble", 0)) if plan.model and _has_members(plan.job) else 0,
         configuration=settings,
-        properties={"geodiff:summary": summary["counts"]},
+        properties={"geodiff:summary": summary["counts"], **flagged_at},
         created=datetime.now(UTC),
     )

@@ -23,7 +23,7 @@ from geodiff.vessels.scoring_calibrate import FEWEST_VESSELS, TooFewVessels, lea
 from geodiff.vessels.scoring_embed import Embedder, KinematicEmbedder
 from geodiff.vessels.scoring_fixes import ELSEWHERE, NEEDED, PIECE, Fixes
 from geodiff.vessels.scoring_routes import COLUMNS, Routes
-from geodiff.vessels.scoring_tracks import ALPHA, TRACK_SCHEMA, Scored, check_alpha, finest_alpha, score_tracks
+from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, Scored, check_alpha, finest_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import Traffic
 
 ROUTES: Final = "routes"
@@ -146,14 +146,11 @@ def _alpha(settings: ScoreSettings, calibrations: Sequence[Calibration]) -> floa
     return finest_alpha(calibrations) if settings.alpha is None else settings.alpha
 
 
-def told_alpha(job: TrackJob) -> str:
-    """At which rate a finished run flagged, where it was not told one."""
+def alpha_of(job: TrackJob) -> float:
+    """At which false-alarm rate a run flags, whether it was told one or not."""
     settings = job.settings
     assert isinstance(settings, ScoreSettings)
-    rate = _alpha(settings, _stored(job))
-    if settings.alpha is not None or rate == ALPHA:
-        return ""
-    return f"flagged at a false-alarm rate of {rate:g}: so few vessels cannot tell {ALPHA:g}"
+    return _alpha(settings, _stored(job))
 
 
 def fold_of(vessel_id: pl.Series, folds: int) -> npt.NDArray[np.int64]:

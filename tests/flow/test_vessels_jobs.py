@@ -13,6 +13,7 @@ import polars as pl
 import pystac
 import pytest
 import torch
+import zarr
 from numpy.testing import assert_allclose
 from polars.testing import assert_frame_equal
 from typer.testing import Result
@@ -21,6 +22,7 @@ import geodiff as api
 from geodiff.cli.vessels_options import reading
 from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackDenoiser
+from geodiff.outputs.track_parquet import provenance_of
 from geodiff.schema import UsageError
 from geodiff.tasks import vessels_publish
 from geodiff.tasks.track_fleets import track_config
@@ -83,6 +85,13 @@ def test_clean_writes_its_files_and_a_rerun_finds_them(geodiff: Cli, day: Path, 
     assert counts["stops"] == pl.read_parquet(told["files"]["stops"]).height > 0
     assert gpd.read_parquet(told["files"]["tracks"]).crs == "EPSG:4326"
     (item,) = items(out)
+    stops, facts = gpd.read_parquet(told["files"]["stops"]), item.assets["stops"].extra_fields
+    assert stops.crs == "EPSG:4326"
+    assert set(stops.geom_type) == {"Point"}
+    assert_allclose(stops.geometry.x, stops["lon_deg"])
+    assert facts.keys() == item.assets["fixes"].extra_fields.keys()
+    assert facts["table:row_count"] == counts["stops"]
+    assert facts["table:primary_geometry"] == "geometry"
     assert item.properties["geodiff:job"] == "clean"
     assert not list((out / "clean").glob("*.work"))
     assert "position jump" in first.stdout
@@ -178,6 +187,9 @@ def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
     assert len(flagged) / table["p_value"].count() < 0.2
     scores = pl.read_parquet(told["files"]["scores"])
     assert scores["track_id"].n_unique() == table["track_id"].n_unique()
+    facts = items(tmp_path / "out")[0].assets["scores"].extra_fields
+    assert facts["file:size"] == Path(told["files"]["scores"]).stat().st_size
+    assert facts.keys() == {"table:columns", "table:row_count", "file:size", "file:checksum"}
     few = geodiff("vessels", "score", path, "--out", tmp_path / "few", "--alpha", 0.0001, "--ensemble", 0)
     assert few.exit_code == 2
     assert "finer than" in few.stderr
@@ -187,6 +199,13 @@ def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
     (note,) = [line for line in summary(tmp_path / "usual")["notes"] if "false-alarm rate" in line]
     rate = float(note.split("rate of ")[1].split(":")[0])
     assert 0.01 < rate < 0.1
+    for name, alpha in (("usual", rate), ("out", 0.1)):
+        (item,) = items(tmp_path / name)
+        assert item.properties["geodiff:alpha"] == summary(tmp_path / name)["alpha"] == alpha
+        for key in ("fixes", "tracks", "scores"):
+            assert provenance_of(Path(summary(tmp_path / name)["files"][key]))["geodiff:alpha"] == alpha
+        root = zarr.open_group(summary(tmp_path / name)["files"]["zarr"], mode="r")
+        assert json.loads(str(root.attrs["geodiff:provenance"]))["geodiff:alpha"] == alpha
     table = fixes_of(tmp_path / "usual")
     assert table.select(((pl.col("p_value") <= rate) == pl.col("anomalous")).all()).item()
 
