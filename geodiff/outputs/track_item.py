@@ -19,7 +19,7 @@ from geodiff.outputs.track_geometry import covered_ground
 from geodiff.outputs.track_layer import GEOMETRY, TrackCounts, count_tracks
 from geodiff.outputs.track_store import TrackStore
 from geodiff.schema import GeodiffError
-from geodiff.tracks import REJECTED, STATE
+from geodiff.tracks import REASON, REJECTED, STATE
 from geodiff.version import __version__
 
 EXTENSIONS: Final = tuple(
@@ -192,10 +192,11 @@ def _properties(store: TrackStore, record: TrackRecord, counts: TrackCounts) -> 
     }
 
 
-def _rejected(store: TrackStore) -> int:
-    """Rejected fixes, most of them of no track."""
-    found = pl.scan_parquet(store.fixes_path, glob=False).filter(pl.col(STATE) == REJECTED).select(pl.len()).collect()
-    return int(found.item())
+def _rejected(store: TrackStore) -> dict[str, int]:
+    """Rejected fixes, most of them of no track, by their reasons."""
+    fixes = pl.scan_parquet(store.fixes_path, glob=False).filter(pl.col(STATE) == REJECTED)
+    found = fixes.group_by(pl.col(REASON).fill_null("unknown")).len().sort(REASON).collect()
+    return dict(found.iter_rows())
 
 
 def _input(one: TrackInput) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,12 +28,12 @@ TABLES: Final = {"stops": "stops of the vessels (GeoParquet, points)", "scores":
 """Further tables of a run, which parts leave in the work folder."""
 
 
-def publish(plan: TrackPlan, figures: Mapping[str, Any], *, progress: Progress) -> dict[str, Any]:
+def publish(plan: TrackPlan, figures: Callable[[], Mapping[str, Any]], *, progress: Progress) -> dict[str, Any]:
     """Finish a run whose parts are written; safe to be killed and called again.
 
     Args:
         plan: of the run.
-        figures: time and memory, for the summary.
+        figures: tells time and memory up to the moment when it is asked, for the summary.
         progress: told of each stage.
 
     Returns:
@@ -54,11 +54,13 @@ def publish(plan: TrackPlan, figures: Mapping[str, Any], *, progress: Progress) 
     summary = read_json(summary_path(job.store))
     if not isinstance(summary, dict):
         raise GeodiffError(f"{summary_path(job.store)} is damaged: remove the files of run {job.run_id} and run again")
-    return finish(plan, {**summary, **figures}, progress=progress)
+    return finish(plan, summary, figures, progress=progress)
 
 
-def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> dict[str, Any]:
-    """Draw the maps of a final store and publish its item; returns the summary."""
+def finish(
+    plan: TrackPlan, summary: dict[str, Any], figures: Callable[[], Mapping[str, Any]], *, progress: Progress
+) -> dict[str, Any]:
+    """Draw the maps of a final store and publish its item; returns the summary, with the figures."""
     job = plan.job
     picture, page = _maps(job, progress)
     tables = {key: job.store.folder / str(name) for key, name in summary.get("tables", {}).items()}
@@ -70,6 +72,7 @@ def finish(plan: TrackPlan, summary: dict[str, Any], *, progress: Progress) -> d
         item.add_asset(key, table_asset(path, TABLES[key]))
     summary["files"] = {key: asset.href for key, asset in item.assets.items()}
     summary["counts"] = {**item.properties["geodiff:counts"], **summary["counts"]}
+    summary |= figures()
     write_json(summary_path(job.store), summary)
     publish_tracks(plan.out, item, collection=plan.name)
     write_json(plan.out / "summary.json", shown(summary))

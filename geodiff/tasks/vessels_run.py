@@ -10,7 +10,8 @@ import math
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,17 +101,33 @@ def run_tracks(plan: TrackPlan, *, pool: Pool, progress: Progress) -> TrackOutco
         forget_stdin(plan.inputs)
         return earlier
     started, job = time.monotonic(), plan.job
-    with exclusive(job.store.stem), explained(plan.out):
+
+    def figures() -> dict[str, float]:
+        return {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
+
+    with _leaving_none_empty(job.store.folder, plan.out), exclusive(job.store.stem), explained(plan.out):
         try:
             remove_left(job.store.stem)
             discard_damaged(job.store)
             if not job.store.is_final():
                 _compute(plan, pool, progress)
-            figures = {"seconds": round(time.monotonic() - started, 1), "peak_rss_mb": round(peak_rss_mb(), 1)}
             summary = publish(plan, figures, progress=progress)
         finally:
             forget_stdin(plan.inputs)
     return TrackOutcome(summary, resumed=False)
+
+
+@contextmanager
+def _leaving_none_empty(*folders: Path) -> Iterator[None]:
+    """Remove those of the folders, the inner first, that were made since and hold nothing where a run fails."""
+    made = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _compute(plan: TrackPlan, pool: Pool, progress: Progress) -> None:

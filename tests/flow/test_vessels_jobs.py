@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
@@ -22,15 +23,16 @@ import geodiff as api
 from geodiff.cli.vessels_options import reading
 from geodiff.model.track_checkpoint import save_track_checkpoint
 from geodiff.model.tracks import TrackDenoiser
+from geodiff.outputs.track_item import build_track_item
 from geodiff.outputs.track_parquet import provenance_of
 from geodiff.schema import UsageError
-from geodiff.tasks import vessels_publish
+from geodiff.tasks import vessels_publish, vessels_run
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.vessels_job import TrackJob
 from geodiff.tasks.vessels_plan import make_plan
 from geodiff.tasks.vessels_pool import Pool
 from geodiff.tasks.vessels_run import run_tracks
-from geodiff.tasks.vessels_settings import ImputeSettings
+from geodiff.tasks.vessels_settings import CleanSettings, ImputeSettings
 from geodiff.testing.tracks import make_fleet
 
 POOL = Pool()
@@ -210,6 +212,15 @@ def test_scores_have_p_values_and_reasons(geodiff: Cli, tmp_path: Path) -> None:
     assert table.select(((pl.col("p_value") <= rate) == pl.col("anomalous")).all()).item()
 
 
+def test_a_score_of_too_few_vessels_leaves_nothing(geodiff: Cli, day: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "out", tmp_path / "mine"):
+        few = geodiff("vessels", "score", day, "--out", out)
+        assert few.exit_code == 2
+        assert "too few" in few.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
 def test_points_become_tracks_without_a_look_at_their_identity(geodiff: Cli, tmp_path: Path) -> None:
     fixes = make_fleet(7, vessels=5, hours=2.0, behaviours=["transit"], defects={}).fixes
     fixes.write_csv(tmp_path / "plots.csv")
@@ -231,6 +242,24 @@ def digests(folder: Path) -> dict[str, str]:
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     kept = [path for path in files if path.suffix != ".json" or ".zarr" in str(path)]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+def test_the_time_of_a_run_is_that_of_its_maps_too(day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def maps(job: TrackJob, progress: Any) -> tuple[None, None]:
+        clock[0] += 50.0
+        return None, None
+
+    def published(*args: Any, **kwargs: Any) -> pystac.Item:
+        clock[0] += 7.0
+        return build_track_item(*args, **kwargs)
+
+    monkeypatch.setattr(vessels_run, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(vessels_publish, "_maps", maps)
+    monkeypatch.setattr(vessels_publish, "build_track_item", published)
+    run_tracks(make_plan("clean", [day], CleanSettings(), tmp_path), pool=POOL, progress=lambda *_: None)
+    assert summary(tmp_path)["seconds"] == 57.0
 
 
 class Stop(Exception):
@@ -303,7 +332,6 @@ def test_parts_do_not_change_a_value(day: Path, weights: Path, tmp_path: Path) -
 
 def test_a_folder_in_which_others_write_is_left_alone(geodiff: Cli, day: Path, tmp_path: Path) -> None:
     from geodiff.outputs.ledger import exclusive
-    from geodiff.tasks.vessels_settings import CleanSettings
 
     plan = make_plan("clean", [day], CleanSettings(), tmp_path / "out")
     with exclusive(plan.job.store.stem):
@@ -355,7 +383,9 @@ def test_the_item_tells_what_the_files_hold(geodiff: Cli, day: Path, tmp_path: P
     told, table = item.properties["geodiff:counts"], fixes_of(tmp_path / "out")
     states = dict(table.group_by("state").len().iter_rows())
     assert states["rejected"] > 0
-    assert {state: told[state] for state in states} == states
+    rejected = dict(table.filter(pl.col("state") == "rejected").group_by("reason").len().iter_rows())
+    assert {**told, "rejected": sum(told["rejected"].values())}.items() >= states.items()
+    assert told["rejected"] == summary(tmp_path / "out")["counts"]["rejected"] == rejected
     assert item.properties["geodiff:ensemble"] == 0, "a rule draws no members"
     assert item.properties["processing:lineage"] == "impute by hermite"
     tracks = gpd.read_parquet(item.assets["tracks"].get_absolute_href())
