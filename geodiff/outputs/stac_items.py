@@ -28,9 +28,11 @@ from geodiff.outputs.track_geometry import cut_shape
 from geodiff.schema import GeodiffError
 from geodiff.version import __version__
 
-EXTENSIONS: Final = tuple(
-    f"https://stac-extensions.github.io/{name}/schema.json"
-    for name in ("projection/v2.0.0", "raster/v2.0.0", "eo/v2.0.0", "processing/v1.2.0", "file/v2.1.0")
+_EXTENSION: Final = "https://stac-extensions.github.io/{}/schema.json"
+EO: Final = _EXTENSION.format("eo/v2.0.0")
+EXTENSIONS: Final = (
+    *map(_EXTENSION.format, ("projection/v2.0.0", "raster/v2.0.0", "processing/v1.2.0", "file/v2.1.0")),
+    EO,
 )
 ZARR: Final = "application/vnd+zarr; version=3"
 COMMON_NAMES: Final = {
@@ -201,8 +203,12 @@ def _asset(
 
 
 def _bands(run: RunRecord, packing: Packing) -> list[dict[str, Any]]:
-    names = [{"eo:common_name": COMMON_NAMES[band]} if band in COMMON_NAMES else {} for band in run.bands]
-    return [{**_coded(band, packing), **common} for band, common in zip(run.bands, names, strict=True)]
+    return [{**_coded(band, packing), **band_fields(band)} for band in run.bands]
+
+
+def band_fields(band: str) -> dict[str, str]:
+    """What STAC says of a band of Sentinel-2: its name and, where it has one, the common name."""
+    return {"name": band, **({"eo:common_name": COMMON_NAMES[band]} if band in COMMON_NAMES else {})}
 
 
 def _coded(name: str, packing: Packing) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from geodiff.imagery.places import TERMS
 from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.brightness import BRIGHTNESS
-from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
+from geodiff.model.checkpoint import digest, load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
 from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE
 from geodiff.model.networks import kind_of, load_network, network_resolver, save_network
 from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.outputs.atomic import write_json
+from geodiff.outputs.stac_items import COMMON_NAMES, EO, band_fields
 from geodiff.schema import GeodiffError, Resolver, UsageError
 from geodiff.tasks.calibrate import Calibration, calibrate
 from geodiff.tasks.calibrate_check import check_coverage
@@ -98,7 +99,7 @@ def publish_model(
     if wald_catalog:
         notes |= _scores(told, wald_catalog)
     save_checkpoint(model, folder / name / WEIGHTS, card=_with_terms(notes))
-    return _write_item(folder, model_item(name, told, parameters))
+    return _write_item(folder, model_item(name, told, parameters, digest(folder / name / WEIGHTS)))
 
 
 def _publish_peer(weights: Path, folder: Path, name: str, wald_catalog: Path | None) -> Path:
@@ -108,7 +109,8 @@ def _publish_peer(weights: Path, folder: Path, name: str, wald_catalog: Path | N
         notes |= _scores(resolver, wald_catalog)
     save_network(model, folder / name / WEIGHTS, card=_with_terms(notes))
     parameters = sum(p.numel() for p in model.parameters())
-    return _write_item(folder, model_item(name, resolver, parameters, architecture=type(model).__name__))
+    sha256 = digest(folder / name / WEIGHTS)
+    return _write_item(folder, model_item(name, resolver, parameters, sha256, architecture=type(model).__name__))
 
 
 def _notes(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,17 +214,25 @@ def open_series(catalog: Path, bands: tuple[str, ...]) -> xr.DataArray:
 
 
 def model_item(
-    name: str, model: Resolver, parameters: int, *, architecture: str = "spatio-temporal denoiser"
+    name: str, model: Resolver, parameters: int, sha256: str, *, architecture: str = "spatio-temporal denoiser"
 ) -> pystac.Item:
-    """The STAC item of a model; hrefs are relative to the folder of the item."""
+    """The STAC item of a model; hrefs are relative to the folder of the item.
+
+    Args:
+        name: of the model.
+        model: at work.
+        parameters: how many it has.
+        sha256: of its weights, in hexadecimal digits: copies of the item do without the asset.
+        architecture: in words.
+    """
     everywhere = {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]}
     item = pystac.Item(
         id=name,
         geometry=everywhere,
         bbox=[-180, -90, 180, 90],
         datetime=datetime.now(UTC).replace(microsecond=0),
-        properties=_properties(name, model, parameters, architecture),
-        stac_extensions=[MLM],
+        properties=_properties(name, model, parameters, architecture) | {"geodiff:sha256": sha256},
+        stac_extensions=[MLM, *([EO] if COMMON_NAMES.keys() & set(model.bands) else [])],
     )
     roles = ["mlm:model", "mlm:weights", "data"]
     extra = {"mlm:artifact_type": "safetensors"}
@@ -245,6 +255,7 @@ def _properties(name: str, model: Resolver, parameters: int, architecture: str) 
     }
     image = {"shape": [-1, count, -1, -1], "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
     return {
+        "bands": [band_fields(band) for band in model.bands],
         "mlm:name": name,
         "mlm:architecture": architecture,
         "mlm:tasks": ["super-resolution"],

@@ -23,7 +23,7 @@ from geodiff.grid import Grid
 from geodiff.imagery.catalog import search
 from geodiff.imagery.cube import choose_grid, load_cube
 from geodiff.imagery.sources import load_source
-from geodiff.model.checkpoint import read_card, save_checkpoint
+from geodiff.model.checkpoint import digest, read_card, save_checkpoint
 from geodiff.outputs.packing import REFLECTANCE
 from geodiff.outputs.stac_items import COMMON_NAMES
 from geodiff.schema import BANDS_10M, BANDS_20M, FloatArray, UsageError
@@ -56,9 +56,10 @@ def stored_models(folder: Path) -> Path:
     told = {GUIDED_BY: guided_by(fine, read_card(fine))}
     save_checkpoint(tiny_denoiser(seed=1, guided=True), coarse, card=told)
     for name in ("first", "ten"):
-        resolver = load_resolver(find_model(str(folder / name / "weights.safetensors")))
+        weights = folder / name / "weights.safetensors"
+        resolver = load_resolver(find_model(str(weights)))
         path = folder / f"{name}.json"
-        path.write_text(json.dumps(model_item(name, resolver, 1).to_dict(transform_hrefs=False)))
+        path.write_text(json.dumps(model_item(name, resolver, 1, digest(weights)).to_dict(transform_hrefs=False)))
     return folder / "ten.json"
 
 

@@ -16,6 +16,7 @@ from geodiff.imagery.sources import load_sources
 from geodiff.model.checkpoint import digest, load_checkpoint, read_card
 from geodiff.model.networks import kind_of, load_network
 from geodiff.schema import BANDS_10M
+from geodiff.tasks.model_item import model_item
 from geodiff.tasks.models import ALL_KINDS, DEFAULT_MODEL, find_model, guide_weights, load_resolver
 
 MAX_WEIGHTS_BYTES = 20_000_000
@@ -80,4 +81,14 @@ def test_a_model_is_the_one_of_its_card(path: Path) -> None:
     assert properties["mlm:total_parameters"] == card["parameters"] + guide
     bands = [band["name"] for band in properties["mlm:input"][0]["bands"]]
     assert bands == [*guides, *model.config.bands]
+    assert [band["name"] for band in properties["bands"]] == bands
+    assert properties["geodiff:sha256"] == digest(weights)
+    resolver, architecture = load_resolver(find_model(path.stem)), properties["mlm:architecture"]
+    made = model_item(
+        path.stem, resolver, properties["mlm:total_parameters"], digest(weights), architecture=architecture
+    )
+    of_its_day = {name: properties[name] for name in ("datetime", "mlm:framework_version")}
+    document = made.to_dict(include_self_link=False, transform_hrefs=False)
+    document["properties"] |= of_its_day
+    assert json.loads(path.read_text(encoding="utf-8")) == document, "as the code writes it"
     assert load_resolver(find_model(path.stem)).bands == tuple(bands)

@@ -350,6 +350,8 @@ def test_a_peer_is_published_as_it_is(name: str, tmp_path: Path) -> None:
     told = json.loads(item.read_text())
     assert told["properties"]["mlm:architecture"] == {"highresnet": "HighResNet", "srdiff": "SRDiff"}[name]
     stored = json.loads((tmp_path / "models" / "mine" / "weights.json").read_text())
+    assert told["properties"]["geodiff:sha256"] == stored["sha256"]
+    assert [band["name"] for band in told["properties"]["bands"]] == list(load_resolver(find_model(str(item))).bands)
     assert stored["terms"] == {"majortom": TERMS["majortom"]}
     assert stored["training_places"] == ["majortom"]
     patch = random_patch((8, 8), dates=2)
