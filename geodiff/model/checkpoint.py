@@ -23,7 +23,7 @@ from torch import nn
 from geodiff.model.brightness import BRIGHTNESS, check_brightness
 from geodiff.model.conformal import check_tables
 from geodiff.model.images import ImageConfig, ImageDenoiser
-from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, check_filters, check_powers
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN, check_filters
 from geodiff.schema import GeodiffError
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -95,7 +95,6 @@ def _check_calibration(card: Mapping[str, Any], where: Path) -> None:
     told: dict[str, Callable[[object], None]] = {
         SPREAD: filters,
         SPREAD_HIDDEN: filters,
-        SPREAD_TEXTURE: check_powers,
         BRIGHTNESS: partial(check_brightness, bands=count),
         "conformal": tables,
     }

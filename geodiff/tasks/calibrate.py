@@ -41,12 +41,12 @@ from geodiff.tasks.calibrate_members import (
     fit_filter,
     fit_hidden_filter,
     fit_scalar,
-    inner,
     measure,
     wide_pairs,
 )
 from geodiff.tasks.calibrate_pairs import HeldPair
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
+from geodiff.tasks.calibrate_spectra import inner
 from geodiff.tasks.calibrate_texture import fit_power
 
 MEMBERS = 4
@@ -58,10 +58,9 @@ class Calibration:
     """What a card says.
 
     Attributes:
-        spread: by number of passes, the taps of the filter (``model.members``).
+        spread: by number of passes, the filter (``model.members``).
         spread_hidden: the same where the target date was hidden; empty where no pair tells of it.
         brightness: of hidden dates, as rows (``model.brightness``); empty where no pair tells of it.
-        spread_texture: by number of passes, the power of the texture.
         conformal: by number of passes, the table (``model.conformal``); "1" is that of the mean alone.
         figures: by number of passes, what was found before and after.
         own_share: of the mean (``DiffusionResolver.own_share``).
@@ -70,7 +69,6 @@ class Calibration:
     spread: Mapping[str, Any]
     spread_hidden: Mapping[str, Any]
     brightness: Any
-    spread_texture: Mapping[str, float]
     conformal: Mapping[str, Any]
     figures: Mapping[str, Any]
     own_share: float
@@ -105,7 +103,6 @@ def calibrate(
     bare = DiffusionResolver(resolver.name, resolver.model, own_share=resolver.own_share)
     spread: dict[str, Any] = {}
     hidden: dict[str, Any] = {}
-    powers: dict[str, float] = {}
     conformal: dict[str, Any] = {}
     brightness: Any = {}
     figures: dict[str, Any] = {}
@@ -122,10 +119,9 @@ def calibrate(
                 conformal["1"] = fit_table(alone).as_card()
                 figures["1"] = leave_one_out(alone)
             told, found = _members(sampler, drafts, pairs)
-            spread[str(count)] = [list(row) for row in told.spread.taps]
-            powers[str(count)] = told.spread.power
+            spread[str(count)] = told.spread.as_card()
             if told.spread_hidden is not None:
-                hidden[str(count)] = [list(row) for row in told.spread_hidden.taps]
+                hidden[str(count)] = told.spread_hidden.as_card()
             brightness = [list(row) for row in told.brightness.root] if told.brightness else {}
             scores = _scores(told, drafts, pairs)
             table = fit_table(scores)
@@ -134,7 +130,7 @@ def calibrate(
             figures[str(count)] = (
                 found | leave_one_out(scores) | {"guessed_rank_correlation": _guessed(told, drafts, pairs)}
             )
-    return Calibration(spread, hidden, brightness, powers, conformal, figures, bare.own_share)
+    return Calibration(spread, hidden, brightness, conformal, figures, bare.own_share)
 
 
 def _scores(
@@ -195,7 +191,8 @@ def _members(
     power = fit_power(resolver, clear, known)
     factor, taps = fit_scalar(resolver, clear, known), fit_filter(resolver, clear, known, power=power)
     covered = _chosen(drafts, pairs, _hidden_ground(pairs))
-    told = _of_hidden(replace(resolver, spread=taps), *covered)
+    hidden = _chosen(drafts, pairs, [index for index, pair in enumerate(pairs) if pair.hidden])
+    told = _of_hidden(replace(resolver, spread=taps), *covered, hidden)
     found: dict[str, Any] = {}
     raw, scaled = (replace(resolver, spread=one) for one in (DeviationFilter(), factor))
     for name, with_it in (("raw", raw), ("factor", scaled), ("filter", told)):
@@ -231,12 +228,21 @@ def _hidden_ground(pairs: Sequence[HeldPair]) -> list[int]:
     return next((found for found in (unseen, real) if _enough([pairs[index] for index in found])), hidden)
 
 
-def _of_hidden(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]) -> DiffusionResolver:
-    """The resolver with what members of hidden dates need; itself without such pairs."""
+def _of_hidden(
+    resolver: DiffusionResolver,
+    drafts: Sequence[Draft],
+    pairs: Sequence[HeldPair],
+    every: tuple[list[Draft], list[HeldPair]],
+) -> DiffusionResolver:
+    """The resolver with what members of hidden dates need; itself without such pairs.
+
+    ``every`` are all hidden ones, of whatever ground.
+    """
     wide = wide_pairs(drafts, pairs)
     if not wide:
         return resolver
-    hidden = fit_hidden_filter(resolver, *_chosen(drafts, pairs, wide))
+    all_wide = _chosen(*every, wide_pairs(*every))
+    hidden = fit_hidden_filter(resolver, *_chosen(drafts, pairs, wide), every=all_wide)
     return replace(
         resolver, spread_hidden=hidden, brightness=fit_brightness(brightness_ratios(resolver, drafts, pairs))
     )

@@ -20,8 +20,8 @@ from geodiff.model.draft import Draft
 from geodiff.model.raster import in_blocks
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.texture import texture
-from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_spectra import inner
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.intp]

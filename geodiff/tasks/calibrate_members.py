@@ -1,69 +1,43 @@
-"""The filters that give the members' deviation the power of the error at every radial frequency."""
+"""The filters that give the members' deviation the power of the error at every radial frequency, in all directions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from geodiff.model.brightness import DARKEST
 from geodiff.model.draft import Draft
-from geodiff.model.members import REACH_PX, DeviationFilter, ring_count, rings
+from geodiff.model.members import REACH_PX, DeviationFilter, tap_count, tap_ranks
 from geodiff.model.resolver import DiffusionResolver
+from geodiff.tasks.calibrate_mixing import UP_TO, mixing
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_spectra import (
+    BINS,
+    CENTRES,
+    EDGE_PX,
+    LATTICE,
+    Array,
+    by_radius,
+    inner,
+    lattice_power,
+    radial_power,
+    radius,
+)
 
-Array = npt.NDArray[np.float64]
-Kind = TypeVar("Kind", bound=np.generic)
-
-EDGE_PX = 16
-"""High-resolution pixels at the border of a patch that do not count: the model lacks context there."""
-
-BINS = 24
-"""A window of 96 pixels has two radii in each, and a kernel of ``REACH_PX`` tells no more of them apart."""
-
-CENTRES = (np.arange(BINS) + 0.5) / BINS
-"""Radial frequencies in units of the Nyquist frequency of the high resolution."""
-
-UP_TO = 0.8
 SMALLEST_PX = 64
-ROUNDS = 10
+ROUNDS, HIDDEN_ROUNDS = 10, 3
 FADED = 0.1
 """Gain of the filter of hidden dates at frequencies that its kernel does not tell from brightness."""
 
-_LATTICE = 48
+MOST_TURNED = 8.0
+"""Factor by which one direction is raised or lowered against the others at most."""
+
+RAW = DeviationFilter()
+
 _MAX_GAIN, _MIN_GAIN = 30.0, 0.02
-
-
-def inner(image: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
-    """Without the border that does not count."""
-    return image[..., EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
-
-
-def radial_power(image: npt.NDArray[np.floating]) -> Array:
-    """(..., side, side) -> (..., BINS): power by radial frequency, under a Hann window that hides the borders."""
-    side = image.shape[-1]
-    hann = np.hanning(side + 2)[1:-1]
-    window = hann[:, None] * hann
-    centred = image - image.mean((-2, -1), keepdims=True)
-    power = np.abs(np.fft.fft2(centred * window)) ** 2
-    averaged: Array = power.reshape(*power.shape[:-2], -1) @ _hats(side)
-    return averaged
-
-
-@cache
-def _hats(side: int) -> Array:
-    """(side * side, BINS) weights of the frequencies of an image in each mean, falling linearly from its centre.
-
-    Bins with edges would hold one radius of a small image here and two there, and zigzag along a steep spectrum.
-    """
-    radius = 2 * np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side))).ravel()
-    weight = (1 - np.abs(radius[:, None] - CENTRES) * BINS).clip(0)
-    found: Array = weight / weight.sum(0)
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,22 +88,46 @@ def measure(resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequenc
     return Spectra(*(places[:, index] for index in range(5)))
 
 
-def taps_for(gain: Array) -> DeviationFilter:
-    """The kernel whose response is nearest to a gain (band, BINS), in relative terms, each radial frequency alike."""
-    frequency = np.fft.fftfreq(_LATTICE)
-    radius = 2 * np.hypot(*np.meshgrid(frequency, frequency)).ravel()
-    ring, side = rings(REACH_PX), 2 * REACH_PX + 1
-    responses = []
-    for index in range(ring_count(REACH_PX)):
-        kernel = np.zeros((_LATTICE, _LATTICE))
-        kernel[:side, :side] = ring == index
-        responses.append(np.fft.fft2(np.roll(kernel, (-REACH_PX, -REACH_PX), (0, 1))).real.ravel())
-    basis = np.stack(responses, 1)
-    rows = []
-    for band in gain:
-        wanted = np.interp(radius, CENTRES, band)
+def evenness(drafts: Sequence[Draft], pairs: Sequence[HeldPair], spread: DeviationFilter = RAW) -> Array:
+    """(band, LATTICE, LATTICE): the gain under which members deviate by the same power in every direction.
+
+    What they deviate by at a radial frequency is left to others. Nor is it asked how errors lie: fields and streets of
+    a few places run north and east more than those of the next.
+
+    Args:
+        drafts: that ``wide_pairs`` chose.
+        pairs: with the names of their places, which count alike.
+        spread: of the members, without texture.
+    """
+    rows: dict[str, list[Array]] = {}
+    for draft, pair in zip(drafts, pairs, strict=True):
+        deviation = spread.apply(draft.deviation, torch.ones_like(draft.upsampled))
+        power = lattice_power(inner(deviation.numpy()).astype(np.float64)).mean(0)
+        rows.setdefault(pair.place, []).append(power / power.mean((-2, -1), keepdims=True))
+    power = np.exp(np.log([np.mean(found, axis=0) for found in rows.values()]).mean(0))
+    level = np.stack([np.interp(radius(LATTICE), CENTRES, band) for band in by_radius(power)])
+    gain: Array = np.sqrt(level.reshape(power.shape) / power)
+    return gain.clip(1 / MOST_TURNED, MOST_TURNED)
+
+
+def taps_for(gain: Array, even: Array | None = None) -> DeviationFilter:
+    """The kernel whose response is nearest to a gain, in relative terms, each radial frequency alike.
+
+    Args:
+        gain: (band, BINS) by radial frequency.
+        even: (band, LATTICE, LATTICE) by which it is multiplied, the same for opposite frequencies; 1 when None.
+    """
+    rank, side = tap_ranks(REACH_PX), 2 * REACH_PX + 1
+    kernels = np.zeros((tap_count(REACH_PX), LATTICE, LATTICE))
+    kernels[rank.ravel(), *(axis.ravel() for axis in np.indices((side, side)))] = 1
+    basis = np.fft.fft2(np.roll(kernels, (-REACH_PX, -REACH_PX), (1, 2))).real.reshape(len(kernels), -1).T
+    frequency, rows = radius(LATTICE), []
+    for index, band in enumerate(gain):
+        wanted = np.interp(frequency, CENTRES, band)
+        if even is not None:
+            wanted = wanted * even[index].ravel()
         # Rings of a lattice grow with their radius; beyond 0.9 of Nyquist nothing is asked for but to stay calm.
-        weight = np.where(radius > 0.9, 0.2, 1.0) / (wanted * np.sqrt(radius + 1 / _LATTICE))
+        weight = np.where(frequency > 0.9, 0.2, 1.0) / (wanted * np.sqrt(frequency + 1 / LATTICE))
         left, right = basis * weight[:, None], wanted * weight
         ridge = 1e-5 * np.trace(left.T @ left) * np.eye(basis.shape[1]) / basis.shape[1]
         rows.append(tuple(round(float(tap), 5) for tap in np.linalg.solve(left.T @ left + ridge, left.T @ right)))
@@ -154,8 +152,7 @@ def fit_filter(
     """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f), both after the radiometric constraint.
 
     The constraint mixes each frequency with its aliases, so that the gain cannot be read off: it is corrected by what
-    is found with it, and the best of a few rounds is taken. Of the places' ratios the median counts: one place of odd
-    texture, or whose pixels were resampled before they came here, must not shift the members of all others.
+    is found with it, and the best of a few rounds is taken.
 
     Args:
         resolver: of the model.
@@ -163,38 +160,86 @@ def fit_filter(
         pairs: with the truth.
         power: of the texture.
     """
-    spread, gain = DeviationFilter(power=power), None
+    lowest = 1 / resolver.scale
+    even, mix, gain = _shape(
+        replace(resolver, spread=DeviationFilter(power=power)), drafts, pairs, lowest, every=(drafts, pairs)
+    )
+    spread = replace(taps_for(gain, even), power=power, mix=mix)
     best: tuple[float, DeviationFilter] | None = None
     for _ in range(ROUNDS + 1):
         found = measure(replace(resolver, spread=spread), drafts, pairs)
-        ratio = np.sqrt(np.median(found.error / np.maximum(found.deviation, 1e-20), axis=0))
+        ratio = _ratio(found)
         gap = float(np.square(np.log(ratio))[:, (CENTRES > 0.25) & (CENTRES <= 0.9)].mean())
-        if gain is not None and (best is None or gap < best[0]):
+        if best is None or gap < best[0]:
             best = (gap, spread)
         # Below the low Nyquist frequency the observation decides, and the constraint leaves no deviation to correct.
-        low = CENTRES * resolver.scale < 1
-        ratio[:, low] = ratio[:, ~low][:, :1]
-        gain = ratio if gain is None else gain * ratio**0.8
-        gain = gain.clip(_MIN_GAIN, _MAX_GAIN)
-        spread = replace(taps_for(gain), power=power)
+        gain = _from(lowest, gain * ratio**0.8)
+        spread = replace(taps_for(gain, even), power=power, mix=mix)
     assert best is not None
     return best[1]
 
 
 def fit_hidden_filter(
-    resolver: DiffusionResolver, drafts: Sequence[Draft], pairs: Sequence[HeldPair]
+    resolver: DiffusionResolver,
+    drafts: Sequence[Draft],
+    pairs: Sequence[HeldPair],
+    *,
+    every: tuple[Sequence[Draft], Sequence[HeldPair]],
 ) -> DeviationFilter:
     """A filter with E|truth - mean|^2(f) = E|member - mean|^2(f) where the target is hidden and nothing constrains.
 
     Of the lowest frequencies little is left: raw members differ from the mean by an offset that is common to them all,
     and the brightness of the scene is drawn apart (``fit_brightness``).
+
+    Args:
+        resolver: of the model.
+        drafts: of pairs whose target was hidden, of ground that tells how much members must differ.
+        pairs: with the truth.
+        every: such drafts and pairs of any ground. Which bands err together is a matter of the ground more than of what
+            hides it, and two or three places do not tell it: near infrared errs with the visible bands or against them.
     """
     bare = replace(resolver, spread=DeviationFilter(), spread_hidden=None, brightness=None)
-    found = measure(bare, drafts, pairs)
-    ratio = np.sqrt(np.median(found.error / np.maximum(found.deviation, 1e-20), axis=0))
-    lowest = int(np.argmax(CENTRES > 1 / REACH_PX))
-    ratio[:, :lowest] = FADED
-    return taps_for(ratio.clip(FADED, _MAX_GAIN))
+    even, mix, gain = _shape(bare, drafts, pairs, lowest := 1 / REACH_PX, every=every)
+    for _ in range(HIDDEN_ROUNDS):
+        spread = replace(taps_for(np.where(lowest > CENTRES, FADED, gain), even), mix=mix)
+        found = measure(replace(bare, spread=spread), drafts, pairs)
+        gain = _from(lowest, gain * _ratio(found))
+    return replace(taps_for(np.where(lowest > CENTRES, FADED, gain), even), mix=mix)
+
+
+def _shape(
+    resolver: DiffusionResolver,
+    drafts: Sequence[Draft],
+    pairs: Sequence[HeldPair],
+    lowest: float,
+    *,
+    every: tuple[Sequence[Draft], Sequence[HeldPair]],
+) -> tuple[Array, tuple[tuple[float, ...], ...], Array]:
+    """What makes the deviation even, what mixes its bands, and the first gain.
+
+    What mixing leaves of a direction depends on how its bands go together there: it is evened once more.
+    """
+    even = evenness(drafts, pairs)
+    flat = replace(taps_for(np.ones((len(resolver.bands), BINS)), even), power=resolver.spread.power)
+    gain = _from(lowest, _ratio(measure(replace(resolver, spread=flat), drafts, pairs)))
+    mix = mixing(replace(resolver, spread=flat), *every, lowest)
+    return even * evenness(drafts, pairs, replace(taps_for(gain, even), mix=mix)), mix, gain
+
+
+def _ratio(found: Spectra) -> Array:
+    """(band, BINS): of the deviations of error and members; of the places' ratios the median counts.
+
+    One place of odd texture, or whose pixels were resampled before they came here, must not shift the members of all
+    others.
+    """
+    ratio: Array = np.sqrt(np.median(found.error / np.maximum(found.deviation, 1e-20), axis=0))
+    return ratio
+
+
+def _from(lowest: float, gain: Array) -> Array:
+    """The gain with that of the lowest frequency that counts below it, within bounds."""
+    first = int(np.argmax(lowest <= CENTRES))
+    return np.where(np.arange(BINS) < first, gain[:, [first]], gain).clip(_MIN_GAIN, _MAX_GAIN)
 
 
 def brightness_ratios(

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from geodiff.model.draft import Draft
 from geodiff.model.resolver import DiffusionResolver
-from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_spectra import inner
 
 Array = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from geodiff.model.members import DeviationFilter
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.texture import texture
 from geodiff.tasks.calibrate_intervals import TEXTURE_QUANTILES
-from geodiff.tasks.calibrate_members import inner
 from geodiff.tasks.calibrate_pairs import HeldPair
+from geodiff.tasks.calibrate_spectra import inner
 
 Array = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from geodiff.model.brightness import BRIGHTNESS
 from geodiff.model.checkpoint import digest, load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
-from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN
 from geodiff.model.networks import kind_of, load_network, network_resolver, save_network
 from geodiff.model.resolver import OWN_SHARE, DiffusionResolver
 from geodiff.outputs.atomic import write_json
@@ -86,7 +86,7 @@ def publish_model(
     first = _guide(folder, guide) if model.config.guide else None
     fine = _fine(*first) if first else None
     found = _calibrated(DiffusionResolver(name, model), card, root, fine)
-    notes |= {SPREAD: found.spread, SPREAD_HIDDEN: found.spread_hidden, SPREAD_TEXTURE: found.spread_texture}
+    notes |= {SPREAD: found.spread, SPREAD_HIDDEN: found.spread_hidden}
     notes |= {BRIGHTNESS: found.brightness, "conformal": found.conformal}
     notes |= {"calibration": found.figures, OWN_SHARE: found.own_share}
     if first:

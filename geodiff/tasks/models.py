@@ -19,7 +19,7 @@ from geodiff.model.brightness import BRIGHTNESS
 from geodiff.model.checkpoint import KIND, check_weights, digest, load_checkpoint, read_card
 from geodiff.model.guided import GuidedResolver
 from geodiff.model.injection import InjectionResolver
-from geodiff.model.members import SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE
+from geodiff.model.members import SPREAD, SPREAD_HIDDEN
 from geodiff.model.networks import KINDS, SAMPLING_STEPS, kind_of, network_resolver
 from geodiff.model.plugin import load_plugin
 from geodiff.model.plugin_config import plugin_files
@@ -77,7 +77,7 @@ class ModelRef:
 
 def calibration_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says beside the weights that decides values: members, intervals, steps of a chain."""
-    keys = (SPREAD, SPREAD_HIDDEN, SPREAD_TEXTURE, BRIGHTNESS, "conformal", OWN_SHARE, GUIDED_BY, SAMPLING_STEPS)
+    keys = (SPREAD, SPREAD_HIDDEN, BRIGHTNESS, "conformal", OWN_SHARE, GUIDED_BY, SAMPLING_STEPS)
     return {key: card[key] for key in keys if key in card}
 
 

@@ -18,7 +18,7 @@ import geodiff
 from geodiff.config import SuperresConfig, TileConfig
 from geodiff.grid import Grid, TileKey, TilePlan, Window
 from geodiff.model.checkpoint import save_checkpoint
-from geodiff.model.members import REACH_PX, ring_count
+from geodiff.model.members import REACH_PX, tap_count
 from geodiff.outputs.ledger import margins_folder
 from geodiff.outputs.stitch import feather_weight
 from geodiff.outputs.zarr_store import create_store, regions
@@ -44,7 +44,7 @@ def quiet(stage: str, done: int, total: int) -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that is calibrated: the filter of its members reaches over the borders of tiles."""
-    taps = [[1.5, *(0.4 / (2 + ring + band) for ring in range(ring_count(REACH_PX) - 1))] for band in range(4)]
+    taps = [[1.5, *(0.4 / (2 + tap + band) for tap in range(tap_count(REACH_PX) - 1))] for band in range(4)]
     quantiles = (
         np.arange(1, 4)[:, None, None, None] * np.arange(1, 4)[:, None, None] * np.ones((3, 4)) * [1, 2, 1, 3]
     ).tolist()
@@ -54,9 +54,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_denoiser(),
         path,
         card={
-            "spread": {"2": taps},
+            "spread": {"2": {"taps": taps, "texture_power": 0.4, "mix": [[1.0, 0.2, 0.0, -0.1]] * 4}},
             "spread_hidden": {"2": 1.7},
-            "spread_texture": {"2": 0.4},
             "brightness": [[0.2, 0, 0, 0], [0.1, 0.1, 0, 0], [0.1, 0, 0.1, 0], [0.1, 0, 0, 0.2]],
             "conformal": {"1": table, "2": table},
         },

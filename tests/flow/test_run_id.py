@@ -139,7 +139,7 @@ def test_another_calibration_of_the_same_weights_is_another_run(place: TinyPlace
     card_path = weights.with_suffix(".json")
     ids = []
     seen, hidden = ({"2": 1.5}, {"2": 1.6}), {"2": 1.6}
-    rough = {"spread_texture": {"2": 0.3}}
+    rough = {"spread": {"2": {"taps": [[1.5]] * 4, "texture_power": 0.3, "mix": []}}}
     for told in ({}, {"spread": seen[0]}, {"spread": seen[0]}, {"spread": seen[1]}, {"spread_hidden": hidden}, rough):
         card_path.write_text(json.dumps({**json.loads(card_path.read_text()), **told}))
         ids.append(find_run(_config(place, model=str(weights)), progress=quiet).run_id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from geodiff.model.draft import Draft
-from geodiff.model.members import REACH_PX, DeviationFilter, rings
+from geodiff.model.members import REACH_PX, DeviationFilter, tap_count, tap_ranks
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.simulate import SimulationConfig
 from geodiff.model.texture import texture
@@ -18,26 +19,28 @@ from geodiff.schema import FloatArray, Patch
 from geodiff.tasks.calibrate import calibrate
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
 from geodiff.tasks.calibrate_members import (
-    CENTRES,
     fit_filter,
     fit_hidden_filter,
     fit_scalar,
     measure,
-    radial_power,
     taps_for,
 )
 from geodiff.tasks.calibrate_pairs import COVER, HeldPair, simulated_pairs, with_hidden
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
+from geodiff.tasks.calibrate_spectra import CENTRES, LATTICE, inner, radial_power
 from geodiff.tasks.calibrate_texture import fit_power
 from geodiff.tasks.train_data import TrainConfig
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
-SQUARES = np.unique(np.add.outer(np.arange(4) ** 2, np.arange(4) ** 2))
-"""Squared distances of the rings of a kernel that reaches three pixels."""
+SQUARES = np.add.outer(np.arange(-3, 4) ** 2, np.arange(-3, 4) ** 2)
+"""Squared distances in a kernel that reaches three pixels."""
 
 TRUE = DeviationFilter(
     tuple(
-        tuple((1 + band) * (0.4 * (ring == 0) + 0.16 * np.exp(-0.5 * square)) for ring, square in enumerate(SQUARES))
+        tuple(
+            (1 + band) * (0.4 * (tap == 0) + 0.16 * np.exp(-0.5 * int(SQUARES[tap_ranks(3) == tap][0])))
+            for tap in range(tap_count(3))
+        )
         for band in range(4)
     )
 )
@@ -116,6 +119,87 @@ def test_the_filter_gives_the_deviation_the_power_of_the_error(
     assert np.abs(10 * np.log10(with_factor.error / with_factor.deviation).mean(0))[:, band].max() > 2.0
 
 
+def test_taps_lead_one_direction_otherwise_than_another() -> None:
+    frequency = np.fft.fftfreq(LATTICE)
+    down, across = np.meshgrid(frequency, frequency, indexing="ij")
+    angle, radius = np.arctan2(down, across), np.hypot(down, across)
+    even = np.ones((4, 1, 1)) * 2 ** (-np.sin(2 * angle) * (radius / 0.1).clip(0, 1))
+    impulse = torch.zeros(1, 4, LATTICE, LATTICE)
+    impulse[..., 24, 24] = 1
+    kernel = taps_for(np.ones((4, len(CENTRES))), even)
+    response = np.abs(np.fft.fft2(kernel.apply(impulse, torch.ones_like(impulse))[0].numpy()))
+    for sign, gain in ((1, 0.5), (-1, 2.0)):
+        diagonal = (sign * down == across) & (np.abs(down) > 0.1) & (np.abs(down) < 0.3)
+        assert diagonal.any()
+        np.testing.assert_allclose(response[:, diagonal], gain, rtol=0.1)
+
+
+def _striped(held: tuple[list[Draft], list[HeldPair]], *, seen: bool) -> list[Draft]:
+    """Drafts whose members deviate twice as much along stripes that rise to the right as in all else together."""
+    found = []
+    for number, draft in enumerate(held[0]):
+        white = _white(300 + number, 1, 1, 168, 168)
+        kernel = torch.eye(13).flip(0)[None, None] / 13**0.5
+        stripes = 0.014 * torch.nn.functional.conv2d(white, kernel)[..., 14:-14, 14:-14]
+        assert stripes.shape[-2:] == draft.deviation.shape[-2:]
+        deviation = draft.deviation + torch.cat([stripes, -stripes])
+        found.append(replace(draft, deviation=deviation, observed=torch.full_like(draft.observed, seen)))
+    return found
+
+
+def _along_stripes(members: FloatArray) -> float:
+    """Power of images with stripes that rise to the right over that of the same ones mirrored."""
+    frequency = np.fft.fftfreq(members.shape[-1])
+    down, across = np.meshgrid(frequency, frequency, indexing="ij")
+    power = (np.abs(np.fft.fft2(members)) ** 2).reshape(-1, *down.shape).mean(0)
+    middle = (np.hypot(down, across) > 0.08) & (np.hypot(down, across) < 0.4)
+    along, mirrored = (power[middle & (np.abs(down - sign * across) < 0.03)].mean() for sign in (1, -1))
+    return float(along / mirrored)
+
+
+def _fitted(
+    resolver: DiffusionResolver, drafts: list[Draft], pairs: list[HeldPair], *, seen: bool
+) -> DiffusionResolver:
+    if seen:
+        return replace(resolver, spread=fit_filter(resolver, drafts, pairs))
+    return replace(resolver, spread_hidden=fit_hidden_filter(resolver, drafts, pairs, every=(drafts, pairs)))
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_stripes_that_a_network_makes_of_noise_are_filtered_out(
+    resolver: DiffusionResolver, held: tuple[list[Draft], list[HeldPair]], seen: bool
+) -> None:
+    drafts, pairs = _striped(held, seen=seen), held[1]
+    told = _fitted(resolver, drafts[::2], pairs[::2], seen=seen)
+    raw, found = (
+        np.concatenate([inner(each.members - each.mean) for each in (one.finish(draft) for draft in drafts[1::2])])
+        for one in (resolver, told)
+    )
+    assert _along_stripes(raw) > 5
+    assert 0.7 < _along_stripes(found) < 1.4
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_bands_that_err_together_deviate_together(
+    resolver: DiffusionResolver, held: tuple[list[Draft], list[HeldPair]], seen: bool
+) -> None:
+    """The first three bands err alike, the last against them and three times as much; members differ band by band."""
+    drafts = [replace(draft, observed=torch.full_like(draft.observed, seen)) for draft in held[0]]
+    pairs = []
+    for number, (draft, pair) in enumerate(zip(*held, strict=True)):
+        own, common = _white(400 + number, 4, 128, 128), _white(500 + number, 1, 128, 128)
+        error = 0.01 * (0.5**0.5 * own + 0.5**0.5 * common * torch.tensor([1, 1, 1, -1])[:, None, None])
+        pairs.append(replace(pair, truth=(draft.mean[0] + error * torch.tensor([1, 1, 1, 3])[:, None, None]).numpy()))
+    told = _fitted(resolver, drafts[::2], pairs[::2], seen=seen)
+    deviation = np.concatenate(
+        [inner(found.members - found.mean).swapaxes(0, 1) for found in map(told.finish, drafts[1::2])], axis=1
+    ).reshape(4, -1)
+    wanted = np.full((4, 4), 0.5) * np.where(np.eye(4)[3] > 0, -1, 1) * np.where(np.eye(4)[3] > 0, -1, 1)[:, None]
+    np.fill_diagonal(wanted, 1)
+    np.testing.assert_allclose(np.corrcoef(deviation), wanted, atol=0.06)
+    assert deviation[3].std() / deviation[0].std() == pytest.approx(3, rel=0.1)
+
+
 def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
     """Errors grow with the root of the texture, members do not."""
     drafts, pairs = [], []
@@ -150,8 +234,7 @@ def test_what_all_members_have_in_common_does_not_move_them_where_the_target_is_
     hidden = [
         replace(draft, deviation=draft.deviation + 0.02, observed=torch.zeros_like(draft.observed)) for draft in held[0]
     ]
-    spread = fit_hidden_filter(resolver, hidden, held[1])
-    told = replace(resolver, spread_hidden=spread)
+    told = _fitted(resolver, hidden, held[1], seen=False)
     found = [told.finish(draft) for draft in hidden]
     assert max(np.abs((each.members - each.mean)[..., 32:-32, 32:-32].mean()) for each in found) < 0.15 * 0.02
     spectra = measure(told, hidden, held[1])
@@ -303,9 +386,9 @@ def _gaussian(sampler: DiffusionResolver, pair: HeldPair, seed: int) -> Draft:
     return Draft(mean, members, truth, low, seen, known, (0, 0, 0, 0), torch.cat([chance, -chance]).repeat(2, 1), seen)
 
 
-def _gain(taps: list[list[float]]) -> float:
+def _gain(told: Mapping[str, Any]) -> float:
     """Of the standard deviation of white noise."""
-    kernels = np.array(taps)[:, rings(REACH_PX)]
+    kernels = np.array(told["taps"])[:, tap_ranks(REACH_PX)]
     return float(np.sqrt(np.square(kernels).sum((1, 2)).mean()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from geodiff.grid import Grid, TilePlan
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
 from geodiff.model.conformal import ConformalTable
 from geodiff.model.members import (
+    REACH_PX,
     ROUGHEST,
     SPREAD_HIDDEN,
     DeviationFilter,
     check_filters,
     filter_for,
-    ring_count,
-    rings,
+    parse_filter,
+    tap_count,
+    tap_ranks,
 )
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
@@ -30,7 +33,7 @@ from geodiff.tasks.models import BASELINES
 from geodiff.tasks.recipes import describe_layers, members_of, recipe_of, tuned, uncertainty_attributes
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
-WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(ring_count(4))) for band in range(4)))
+WIDE = DeviationFilter(tuple(tuple(2.0 / (1 + index + band) for index in range(tap_count(4))) for band in range(4)))
 
 TWICE = DeviationFilter(((2.0,),))
 
@@ -48,13 +51,13 @@ def resolver() -> DiffusionResolver:
     )
 
 
-def test_rings_are_equal_distances() -> None:
-    found = rings(2)
-    assert found.shape == (5, 5)
-    assert found[2, 2] == 0
-    assert found[0, 0] == found[4, 4] == ring_count(2) - 1 == 5
-    np.testing.assert_array_equal(found, found.T)
-    np.testing.assert_array_equal(found, found[::-1])
+@pytest.mark.parametrize("reach", [0, 1, 2, REACH_PX])
+def test_opposite_sides_of_a_kernel_share_their_tap_and_no_others_do(reach: int) -> None:
+    found = tap_ranks(reach)
+    assert found.shape == (2 * reach + 1, 2 * reach + 1)
+    assert found[reach, reach] == 0
+    np.testing.assert_array_equal(found, found[::-1, ::-1])
+    assert sorted(found.ravel()) == sorted([0, *range(1, tap_count(reach)), *range(1, tap_count(reach))])
 
 
 def test_one_tap_is_a_factor_and_the_kernel_moves_nothing() -> None:
@@ -63,8 +66,7 @@ def test_one_tap_is_a_factor_and_the_kernel_moves_nothing() -> None:
     even = torch.ones(1, 4, 21, 21)
     assert torch.equal(DeviationFilter(((3.0,),)).apply(deviation, even), 3 * deviation)
     spread = WIDE.apply(deviation, even)
-    torch.testing.assert_close(spread, spread.flip(-1))
-    torch.testing.assert_close(spread, spread.transpose(-1, -2))
+    torch.testing.assert_close(spread, spread.flip(-1, -2))
     assert spread[0, :, 10, 10].tolist() == pytest.approx([row[0] for row in WIDE.taps])
     assert float(spread[..., :6, :].abs().max()) == 0
 
@@ -77,17 +79,36 @@ def test_members_differ_more_where_the_ground_is_rough() -> None:
     torch.testing.assert_close(found[1], torch.tensor([3 * ROUGHEST**-0.5, 3 * ROUGHEST**0.5, 12.0]))
 
 
-@pytest.mark.parametrize("value", [-0.1, 2.5, float("nan"), True, "1", None, [0.2]])
-def test_a_hostile_power_is_refused(value: Any) -> None:
-    with pytest.raises(GeodiffError, match="power"):
-        filter_for({"spread": {"2": 1.0}, "spread_texture": {"2": value}}, 2, 4)
+def test_mixing_gives_each_band_its_share_of_the_filtered_others() -> None:
+    deviation = torch.arange(1.0, 5.0)[None, :, None, None].expand(2, 4, 3, 3)
+    mix = ((1.0, 0.0, 0.0, 0.0), (0.5, 0.5, 0.0, 0.0), (0.0, 0.0, 0.0, 2.0), (0.0, -1.0, 0.0, 1.0))
+    found = DeviationFilter(((2.0,),), mix=mix).apply(deviation, torch.ones(1, 4, 3, 3))
+    assert found.shape == deviation.shape
+    assert found[1, :, 2, 0].tolist() == [2.0, 3.0, 16.0, 4.0]
+
+
+EYE = [[float(row == column) for column in range(4)] for row in range(4)]
+
+
+def told(**parts: Any) -> dict[str, Any]:
+    """A filter as cards state it, with some of it otherwise."""
+    return {"taps": [[1.0]] * 4, "texture_power": 0.0, "mix": []} | parts
 
 
 HOSTILE: list[Any] = [
-    *(-1.0, 1e300, float("nan"), float("inf"), True, "2", None, [], [1.0] * 4, [[[1.0]]] * 4),
-    *([[1.0]] * 3, [[1.0, 2.0]] * 4, [*[[1.0]] * 3, [1.0, 1.0, 1.0]]),
-    *([[float("nan")]] * 4, [[1e9]] * 4, [[10**400]] * 4, [["1"]] * 4),
+    *(-1.0, 1e300, float("nan"), float("inf"), True, "2", None, [], [1.0] * 4, [[1.0]] * 4, {}, {"taps": [[1.0]] * 4}),
+    *(told(more=1), told(taps=[]), told(taps=[[]] * 4), told(taps=[[[1.0]]] * 4), told(taps=[[1.0]] * 3)),
+    *(told(taps=[[1.0, 2.0]] * 4), told(taps=[*[[1.0]] * 3, [1.0] * 5]), told(taps=None)),
+    *(told(taps=[[bad]] * 4) for bad in (float("nan"), 1e9, 10**400, "1")),
+    *(told(texture_power=bad) for bad in (-0.1, 2.5, float("nan"), True, "1", None, [0.2])),
+    *(told(mix=bad) for bad in (EYE[:3], [row[:3] for row in EYE], [*EYE[:3], [float("nan")] * 4], None, {}, 1.0)),
 ]
+
+
+def test_a_card_says_what_the_filter_said() -> None:
+    for each in (WIDE, replace(WIDE, power=0.3, mix=tuple(tuple(row) for row in EYE)), TWICE):
+        rows = replace(each, taps=each.taps * 4) if len(each.taps) == 1 else each
+        assert parse_filter(json.loads(json.dumps(rows.as_card())), 4) == rows
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -121,15 +142,12 @@ def test_old_cards_with_one_factor_are_read() -> None:
     assert filter_for(card, 8, 4) == DeviationFilter(((1.9,),))
     assert filter_for({}, 2, 4) is None
     assert filter_for(card, 2, 4, SPREAD_HIDDEN) is None
-    rough = card | {"spread_texture": {"2": 0.3}, "spread_hidden": {"2": 1.4}}
-    assert filter_for(rough, 2, 4) == DeviationFilter(((3.2,),), power=0.3)
-    assert filter_for(rough, 2, 4, SPREAD_HIDDEN) == DeviationFilter(((1.4,),)), "the texture is of what is seen"
+    assert filter_for(card | {"spread_hidden": {"2": 1.4}}, 2, 4, SPREAD_HIDDEN) == DeviationFilter(((1.4,),))
 
 
 def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: DiffusionResolver) -> None:
     path = tmp_path / "model.safetensors"
-    taps = [list(row) for row in WIDE.taps]
-    card = {"spread": {"2": taps}, "conformal": {"1": table(20.0).as_card(), "2": table().as_card()}}
+    card = {"spread": {"2": WIDE.as_card()}, "conformal": {"1": table(20.0).as_card(), "2": table().as_card()}}
     save_checkpoint(resolver.model, path, card=card)
     model, found = load_checkpoint(path)
     again = DiffusionResolver.calibrated("tiny", model, found, passes=2)
@@ -142,7 +160,7 @@ def test_the_card_carries_filter_and_intervals(tmp_path: Path, resolver: Diffusi
     np.testing.assert_allclose(its.guessed, mine.guessed, atol=1e-4)
 
 
-@pytest.mark.parametrize("key", ["spread", "spread_hidden", "spread_texture", "brightness", "conformal"])
+@pytest.mark.parametrize("key", ["spread", "spread_hidden", "brightness", "conformal"])
 @pytest.mark.parametrize("value", [7, {"2": {}}, {"two": 1}, {"2": [[1.0, 2.0]]}])
 def test_a_card_with_a_hostile_calibration_is_refused(
     tmp_path: Path, resolver: DiffusionResolver, key: str, value: Any
