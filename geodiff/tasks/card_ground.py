@@ -17,6 +17,9 @@ STARTED_FROM = "started_from"
 
 UNKNOWN = "unknown"
 
+COLLECTION = {**PLACE_TERMS, **SERIES_TERMS}
+"""Terms of the places of the project's data folder."""
+
 
 def both_grounds(card: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """What tells the training ground of two models that go together, and on which terms it may be used.
@@ -49,13 +52,17 @@ def all_ground(card: Mapping[str, Any]) -> dict[str, Any]:
 
     What weights have seen they keep: whoever trains them further on other ground does not make the first unseen.
     """
+    found: dict[str, Any] = {}
     before = card.get(STARTED_FROM)
-    return both_grounds(card, {**before, **all_ground(before)}) if before else {}
+    while before:
+        found = both_grounds({**card, **found}, before)
+        before = before.get(STARTED_FROM)
+    return found
 
 
 def with_terms(card: Mapping[str, Any]) -> dict[str, Any]:
     """A card with the terms of the data that it names: those that it brings, and those of the collection."""
-    known = {**PLACE_TERMS, **SERIES_TERMS, **_told_terms(card)}
+    known = COLLECTION | _told_terms(card)
     return {**card, TERMS: {place: known.get(place, UNKNOWN) for place in card.get("places", [])}}
 
 
@@ -63,5 +70,5 @@ def _told_terms(card: Mapping[str, Any]) -> dict[str, str]:
     """Terms that a card knows, by place."""
     told = card.get(TERMS) or {}
     if isinstance(told, str):  # cards of WorldStrat told those of their one place
-        told = dict.fromkeys(card.get("places", []), told)
+        told = {place: told for place in card.get("places", []) if place not in COLLECTION}
     return {place: terms for place, terms in told.items() if terms != UNKNOWN}

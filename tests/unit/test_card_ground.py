@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from geodiff.config import catalogs_dir
 from geodiff.imagery.places import TERMS
 from geodiff.imagery.real_series import SERIES_TERMS
 from geodiff.schema import UsageError
@@ -57,6 +60,17 @@ def test_families_of_an_older_card_do_not_stand_beside_their_places() -> None:
     older = {"places": ["ships"]}
     assert both_grounds(SECOND, older)["training_places"] == ["ships/b"]
     assert both_grounds(older, older)["training_places"] == ["ships"]
+    chain = SECOND | {"started_from": older | {"started_from": older | {"started_from": older}}}
+    assert all_ground(chain)["training_places"] == ["ships/b"]
+
+
+@pytest.mark.parametrize(
+    "card", sorted((catalogs_dir() / "models").glob("*/weights.json")), ids=lambda p: p.parent.name
+)
+def test_shipped_cards_name_all_ground_already(card: Path) -> None:
+    told = json.loads(card.read_text())
+    found = all_ground(told)
+    assert {name: told[name] for name in found if name != "terms"} == {n: v for n, v in found.items() if n != "terms"}
 
 
 def test_terms_that_a_card_brings_are_kept_and_those_of_series_are_known() -> None:
@@ -64,4 +78,5 @@ def test_terms_that_a_card_brings_are_kept_and_those_of_series_are_known() -> No
         "openeo": SERIES_TERMS["openeo"],
         "mine": "unknown",
     }
-    assert with_terms({"places": ["worldstrat"], "terms": "CC BY-NC"})["terms"] == {"worldstrat": "CC BY-NC"}
+    older = {"places": ["openeo", "worldstrat"], "terms": "CC BY-NC"}
+    assert with_terms(older)["terms"] == {"openeo": SERIES_TERMS["openeo"], "worldstrat": "CC BY-NC"}
