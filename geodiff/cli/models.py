@@ -47,7 +47,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from where an earlier training in --out stopped.")] = True,
     network: Annotated[str, typer.Option(help="What is trained: denoiser, highresnet or srdiff.")] = "denoiser",
 ) -> None:
-    """Train a super-resolver; a killed training of the denoiser resumes."""
+    """Train a super-resolver; a killed training resumes."""
     try:
         from geodiff.tasks.train_data import TrainConfig
         from geodiff.tasks.train_start import start_training
@@ -127,7 +127,8 @@ def publish(
     out: Annotated[Path, typer.Option(help="Folder of models, such as catalogs/models.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the training places, to calibrate on; peers need none.")
+        Path | None,
+        typer.Option(help="Folder in the layout of --data collection, to calibrate on; peers need none."),
     ] = None,
     guide: Annotated[str, typer.Option(help="Model of the 10 m bands that guides weights of the 20 m bands.")] = "s2x4",
     wald_catalog: Annotated[Path | None, typer.Option(help="Catalogue of a series never trained on, to score.")] = None,
@@ -135,4 +136,13 @@ def publish(
     """Calibrate trained weights on held-out ground, score them, and catalogue them as a STAC item."""
     from geodiff.tasks.model_item import publish_model
 
-    typer.echo(str(publish_model(weights, data, out, name, guide=guide, wald_catalog=wald_catalog)))
+    item = publish_model(
+        weights,
+        data,
+        out,
+        name,
+        guide=guide,
+        wald_catalog=wald_catalog,
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(str(item))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -76,10 +77,19 @@ def write_checkpoint(
 
 
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
-    """Write the JSON beside the weights ``path``, atomically."""
+    """Write the JSON beside the weights ``path``, atomically; figures that are no numbers become null."""
     partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+    partial.write_text(json.dumps(_known(card), indent=2, sort_keys=True, allow_nan=False) + "\n")
     os.replace(partial, path.with_suffix(".json"))
+
+
+def _known(value: object) -> object:
+    """Plain values with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _known(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _check_calibration(card: Mapping[str, Any], where: Path) -> None:

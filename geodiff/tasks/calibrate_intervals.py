@@ -183,12 +183,16 @@ def widths(table: ConformalTable) -> Width:
 
 
 def leave_one_out(scores: Scores, levels: tuple[float, ...] = LEVELS) -> dict[str, Any]:
-    """Coverage of each place by the table of all others."""
+    """Coverage of each place by the table of all others; of one place there are none, and nothing is judged."""
+    if len(np.unique(scores.place)) < FEWEST_PLACES:
+        unknown = {f"coverage_{round(100 * level)}": None for level in levels}
+        why = f"held out is one place alone, {scores.names[scores.place[0]]}: no other tells its intervals"
+        return {**unknown, f"interval_score_{round(100 * levels[-1])}": None, "not_judged": why}
     inside = np.zeros((len(levels), *scores.error.shape), np.bool_)
     half = np.zeros(scores.error.shape)
     for place in range(len(scores.names)):
         own = scores.place == place
-        if own.all() or not own.any():
+        if not own.any():
             continue
         left = scores.only(own)
         width = widths(fit_table(scores.only(~own), levels))

@@ -196,9 +196,10 @@ def _asked(
         if settings.split == "unseen":
             chosen &= ~seen
         elif (seen & chosen).any():
+            others = "" if settings.split == "held-out" else "--split held-out, or "
             raise GeodiffError(
                 f"{contender.name} was trained on {int((seen & chosen).sum())} of the {int(chosen.sum())} vessels that "
-                "would be asked about: choose --split held-out, or --split unseen to leave them out"
+                f"would be asked about: choose {others}--split unseen to leave them out"
             )
     if not chosen.any():
         raise GeodiffError(

@@ -16,7 +16,6 @@ import xarray as xr
 from geodiff.config import MaskConfig
 from geodiff.imagery.catalog import search
 from geodiff.imagery.cube import choose_grid, load_cube
-from geodiff.imagery.places import TERMS
 from geodiff.imagery.sources import load_source
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.brightness import BRIGHTNESS
@@ -33,7 +32,7 @@ from geodiff.tasks.calibrate import Calibration, calibrate
 from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_guided import calibrate_guided
 from geodiff.tasks.calibrate_pairs import calibration_pairs
-from geodiff.tasks.leakage import DIGESTS, FOOTPRINTS, PLACES
+from geodiff.tasks.card_ground import all_ground, both_grounds, with_terms
 from geodiff.tasks.models import ALL_KINDS, DEFAULT_MODEL, GUIDED_BY, find_model, guided_by, join_guided, models_dir
 from geodiff.tasks.wald import wald
 
@@ -55,6 +54,7 @@ def publish_model(
     *,
     guide: str = DEFAULT_MODEL,
     wald_catalog: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Calibrate trained weights on held-out ground and write them, their card and their STAC item to a folder.
 
@@ -69,6 +69,7 @@ def publish_model(
             catalogue.
         wald_catalog: static catalogue of a series that was never trained on; scored by the Wald protocol, beside the
             baselines, the scores kept in the card.
+        tell: is given a line for each part of the work, which takes minutes.
 
     Returns:
         The path of the STAC item.
@@ -77,28 +78,32 @@ def publish_model(
         GeodiffError: weights, places or catalogue cannot be read.
         UsageError: a denoiser without a data folder.
     """
+    say = tell or (lambda _: None)
     if kind_of(read_card(weights, ALL_KINDS)) is not None:
         return _publish_peer(weights, folder, name, wald_catalog)
     if root is None:
         raise UsageError("the weights are a denoiser's, which is calibrated on held-out ground: give --data")
     model, card = load_checkpoint(weights)
+    card |= all_ground(card)
     notes = _notes(card)
     first = _guide(folder, guide) if model.config.guide else None
     fine = _fine(*first) if first else None
+    say(f"{name} is calibrated on the ground under {root} that training never saw: minutes, more with more places")
     found = _calibrated(DiffusionResolver(name, model), card, root, fine)
     notes |= {SPREAD: found.spread, SPREAD_HIDDEN: found.spread_hidden}
     notes |= {BRIGHTNESS: found.brightness, "conformal": found.conformal}
     notes |= {"calibration": found.figures, OWN_SHARE: found.own_share}
     if first:
-        notes |= {GUIDED_BY: guided_by(*first), **_both_grounds(notes, first[1])}
+        notes |= {GUIDED_BY: guided_by(*first), **both_grounds(notes, first[1])}
     parameters = sum(p.numel() for p in model.parameters())
     alone = DiffusionResolver.calibrated(name, model, notes, passes=CALIBRATED_PASSES[0])
     told: DiffusionResolver | GuidedResolver = alone
     if first and fine:
         told, parameters = join_guided(fine(CALIBRATED_PASSES[0]), alone), parameters + int(first[1]["parameters"])
     if wald_catalog:
+        say(f"{name} and the baselines are scored on the dates of {wald_catalog}")
         notes |= _scores(told, wald_catalog)
-    save_checkpoint(model, folder / name / WEIGHTS, card=_with_terms(notes))
+    save_checkpoint(model, folder / name / WEIGHTS, card=with_terms(notes))
     return _write_item(folder, model_item(name, told, parameters, digest(folder / name / WEIGHTS)))
 
 
@@ -107,7 +112,7 @@ def _publish_peer(weights: Path, folder: Path, name: str, wald_catalog: Path | N
     resolver, notes = network_resolver(weights, name), _notes(card)
     if wald_catalog:
         notes |= _scores(resolver, wald_catalog)
-    save_network(model, folder / name / WEIGHTS, card=_with_terms(notes))
+    save_network(model, folder / name / WEIGHTS, card=with_terms(notes))
     parameters = sum(p.numel() for p in model.parameters())
     sha256 = digest(folder / name / WEIGHTS)
     return _write_item(folder, model_item(name, resolver, parameters, sha256, architecture=type(model).__name__))
@@ -116,11 +121,6 @@ def _publish_peer(weights: Path, folder: Path, name: str, wald_catalog: Path | N
 def _notes(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says beside what the weights say themselves."""
     return {key: value for key, value in card.items() if key not in OWN_KEYS}
-
-
-def _with_terms(card: Mapping[str, Any]) -> dict[str, Any]:
-    """A card with the terms of the data that it names."""
-    return {**card, "terms": {place: TERMS.get(place, "unknown") for place in card.get("places", [])}}
 
 
 def _write_item(folder: Path, item: pystac.Item) -> Path:
@@ -165,19 +165,6 @@ def _fine(weights: Path, card: Mapping[str, Any]) -> Callable[[int], DiffusionRe
         return DiffusionResolver.calibrated(weights.parent.name, net, card, passes=passes)
 
     return at
-
-
-def _both_grounds(card: Mapping[str, Any], guide: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells the training ground of two models that go together."""
-    names = {key: sorted({*guide.get(key, []), *card.get(key, [])}) for key in ("places", PLACES)}
-    tables = {key: {**guide.get(key, {}), **card.get(key, {})} for key in (FOOTPRINTS, DIGESTS)}
-    for place in guide.get(DIGESTS, {}).keys() & card.get(DIGESTS, {}).keys():
-        tables[DIGESTS][place] = sorted({*guide[DIGESTS][place], *card[DIGESTS][place]})
-    for place in guide.get(FOOTPRINTS, {}).keys() & card.get(FOOTPRINTS, {}).keys():
-        (west, south, east, north), other = guide[FOOTPRINTS][place], card[FOOTPRINTS][place]
-        widest = [min(west, other[0]), min(south, other[1]), max(east, other[2]), max(north, other[3])]
-        tables[FOOTPRINTS][place] = widest
-    return {**names, **tables}
 
 
 def _scores(resolver: Resolver, catalog: Path) -> dict[str, Any]:

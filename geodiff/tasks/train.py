@@ -22,16 +22,20 @@ from geodiff.model.objectives import denoising_loss, ensemble_loss
 from geodiff.model.simulate import simulate
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sensor import band_mtf
+from geodiff.tasks.card_ground import STARTED_FROM, all_ground
 from geodiff.tasks.train_data import Fed, Fixed, Pair, Stream, TrainConfig, TrainData
 from geodiff.tasks.train_loop import UNBOUND, AveragedTraining, Export, first_step, fit
+
+CROP_PX = 12
+"""Border of an image that a validation leaves out."""
 
 
 class Training(AveragedTraining):
     """The loss, the averaged weights, and the validation on ground that training never saw."""
 
-    def __init__(self, model: ImageDenoiser, config: TrainConfig, data: TrainData) -> None:
+    def __init__(self, model: ImageDenoiser, config: TrainConfig, data: TrainData, start: str | None = None) -> None:
         net = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        super().__init__(net, config, settings_of(model.config, config, data))
+        super().__init__(net, config, settings_of(model.config, config, data, start))
         self.config, self.data = config, data
         self.simulation = config.sensor(model.config.mtf)
 
@@ -42,8 +46,7 @@ class Training(AveragedTraining):
         return DataLoader(stream, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> DataLoader[Fed]:
-        mine = self.data.held[self.trainer.global_rank :: self.trainer.world_size]
-        return DataLoader(Fixed(mine), batch_size=None)
+        return DataLoader(Fixed(self.data.held), batch_size=None)
 
     def transfer_batch_to_device(self, batch: Fed, device: torch.device, dataloader_idx: int) -> Fed:
         """Leave the batch where it is: the sensor is simulated on the CPU, with the same numbers on every machine."""
@@ -61,8 +64,7 @@ class Training(AveragedTraining):
         generator = self.numbers(self.config.seed)
         series, target, clear = self._pair(batch, generator)
         loss = self._loss(series, target, clear, generator)
-        self.log("loss", loss, prog_bar=True, batch_size=len(target))
-        return loss
+        return self.told(loss)
 
     def _loss(self, series: Series, target: Tensor, clear: Tensor | None, generator: torch.Generator) -> Tensor:
         if self.config.objective == "ensemble":
@@ -80,33 +82,44 @@ class Training(AveragedTraining):
         ones = torch.ones(len(target), device=self.device)
         mean = context.upsampled + self.ema.residual_scale * self.ema(noise, ones, context)
         shown = torch.ones_like(target[:, 0], dtype=torch.bool) if clear is None else clear
-        gain = np.array([_gain(*each) for each in zip(mean, context.upsampled, target, shown, strict=True)])
+        gains = [gain_db(*each) for each in zip(mean, context.upsampled, target, shown, strict=True)]
         level = torch.full_like(ones, 0.5)
         residual = (target - context.upsampled) / self.ema.residual_scale
         half = self.ema(mix(residual, noise, level[:, None, None, None]), level, context) - residual
-        seen = series.observed.flatten(1).all(1).cpu()
-        many = self.trainer.world_size > 1
-        for name, keep in (("gain_clear_db", seen), ("gain_cloudy_db", ~seen)):
-            known = keep.numpy() & np.isfinite(gain)
-            if known.any():
-                self.log(name, float(gain[known].mean()), on_epoch=True, batch_size=int(known.sum()), sync_dist=many)
+        seen = series.observed.flatten(1).all(1).tolist()
+        for name, kind in (("gain_clear_db", True), ("gain_cloudy_db", False)):
+            known = [gain for gain, whole in zip(gains, seen, strict=True) if whole is kind and gain is not None]
+            self.watched.add(name, sum(known), len(known))
         error = half.square()[shown[:, None].expand_as(half)].mean()
-        self.log("half_level_mse", error, on_epoch=True, batch_size=len(target), sync_dist=many)
+        self.watched.add("half_level_mse", float(error) * len(target), len(target))
 
 
-def _gain(mean: Tensor, base: Tensor, truth: Tensor, clear: Tensor) -> float:
-    """Decibels of cPSNR over bicubic of the reference; NaN where too little is clear to compare."""
-    crop = min(12, truth.shape[-1] // 4)
-    images = [image.float().cpu().numpy() for image in (mean, base, truth)]
+def gain_db(image: Tensor, base: Tensor, truth: Tensor, clear: Tensor) -> float | None:
+    """Decibels of cPSNR of an image over ``base``; None where too little is clear to compare.
+
+    Minus infinity for an image that holds values that are no numbers.
+    """
+    crop = min(CROP_PX, truth.shape[-1] // 4)
+    images = [each.float().cpu().numpy() for each in (image, base, truth)]
     shown = clear.cpu().numpy()
     if not shown[crop:-crop, crop:-crop].mean() > 0.1:
-        return float("nan")
+        return None
+    if not np.isfinite(images[0]).all():
+        return float("-inf")
     return cpsnr(images[0], images[2], shown, crop=crop) - cpsnr(images[1], images[2], shown, crop=crop)
 
 
-def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData) -> dict[str, Any]:
-    """What a training that is resumed must agree on: all but how long it runs and how it is watched."""
+def settings_of(model: ImageConfig, config: TrainConfig, data: TrainData, start: str | None = None) -> dict[str, Any]:
+    """What a training that is resumed must agree on: all but how long it runs and how it is watched.
+
+    Args:
+        model: its configuration.
+        config: of the training.
+        data: what is trained on.
+        start: SHA-256 of the weights that it began with; None for a new model.
+    """
     return {
+        "start": {"start_from": start},
         "data": {"kind": data.kind, "places": data.notes.get("places")},
         "model": json.loads(json.dumps(asdict(model))),
         "training": config.model_dump(mode="json", exclude=UNBOUND),
@@ -130,13 +143,15 @@ def train_superres(
     """
     torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
-    module = Training(first_model(data, config, start_from), config, data)
+    before = read_card(start_from) if start_from else {}
+    module = Training(first_model(data, config, start_from), config, data, before.get("sha256"))
     last = out / "last.ckpt"
     if resume and last.exists():
         module.first_step = first_step(last, module.agreed)
-    earlier = {"started_from": read_card(start_from)} if start_from else {}
     weights = out / "superres.safetensors"
+    earlier = {STARTED_FROM: before} if before else {}
     card = {**earlier, "training": config.model_dump(mode="json"), **data.notes, "messages": data.messages}
+    card |= all_ground(card)
     fit(module, out, config, Export(weights, card, save_checkpoint))
     return weights
 

@@ -9,17 +9,16 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from geodiff.config import Settings
 from geodiff.imagery.ground import Ground
 from geodiff.model.images import Series
-from geodiff.model.optics import see
-from geodiff.model.raster import upsample
+from geodiff.model.objectives import RIM_PX
 from geodiff.model.simulate import SimulationConfig
-from geodiff.schema import BANDS_10M, GeodiffError
+from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Truth (batch, times, band, y, x), days (batch, times) relative to the target, and pixel side in metres (batch,)."""
@@ -76,7 +75,7 @@ class TrainConfig(Settings):
         sizes: fields of ``model.images.ImageConfig``.
     """
 
-    bands: tuple[str, ...] = BANDS_10M
+    bands: tuple[str, ...] = Field(BANDS_10M, min_length=1)
     guide: tuple[str, ...] = ()
     scale: int = Field(4, ge=2, le=8)
     steps: int = Field(6000, ge=1)
@@ -109,6 +108,23 @@ class TrainConfig(Settings):
     )
     pixel_factors: tuple[Annotated[float, Field(gt=0, le=64)], ...] = Field((1.0, 1.0, 0.5, 2.0), min_length=1)
     sizes: dict[str, int] = Field(default={})
+
+    @field_validator("bands", "guide")
+    @classmethod
+    def _bands_are_named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({band for band in value if value.count(band) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice: name each band once")
+        return value
+
+    @field_validator("patch_px", "real_patch_px")
+    @classmethod
+    def _patches_are_not_all_border(cls, side: int, told: ValidationInfo) -> int:
+        scale = told.data.get("scale", 2 * RIM_PX)
+        least = 2 * RIM_PX // scale + 1
+        if side < least:
+            raise ValueError(f"a patch at scale {scale} is all border below {least} pixels")
+        return side
 
     @model_validator(mode="after")
     def _simulation_is_known(self) -> Self:
@@ -146,6 +162,8 @@ class PatchSource(IterableDataset[Batch]):
         self.places = [place for place in places if min(place.size) >= self.side]
         if not self.places:
             raise GeodiffError(f"no training place is {self.side} pixels wide: lower patch_px, or give larger images")
+        if not any(config.weight_of(place.name) > 0 for place in self.places):
+            raise UsageError(f"place_weights: 0 for each of {len(self.places)} places: let one of them count")
         area = np.array([math.prod(place.size) for place in self.places], float)
         weight = np.array([config.weight_of(place.name) for place in self.places])
         self.share = area**0.75 * weight / (area**0.75 * weight).sum()
@@ -250,16 +268,6 @@ class Fixed(Dataset[Fed]):
 
     def __getitem__(self, index: int) -> Fed:
         return self.batches[index]
-
-
-def residual_scales(places: Sequence[Ground], config: TrainConfig, mtf: tuple[float, ...]) -> tuple[float, ...]:
-    """Root mean square per band of what bicubic upsampling misses, over the training places."""
-    plain = config.model_copy(update={"dates": (1,), "batch": 32})
-    truth, _, _ = PatchSource(places, plain, scale=config.scale, seed=12345).batch(0)
-    image = truth[:, 0, : len(mtf)]
-    low = see(image, config.scale, mtf)
-    miss = image - upsample(low, config.scale)
-    return tuple(round(float(v), 4) for v in miss.square().mean((0, 2, 3)).sqrt())
 
 
 DataKind = Literal["collection", "folder", "worldstrat", "synthetic"]

@@ -15,9 +15,11 @@ from typing import Any, ClassVar, Literal, Protocol
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import nn
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
 
 from geodiff.schema import GeodiffError
+from geodiff.tasks.train_watch import Watched, diverged, holds
 
 Save = Callable[[Any, Path, dict[str, Any]], None]
 """Writes a network and its card."""
@@ -33,6 +35,9 @@ UNBOUND = {
     "checkpoint_every",
 }
 """Settings that a resumed training may change: how long it runs, and how it is watched."""
+
+CLIP = 1.0
+"""Largest norm of the gradients of a step."""
 
 
 class Loop(Protocol):
@@ -85,6 +90,7 @@ class AveragedTraining(L.LightningModule):
         self.net: Any = net
         self.ema: Any = copy.deepcopy(net).requires_grad_(False)
         self.history: list[dict[str, float]] = []
+        self.watched, self.figures = Watched(), dict[str, float]()
         self.first_step = 0
         self.spent_s, self.started, self.now = 0.0, time.monotonic(), 0.0
 
@@ -108,6 +114,41 @@ class AveragedTraining(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._look_at_clock()
+
+    def told(self, loss: Tensor) -> Tensor:
+        """The loss of a step, logged; among several processes every weight takes part in it.
+
+        Each waits for the gradients of all weights, also of those that its own batch does not need.
+        """
+        self.log("loss", loss)
+        if self.trainer.world_size == 1:
+            return loss
+        return loss + 0.0 * torch.stack([weight.sum() for weight in self.net.parameters()]).sum()
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of all gradients, those of all processes together.
+
+        Raises:
+            GeodiffError: it is not a number, as of a loss that is none: before a weight is touched.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), gradient_clip_val or CLIP)
+        if not torch.isfinite(norm):
+            raise diverged(self.global_step + 1, self.history)
+
+    def on_validation_epoch_start(self) -> None:
+        self.watched = Watched()
+
+    def on_validation_epoch_end(self) -> None:
+        """Raises GeodiffError where the weights restore nothing that is a number."""
+        self.figures = self.found()
+        if not all(map(math.isfinite, self.figures.values())):
+            raise diverged(self.global_step, self.history)
+
+    def found(self) -> dict[str, float]:
+        """Figures of a validation, which is the same in all processes."""
+        return self.watched.means()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step and average: before the checkpoint of this step is written, which a later hook would miss."""
@@ -150,11 +191,17 @@ class Export(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(pl_module, AveragedTraining):
             return
-        figures = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
+        loss = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        figures = {name: round(value, 4) for name, value in (loss | pl_module.figures).items()}
         pl_module.history.append({"step": pl_module.global_step, **figures})
         sys.stdout.write(json.dumps(pl_module.history[-1]) + "\n")
         sys.stdout.flush()
         self.save(pl_module.ema, self.path, {**self.card, "history": pl_module.history})
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of the processes of a training that does what follows it: each of them runs on."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def first_step(last: Path, agreed: dict[str, Any]) -> int:
@@ -181,14 +228,19 @@ def first_step(last: Path, agreed: dict[str, Any]) -> int:
     return step
 
 
-def fit(module: AveragedTraining, out: Path, config: Loop, export: Callback) -> None:
+def fit(module: AveragedTraining, out: Path, config: Loop, export: Export) -> None:
     """Run Lightning's loop, from ``last.ckpt`` in ``out`` where ``module.first_step`` says that it goes on.
+
+    It ends with weights and ``last.ckpt`` of its last step, also where an earlier run was killed before it wrote them.
 
     Args:
         module: what is trained.
         out: folder of Lightning's own state.
         config: of the training.
         export: writes weights and card after every validation.
+
+    Raises:
+        GeodiffError: the training diverged.
     """
     trainer = L.Trainer(
         max_steps=config.steps,
@@ -196,7 +248,7 @@ def fit(module: AveragedTraining, out: Path, config: Loop, export: Callback) -> 
         precision=config.precision,
         logger=False,
         default_root_dir=out,
-        gradient_clip_val=1.0,
+        gradient_clip_val=CLIP,
         val_check_interval=config.validate_every,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -210,3 +262,8 @@ def fit(module: AveragedTraining, out: Path, config: Loop, export: Callback) -> 
     if config.compile:
         module.net.compile()
     trainer.fit(module, ckpt_path=str(out / "last.ckpt") if module.first_step else None, weights_only=True)
+    if module.global_step > module.first_step and module.global_step % config.checkpoint_every:
+        trainer.save_checkpoint(out / "last.ckpt", weights_only=False)
+    # Only the first of several processes need see the files.
+    if not trainer.strategy.broadcast(holds(export.path, module.global_step)):
+        trainer.validate(module, verbose=False)

@@ -12,12 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geodiff.metrics.fidelity import cpsnr
 from geodiff.model.images import Series
 from geodiff.model.networks import Network, make_network, save_network
 from geodiff.model.raster import upsample
@@ -25,14 +23,13 @@ from geodiff.model.simulate import simulate
 from geodiff.model.srdiff import SRDiff
 from geodiff.schema import UsageError
 from geodiff.sensor import band_mtf
-from geodiff.tasks.train import settings_of
+from geodiff.tasks.train import gain_db, settings_of
 from geodiff.tasks.train_data import Fed, Pair, Stream, TrainConfig, TrainData
-from geodiff.tasks.train_loop import first_step
+from geodiff.tasks.train_loop import CLIP, first_step
+from geodiff.tasks.train_watch import Watched, diverged, holds
 
 WATCHED_PASSES = 10
 """Steps of the chain of a diffusion when it is watched: a sample lies below its mean, but rises with it."""
-
-CROP_PX = 12
 
 
 class _Loop:
@@ -72,8 +69,9 @@ class _Loop:
     @property
     def progress(self) -> float:
         """How much of the training is done, 0 to 1."""
-        minutes = self.seconds / 60 / self.config.minutes if self.config.minutes else 0.0
-        return min(max(self.step / self.config.steps, minutes), 1.0)
+        limit = self.config.minutes
+        timed = 0.0 if limit is None else self.seconds / 60 / max(limit, 1e-6)
+        return min(max(self.step / self.config.steps, timed), 1.0)
 
     def pair(self, batch: Fed, generator: torch.Generator) -> tuple[Series, Tensor, Tensor | None]:
         """Series, target and where it is clear (None: everywhere), on the device."""
@@ -87,8 +85,12 @@ class _Loop:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def learn(self, batch: Fed) -> float:
-        """One step of the optimiser; returns the loss."""
+    def learn(self, batch: Fed) -> None:
+        """One step of the optimiser.
+
+        Raises:
+            GeodiffError: the training diverged.
+        """
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         series, target, clear = self.pair(batch, generator)
         rising = min((self.step + 1) / self.config.warmup, 1.0)
@@ -99,29 +101,37 @@ class _Loop:
             loss = self.net.loss(series, target, generator=generator, clear=clear)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
+        if not torch.isfinite(norm):
+            raise diverged(self.step + 1, self.history)
         self.optimizer.step()
         self.step += 1
         decay = min(self.config.ema, (2 + self.step) / (11 + self.step))
         with torch.no_grad():
             for averaged, current in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 averaged.lerp_(current, 1 - decay)
-        return float(loss.detach())
 
     @torch.inference_mode()
     def watch(self) -> dict[str, float]:
-        """The loss of the averaged weights on held-out ground, and decibels of cPSNR over bicubic of the reference."""
-        losses, gains = [], []
+        """The loss of the averaged weights on held-out ground, and decibels of cPSNR over bicubic of the reference.
+
+        Raises:
+            GeodiffError: the training diverged.
+        """
+        watched = Watched()
         for number, batch in enumerate(self.data.held):
             generator = torch.Generator().manual_seed(number)
             series, target, clear = self.pair(batch, generator)
-            losses.append(float(self.ema.loss(series, target, generator=generator, clear=clear)))
+            watched.add("held_loss", float(self.ema.loss(series, target, generator=generator, clear=clear)), 1)
             image = restored(self.ema, series, generator)
             base = upsample(series.reference, self.config.scale)
             shown = torch.ones_like(target[:, 0], dtype=torch.bool) if clear is None else clear
-            gains += [_gain(*each) for each in zip(image, base, target, shown, strict=True)]
-        known = [gain for gain in gains if math.isfinite(gain)]
-        figures = {"held_loss": float(np.mean(losses))} | ({"gain_db": float(np.mean(known))} if known else {})
+            gains = [gain_db(*each) for each in zip(image, base, target, shown, strict=True)]
+            known = [gain for gain in gains if gain is not None]
+            watched.add("gain_db", sum(known), len(known))
+        figures = watched.means()
+        if not all(map(math.isfinite, figures.values())):
+            raise diverged(self.step, self.history)
         return {name: round(value, 4) for name, value in figures.items()}
 
     def export(self) -> None:
@@ -174,15 +184,6 @@ def restored(net: Network, series: Series, generator: torch.Generator) -> Tensor
     return base + net.residual_scale * net.sample(net.encode(series), draw, WATCHED_PASSES)
 
 
-def _gain(image: Tensor, base: Tensor, truth: Tensor, clear: Tensor) -> float:
-    crop = min(CROP_PX, truth.shape[-1] // 4)
-    found, plain, wanted = (part.float().cpu().numpy() for part in (image, base, truth))
-    shown = clear.cpu().numpy()
-    if not shown[crop:-crop, crop:-crop].mean() > 0.1:
-        return float("nan")
-    return cpsnr(found, wanted, shown, crop=crop) - cpsnr(plain, wanted, shown, crop=crop)
-
-
 def train_network(kind: str, data: TrainData, out: Path, config: TrainConfig, *, resume: bool = True) -> Path:
     """Train a peer; returns the path of the weights, ``<kind>.safetensors``.
 
@@ -198,7 +199,7 @@ def train_network(kind: str, data: TrainData, out: Path, config: TrainConfig, *,
 
     Raises:
         UsageError: an unknown kind or size, or a setting that only the denoiser has.
-        GeodiffError: a resumed training whose settings or data differ.
+        GeodiffError: a resumed training whose settings or data differ, or a training that diverged.
     """
     if config.compile:
         raise UsageError(f"compile is for the denoiser: remove it to train {kind}")
@@ -211,11 +212,13 @@ def train_network(kind: str, data: TrainData, out: Path, config: TrainConfig, *,
         loop.go_on()
     stream = Stream(data.maker, start=loop.step)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=config.workers))
-    while loop.progress < 1.0:
+    while loop.step == 0 or loop.progress < 1.0:
         loop.learn(next(batches))
         ended = loop.progress >= 1.0
         if ended or loop.step % config.validate_every == 0:
             loop.export()
         if ended or loop.step % config.checkpoint_every == 0:
             loop.keep()
+    if not holds(loop.weights, loop.step):
+        loop.export()
     return loop.weights

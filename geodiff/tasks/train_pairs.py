@@ -21,7 +21,6 @@ from scipy import ndimage
 from geodiff.imagery.coregister import MAX_SHIFT_PX, estimate_shifts
 from geodiff.imagery.real_series import RealSeries
 from geodiff.model.optics import see
-from geodiff.model.raster import upsample
 from geodiff.model.reference import build_series
 from geodiff.schema import BAND, BANDS_10M, CUBE_DIMS, TIME, VALID, BoolArray, FloatArray, GeodiffError, X, Y
 from geodiff.tasks.train_data import TRIES_PER_PATCH, Pair, TrainConfig
@@ -235,15 +234,3 @@ def _all_of(clear: BoolArray, scale: int) -> BoolArray:
     count, rows, cols = clear.shape
     blocks = clear.reshape(count, rows // scale, scale, cols // scale, scale)
     return np.asarray(blocks.all((2, 4)), np.bool_)
-
-
-def residual_scales_of(pairs: Sequence[Pair]) -> tuple[float, ...]:
-    """Root mean square per band, over clear pixels, of what bicubic upsampling of the reference misses."""
-    squares, count = torch.zeros(pairs[0].target.shape[1]), 0.0
-    for pair in pairs:
-        scale = pair.target.shape[-1] // pair.series.reference.shape[-1]
-        base = upsample(pair.series.reference, scale)
-        weight = pair.clear[:, None].to(base.dtype)
-        squares += ((pair.target - base).square() * weight).sum((0, 2, 3))
-        count += float(weight.sum())
-    return tuple(round(float(value), 4) for value in (squares / max(count, 1.0)).sqrt())

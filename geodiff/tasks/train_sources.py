@@ -20,16 +20,9 @@ from geodiff.imagery.real_series import read_series
 from geodiff.schema import BANDS_10M, BANDS_20M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf, native_step
 from geodiff.tasks.leakage import describe_ground
-from geodiff.tasks.train_data import (
-    HELD_SEED,
-    DataKind,
-    Mixed,
-    PatchSource,
-    TrainConfig,
-    TrainData,
-    residual_scales,
-)
+from geodiff.tasks.train_data import HELD_SEED, DataKind, Mixed, PatchSource, TrainConfig, TrainData
 from geodiff.tasks.train_pairs import RealSource
+from geodiff.tasks.train_residuals import residual_scales
 from geodiff.tasks.train_worldstrat import open_worldstrat
 
 

@@ -28,6 +28,9 @@ from geodiff.vessels.split import join_digests
 OF_WEIGHTS = ("format", "kind", "config", "sha256", "parameters")
 """What a card says of the file of weights, written with it."""
 
+VARIANCE, SQUARED = "variance", "squared_error"
+"""What a validation sums up of members and of their mean."""
+
 OF_CALIBRATION = ("track_calibration", "calibrated_with", "held_aside_by_learned")
 
 
@@ -79,8 +82,7 @@ class TrackTraining(AveragedTraining):
         else:
             pure = 1.0 if self.progress < config.regression_share else config.pure_noise
             loss = track_denoising_loss(self.net, *batch, pure=pure, lowest=config.lowest_level, generator=chance)
-        self.log("loss", loss, batch_size=len(batch[1]))
-        return loss
+        return self.told(loss)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         fleet, departure = batch
@@ -93,15 +95,25 @@ class TrackTraining(AveragedTraining):
         drawn = draw(self.ema, context.repeated(8), mean.repeat_interleave(8, 0), noise, self.config.passes)
         drawn = drawn.unflatten(0, (len(clean), 8))
         median = drawn.median(1).values
-        valid = fleet.asked_valid
+        squared = (drawn.mean(1) - clean).square().sum(-1)
         for name, kind in (("gap", 1), ("forecast", 2)):
-            some = valid & (fleet.kind == kind)[..., None]
+            some = fleet.asked_valid & (fleet.kind == kind)[..., None]
             for label, value in (("prior", torch.zeros_like(clean)), ("mean", mean), ("median", median)):
-                error = (value - clean).square().sum(-1).sqrt()[some].mean()
-                self.log(f"{name}_{label}", error, on_epoch=True, batch_size=len(clean), sync_dist=True)
-            spread = drawn.var(1).sum(-1)[some].mean().sqrt() * math.sqrt(9 / 8)
-            skill = (drawn.mean(1) - clean).square().sum(-1)[some].mean().sqrt()
-            self.log(f"{name}_spread_skill", spread / skill, on_epoch=True, batch_size=len(clean), sync_dist=True)
+                self._watch(f"{name}_{label}", (value - clean).square().sum(-1).sqrt()[some])
+            self._watch(f"{name}_{VARIANCE}", drawn.var(1).sum(-1)[some])
+            self._watch(f"{name}_{SQUARED}", squared[some])
+
+    def _watch(self, name: str, values: Tensor) -> None:
+        self.watched.add(name, float(values.sum()), values.numel())
+
+    def found(self) -> dict[str, float]:
+        """Mean errors, and the spread of eight members over the error of their mean."""
+        means = super().found()
+        for name in ("gap", "forecast"):
+            variance, squared = means.pop(f"{name}_{VARIANCE}", None), means.pop(f"{name}_{SQUARED}", None)
+            if variance is not None and squared:
+                means[f"{name}_spread_skill"] = math.sqrt(variance / squared * 9 / 8)
+        return means
 
 
 def train_tracks(
@@ -125,7 +137,7 @@ def train_tracks(
 
     Raises:
         GeodiffError: a resumed training whose settings or data differ, or weights of other sizes.
-        UsageError: no time to train, and nothing to begin with.
+        UsageError: no time to train, and nothing to begin with, or another fold than that of the weights.
     """
     if config.minutes == 0 and start_from is None:
         raise UsageError("0 minutes are no training: to calibrate weights on other data, name them with --start-from")
@@ -134,6 +146,12 @@ def train_tracks(
     model, before = first_model(config, start_from)
     weights = out / "tracks.safetensors"
     if config.minutes == 0:
+        held_out = before.get("training", {}).get("fold", 0)
+        if config.fold != held_out:
+            raise UsageError(
+                f"{start_from} holds out fold {held_out} of the vessels: to calibrate it, set fold to that, not to "
+                f"{config.fold}"
+            )
         kept = {name: value for name, value in before.items() if name not in OF_WEIGHTS + OF_CALIBRATION}
         save_track_checkpoint(model, weights, {**kept, "calibrated_on": data.notes["data"]})
         return weights

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from geodiff.tasks.track_data import TrackData, split_tracks
+from geodiff.tasks.train_loop import is_first_process
 from geodiff.tasks.train_tracks import train_tracks
 from geodiff.tasks.train_tracks_calibrate import calibrate_tracks
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
@@ -40,7 +41,8 @@ def start_track_training(
     """
     data = load_track_data(files, fold=config.fold, tell=tell)
     weights = train_tracks(data, out, config, start_from=start_from, resume=resume, tell=tell)
-    calibrate_tracks(weights, data, drawn=config.drawn, windows=config.calibration_windows, seed=config.seed)
+    if is_first_process():
+        calibrate_tracks(weights, data, drawn=config.drawn, windows=config.calibration_windows, seed=config.seed)
     return weights
 
 

@@ -21,15 +21,19 @@ from geodiff.imagery.coregister import MAX_SHIFT_PX, estimate_shifts
 from geodiff.imagery.lattice import grid_of
 from geodiff.model.reference import build_series
 from geodiff.schema import TIME, VALID, BoolArray, FloatArray, GeodiffError
+from geodiff.tasks.card_ground import TERMS
 from geodiff.tasks.targets import days_of
 from geodiff.tasks.train_data import HELD_SEED, Pair, TrainConfig, TrainData
-from geodiff.tasks.train_pairs import Turn, hide_target, residual_scales_of
+from geodiff.tasks.train_pairs import Turn, hide_target
+from geodiff.tasks.train_residuals import residual_scales_of
 
 CLEAR_TARGET = 0.7
 """Share of a patch where the truth may be trusted, at least."""
 
 PATCHES_PER_SITE = 4
 """Patches of a batch that come from one place: to read and register it costs more than to cut it."""
+
+WORLDSTRAT_TERMS = "high resolution CC BY-NC 4.0 (WorldStrat, SPOT 6/7, Airbus); modified Copernicus Sentinel data"
 
 KEPT_SITES, TRIES_PER_SITE, SITES_PER_PATCH = 24, 16, 64
 
@@ -216,8 +220,8 @@ def open_worldstrat(root: Path, config: TrainConfig) -> TrainData:
     notes: dict[str, Any] = {
         "places": ["worldstrat"],
         "training_places": [f"worldstrat/{name}" for name in names],
-        "terms": "high resolution CC BY-NC 4.0 (WorldStrat, SPOT 6/7, Airbus); modified Copernicus Sentinel data",
+        TERMS: {"worldstrat": WORLDSTRAT_TERMS},
     }
-    unit = residual_scales_of([train.batch(step) for step in range(4)])
+    unit = residual_scales_of([train.batch(step) for step in range(4)], config.bands)
     messages = tuple(f"left out by name: {name}" for name in sorted(config.leave_out))
     return TrainData("worldstrat", train, held, unit, notes, messages)

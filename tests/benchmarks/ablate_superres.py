@@ -42,7 +42,8 @@ from geodiff.outputs.atomic import write_json
 from geodiff.schema import BANDS_10M
 from geodiff.sensor import band_mtf
 from geodiff.tasks.models import find_model
-from geodiff.tasks.train_data import PatchSource, TrainConfig, residual_scales
+from geodiff.tasks.train_data import PatchSource, TrainConfig
+from geodiff.tasks.train_residuals import residual_scales
 
 MTF = band_mtf(BANDS_10M)
 RIM_PX = 16

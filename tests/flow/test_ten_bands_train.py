@@ -97,6 +97,7 @@ def publish(weights: Path, root: Path, folder: Path, *more: str) -> Path:
     words = ["train", "publish", "--weights", weights, "--data", root, "--out", folder, "--name", *more]
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
+    assert "is calibrated on the ground under" in result.stderr
     return Path(result.stdout.strip())
 
 

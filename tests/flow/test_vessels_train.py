@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import torch
 
 from geodiff.config import catalogs_dir, read_yaml
 from geodiff.metrics.ensemble import spatial_median
-from geodiff.model.track_objectives import track_ensemble_loss
+from geodiff.model.track_objectives import track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.tasks.evaluate_vessels import load_contenders
@@ -23,6 +24,7 @@ from geodiff.tasks.track_calibration import classes_of, mahalanobis, scatter
 from geodiff.tasks.track_data import split_tracks
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
+from geodiff.tasks.train_loop import Export
 from geodiff.tasks.train_tracks import TrackTraining, train_tracks
 from geodiff.tasks.train_tracks_calibrate import calibrate_tracks
 from geodiff.tasks.train_tracks_settings import TrackTrainConfig
@@ -99,6 +101,11 @@ def test_a_fold_holds_out_other_vessels_and_is_asked_about_them(fleet, tmp_path)
     assert set(drawn.split) == {"vessel"}
     assert drawn.notes["held_out"] == drawn.notes["vessels"]
     assert drawn.notes["fold"] == 4
+    card = json.loads(weights.with_suffix(".json").read_text())
+    card["training"]["fold"] = 5
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(GeodiffError, match="asked about: choose --split unseen"):
+        draw_cases(cleaned, load_contenders([str(weights)]), VesselSettings(task="impute", lengths="10min"))
 
 
 def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatch):
@@ -114,6 +121,67 @@ def test_a_killed_training_ends_with_the_same_weights(data, tmp_path, monkeypatc
         train_tracks(data, tmp_path / "parts", config(width=24))
     with pytest.raises(GeodiffError, match="trained with another start_from"):
         train_tracks(data, tmp_path / "parts", config(), start_from=whole)
+
+
+def test_a_kill_in_the_last_validation_costs_no_weights(data, tmp_path, monkeypatch):
+    whole = train_tracks(data, tmp_path / "whole", config())
+    export = Export.on_validation_end
+
+    def killed(self, trainer, module):
+        if module.global_step == 6:
+            raise SystemError("killed")
+        export(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Export, "on_validation_end", killed)
+        with pytest.raises(SystemError, match="killed"):
+            train_tracks(data, tmp_path / "parts", config())
+    parts = train_tracks(data, tmp_path / "parts", config())
+    assert parts.read_bytes() == whole.read_bytes()
+    assert [each["step"] for each in json.loads(parts.with_suffix(".json").read_text())["history"]] == [3, 6]
+
+
+def test_a_training_that_diverges_leaves_the_weights_from_before(data, tmp_path, monkeypatch):
+    step = TrackTraining.training_step
+
+    def diverging(training, batch, batch_idx):
+        return step(training, batch, batch_idx) * (float("nan") if training.global_step == 4 else 1.0)
+
+    monkeypatch.setattr(TrackTraining, "training_step", diverging)
+    with pytest.raises(GeodiffError, match=r"diverged at step 5: .* the weights of step 3 stay"):
+        train_tracks(data, tmp_path, config())
+    assert all(value.isfinite().all() for value in weights_of(tmp_path / "tracks.safetensors").values())
+
+
+def test_among_several_processes_every_weight_has_a_gradient(data, monkeypatch):
+    settings = config(scene_share=0.0, generation_share=0.0)
+    module = TrackTraining(TrackDenoiser(track_config(width=16, heads=2, layers=1)), settings, data, None)
+    monkeypatch.setattr(module, "log", lambda *args: None)
+
+    def gradients(processes):
+        monkeypatch.setattr(TrackTraining, "trainer", SimpleNamespace(world_size=processes), raising=False)
+        module.net.zero_grad(set_to_none=True)
+        chance = torch.Generator().manual_seed(0)
+        batch = make_batch(data.pool, data.history, settings, 0)
+        module.told(track_denoising_loss(module.net, *batch, pure=0.5, lowest=0.1, generator=chance)).backward()
+        return {name: weight.grad for name, weight in module.net.named_parameters()}
+
+    alone, many = gradients(1), gradients(2)
+    assert any(value is None for value in alone.values()), "lone vessels have no neighbours to attend to"
+    for name, value in many.items():
+        torch.testing.assert_close(value, torch.zeros_like(value) if alone[name] is None else alone[name], msg=name)
+
+
+def test_a_validation_without_gaps_or_forecasts_tells_the_others_alone(data):
+    for left in ("gap", "forecast"):
+        module = TrackTraining(TrackDenoiser(track_config(width=16, heads=2, layers=1)), config(), data, None)
+        fleet, departure = make_batch(data.held, data.history, config(), "held", 0)
+        kind = torch.full_like(fleet.kind, 2 if left == "gap" else 1)
+        module.validation_step((fleet.replaced(kind=kind), departure), 0)
+        found = module.found()
+        assert not any(name.startswith(left) for name in found)
+        assert len(found) == 4
+        assert np.isfinite(list(found.values())).all()
 
 
 def test_files_of_one_name_are_all_trained_on(fleet, tmp_path):
@@ -173,6 +241,8 @@ def test_no_minutes_calibrate_weights_on_other_data_as_they_are(data, tmp_path):
     again.with_suffix(".json").write_text(json.dumps(after))
     with pytest.raises(GeodiffError, match="calibrate the weights again"):
         DenoiserMotion.load(again)
+    with pytest.raises(UsageError, match="holds out fold 0"):
+        train_tracks(data, tmp_path / "c", config(minutes=0, fold=1), start_from=again)
     third = train_tracks(data, tmp_path / "c", config(minutes=0), start_from=again)
     calibrate_tracks(third, data, drawn=DrawSettings(longest_s=3600.0), windows=300)
     assert DenoiserMotion.load(third).levels == (0.5, 0.9)

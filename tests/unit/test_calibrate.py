@@ -288,6 +288,13 @@ def test_a_place_that_differs_is_reported_not_hidden() -> None:
     assert min(share for name, share in told["places"].items() if name != "p2") > 0.88
 
 
+def test_one_place_alone_is_not_judged() -> None:
+    found = leave_one_out(_scores(500, 1))
+    assert "p0" in found.pop("not_judged")
+    assert set(found) == {"coverage_50", "coverage_80", "coverage_90", "interval_score_90"}
+    assert all(value is None for value in found.values())
+
+
 def test_every_place_counts_as_one() -> None:
     scores = _scores(8000, 3, spoiled=1)
     keep = (scores.place != 1) | (np.arange(len(scores.place)) % 7 == 0)

@@ -45,6 +45,13 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     card_path.write_text(json.dumps(card))
 
 
+def test_figures_that_are_no_numbers_are_null_in_the_card(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(tiny_denoiser(), path, card={"figures": {"a": float("nan"), "b": [float("inf"), 1.5, None, "c"]}})
+    assert "NaN" not in path.with_suffix(".json").read_text()
+    assert read_card(path)["figures"] == {"a": None, "b": [None, 1.5, None, "c"]}
+
+
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     model = tiny_denoiser(seed=5)
     path = tmp_path / "new" / "model.safetensors"

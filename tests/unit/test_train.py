@@ -12,6 +12,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ import torch
 from affine import Affine
 
 from geodiff.imagery.places import GAP_PX, Place, read_places, split_places
-from geodiff.model.checkpoint import load_checkpoint
-from geodiff.schema import FloatArray, GeodiffError
+from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
+from geodiff.schema import FloatArray, GeodiffError, UsageError
 from geodiff.tasks.train_data import PatchSource, TrainConfig
 from geodiff.testing.small_catalog import small_ground
 
@@ -79,13 +80,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parents[1]
 
 
-def _train(data: Path, out: Path, **settings: Any) -> Path:
+def _train(data: Path, out: Path, *, start_from: Path | None = None, **settings: Any) -> Path:
     from geodiff.tasks.train_start import start_training
 
     with warnings.catch_warnings():
         # Lightning advises about loader workers, logging intervals and this machine's devices.
         warnings.simplefilter("ignore")
-        return start_training("denoiser", "collection", data, out, TrainConfig(**(SMALL | settings)))
+        config = TrainConfig(**(SMALL | settings))
+        return start_training("denoiser", "collection", data, out, config, start_from=start_from)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -169,6 +171,101 @@ def test_a_finished_training_is_not_trained_further(data: Path, trained: Path) -
     assert (trained.parent / "last.ckpt").stat().st_mtime <= started
 
 
+def test_a_short_training_that_ended_is_not_trained_further(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff.tasks.train import Training
+
+    first = _train(data, tmp_path, steps=1, checkpoint_every=100).read_bytes()
+
+    def step(self: Training, batch: Any, index: int) -> torch.Tensor:
+        raise AssertionError("trained further")
+
+    monkeypatch.setattr(Training, "training_step", step)
+    assert _train(data, tmp_path, steps=1, checkpoint_every=100).read_bytes() == first
+
+
+@pytest.mark.parametrize("left", ["nothing", "those before", "no card"])
+def test_a_kill_in_the_last_validation_costs_no_weights(
+    left: str, data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff.tasks.train_loop import Export
+
+    export = Export.on_validation_end
+
+    def killed(self: Export, trainer: Any, module: Any) -> None:
+        if module.global_step == 4:
+            raise SystemError("killed")
+        export(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Export, "on_validation_end", killed)
+        with pytest.raises(SystemError, match="killed"):
+            _train(data, tmp_path)
+    assert load_checkpoint(tmp_path / "superres.safetensors")[1]["history"][-1]["step"] == 2
+    if left != "those before":
+        (tmp_path / "superres.json").unlink()
+    if left == "nothing":
+        (tmp_path / "superres.safetensors").unlink()
+    found = _train(data, tmp_path)
+    weights, (_, card) = _weights(trained), load_checkpoint(found)
+    assert all(torch.equal(value, weights[name]) for name, value in _weights(found).items())
+    assert [entry["step"] for entry in card["history"]] == [2, 4]
+    straight = load_checkpoint(trained)[1]["history"][-1]
+    assert card["history"][-1] == {name: value for name, value in straight.items() if name != "loss"}
+
+
+@pytest.mark.parametrize(("settings", "step"), [({}, 2), ({"validate_every": 1}, 1)])
+def test_a_training_that_diverges_ends_before_it_saves(
+    settings: dict[str, Any], step: int, data: Path, tmp_path: Path
+) -> None:
+    told = f"diverged at step {step}: lower learning_rate.* no weights were written"
+    with pytest.raises(GeodiffError, match=told):
+        _train(data, tmp_path / "out", learning_rate=1e30, warmup=1, **settings)
+    assert not (tmp_path / "out" / "superres.safetensors").exists()
+
+
+def test_weights_from_before_a_training_diverged_stay(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff.tasks.train import Training
+
+    step = Training.training_step
+
+    def diverging(self: Training, batch: Any, index: int) -> torch.Tensor:
+        return step(self, batch, index) * (float("nan") if self.global_step == 3 else 1.0)
+
+    monkeypatch.setattr(Training, "training_step", diverging)
+    with pytest.raises(GeodiffError, match=r"diverged at step 4: .* the weights of step 2 stay"):
+        _train(data, tmp_path)
+    assert load_checkpoint(tmp_path / "superres.safetensors")[1]["history"][-1]["step"] == 2
+
+
+def test_every_process_validates_the_same_and_all_of_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.tasks.train import Training, first_model
+    from geodiff.tasks.train_sources import collection_data
+
+    config = TrainConfig(**(SMALL | {"validate_batches": 1}))
+    opened = collection_data(data, config)
+    module = Training(first_model(opened, config, None), config, opened)
+    monkeypatch.setattr(Training, "trainer", SimpleNamespace(global_rank=1, world_size=2))
+    assert len(module.val_dataloader()) == 1
+
+
+def test_tuned_weights_keep_the_ground_of_their_first_training(data: Path, trained: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first" / "superres.safetensors"
+    model, card = load_checkpoint(trained)
+    seen = {"places": ["elsewhere"], "training_places": ["elsewhere/1"], "training_digests": {"elsewhere/1": ["00"]}}
+    save_checkpoint(model, first, card={**seen, "history": card["history"]})
+    tuned = load_checkpoint(_train(data, tmp_path / "tuned", start_from=first, steps=2))[1]
+    assert tuned["places"] == ["elsewhere", "ships"]
+    assert tuned["training_places"] == ["elsewhere/1", *card["training_places"]]
+    assert tuned["training_digests"] == {**seen["training_digests"], **card["training_digests"]}
+    assert tuned["started_from"]["sha256"] == load_checkpoint(first)[1]["sha256"]
+    with pytest.raises(GeodiffError, match="trained with another start_from"):
+        _train(data, tmp_path / "tuned")
+
+
 def test_resuming_with_other_settings_is_refused(data: Path, trained: Path) -> None:
     with pytest.raises(GeodiffError, match="learning_rate"):
         _train(data, trained.parent, learning_rate=1e-2)
@@ -243,6 +340,13 @@ def test_places_smaller_than_a_patch_are_left_out() -> None:
     assert [place.name for place in PatchSource([small, large], config, scale=4).places] == ["large"]
     with pytest.raises(GeodiffError, match="128 pixels"):
         PatchSource([small], config, scale=4)
+
+
+def test_places_that_never_count_are_refused() -> None:
+    config = TrainConfig(**(SMALL | {"place_weights": {"a": 0.0}}))
+    with pytest.raises(UsageError, match="place_weights"):
+        PatchSource([_place("a")], config, scale=4)
+    PatchSource([_place("a"), _place("b")], config, scale=4)
 
 
 def test_places_without_ground_end_the_training() -> None:

@@ -15,10 +15,13 @@ from geodiff.config import catalogs_dir, read_yaml
 from geodiff.imagery.real_series import RealSeries, read_series
 from geodiff.model.images import Series
 from geodiff.model.optics import see
+from geodiff.model.raster import upsample
 from geodiff.schema import BANDS_10M, GeodiffError, UsageError
 from geodiff.sensor import band_mtf
+from geodiff.tasks.card_ground import with_terms
 from geodiff.tasks.train_data import Fed, Maker, Mixed, Pair, PatchSource, Stream, TrainConfig
-from geodiff.tasks.train_pairs import RealSource, Turn, residual_scales_of
+from geodiff.tasks.train_pairs import RealSource, Turn
+from geodiff.tasks.train_residuals import residual_scales_of
 from geodiff.testing.small_catalog import small_ground
 
 pytest.importorskip("lightning", reason="training needs the extra geodiff[train]")
@@ -165,7 +168,19 @@ def test_too_small_series_are_told() -> None:
 def test_residual_scales_look_at_clear_pixels_only() -> None:
     pair = _no_shift(RealSource([_real()], TrainConfig(**SMALL), MTF)).batch(0)
     spoiled = Pair(pair.series, torch.where(pair.clear[:, None], pair.target, 1e3), pair.clear)
-    assert residual_scales_of([spoiled]) == residual_scales_of([pair])
+    assert residual_scales_of([spoiled], BANDS_10M) == residual_scales_of([pair], BANDS_10M)
+
+
+def test_residual_scales_keep_the_digits_of_faint_bands_and_refuse_constant_ones() -> None:
+    pair = _no_shift(RealSource([_real()], TrainConfig(**SMALL), MTF)).batch(0)
+    base = upsample(pair.series.reference, 4)
+    found = residual_scales_of([pair], BANDS_10M)
+    faint = residual_scales_of([pair._replace(target=base + 1e-4 * (pair.target - base))], BANDS_10M)
+    assert faint == pytest.approx([1e-4 * value for value in found], rel=0.1)
+    constant = pair.target.clone()
+    constant[:, 1] = base[:, 1]
+    with pytest.raises(GeodiffError, match="no detail in band B03"):
+        residual_scales_of([pair._replace(target=constant)], BANDS_10M)
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and devices
@@ -239,6 +254,7 @@ def test_worldstrat_trains_one_step_of_the_gpu_configuration(tmp_path: Path) -> 
     model, card = load_checkpoint(weights)
     assert 40e6 < sum(parameter.numel() for parameter in model.parameters()) < 100e6
     assert card["training_places"] == ["worldstrat/ASMSpotter-1", "worldstrat/ASMSpotter-1-1-1"]
+    assert "CC BY-NC" in with_terms(card)["terms"]["worldstrat"]
 
 
 def test_shipped_settings_are_valid() -> None:
@@ -262,6 +278,11 @@ def test_shipped_settings_are_valid() -> None:
         {"passes": [1]},
         {"learning_rate": 0},
         {"place_weights": {"naip": -1}},
+        {"patch_px": 4},
+        {"real_patch_px": 1},
+        {"bands": []},
+        {"bands": ["B04", "B04"]},
+        {"guide": ["B04", "B02", "B04"]},
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(odd: dict[str, Any]) -> None:

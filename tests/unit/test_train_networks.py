@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,34 @@ def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
         train_network("highresnet", data, tmp_path, config)
     anew = train_network("highresnet", data, tmp_path, config, resume=False)
     assert anew.is_file()
+
+
+def test_no_minutes_are_one_step_and_not_without_end(tmp_path: Path) -> None:
+    config = _config("highresnet", minutes=0, steps=50)
+    _, card = load_network(train_network("highresnet", _data(config), tmp_path, config))
+    assert [entry["step"] for entry in card["history"]] == [1]
+
+
+def test_weights_that_are_not_of_the_last_step_are_written_again(tmp_path: Path) -> None:
+    config = _config("highresnet", validate_every=3, steps=6)
+    data = _data(config)
+    weights = train_network("highresnet", data, tmp_path, config)
+    wanted = weights.read_bytes()
+    card = json.loads(weights.with_suffix(".json").read_text())
+    card["history"].pop()
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    weights.write_bytes(b"of an earlier step")
+    again = train_network("highresnet", data, tmp_path, config)
+    assert again.read_bytes() == wanted
+    assert load_network(again)[1]["history"][-1]["step"] == 6
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_training_that_diverges_ends_before_it_saves(kind: str, tmp_path: Path) -> None:
+    config = _config(kind, learning_rate=1e30, warmup=1)
+    with pytest.raises(GeodiffError, match=r"diverged at step \d: lower learning_rate"):
+        train_network(kind, _data(config), tmp_path, config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_of_the_denoiser_and_unknown_sizes_are_refused(tmp_path: Path) -> None:
