@@ -145,8 +145,8 @@ plt.show()
 #
 # One call. The result is lazy too: a dataset on a grid four times finer, whose pixels are restored when they are asked
 # for. `reflectance` is the expectation, one pass of the denoiser; `ensemble` members are drawn around it, and
-# `uncertainty` is the half-width of a 90 % interval for the truth, calibrated with such ensembles on ground that training
-# never saw.
+# `uncertainty` is the half-width of a 90 % interval for the truth, calibrated with such ensembles on ground that
+# training never saw.
 # %%
 sharp = geodiff.superres(cube, target=target, model=MODEL, ensemble=4)
 sharp
