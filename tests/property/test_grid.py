@@ -180,6 +180,13 @@ def test_neighbouring_covers_share_one_lattice(crs, col, row):
     assert two.lattice_origin[1] - one.lattice_origin[1] == step
 
 
+def test_a_box_of_whole_pixels_gains_none_by_rounding():
+    """Neither 2.81 nor 42.41 is a whole number of ten-thousandths as a float."""
+    grid = Grid.cover((2.8, 42.4, 2.81, 42.41), resolution_m=1e-4, crs="EPSG:4326")
+    assert grid.shape == (100, 100)
+    assert grid.bounds == pytest.approx((2.8, 42.4, 2.81, 42.41), abs=1e-9)
+
+
 def test_size_of_a_pixel_on_the_ground():
     degrees = Grid("EPSG:4326", (1e-4, 1e-4), (2.8, 42.4), (100, 100))
     # One ten-thousandth of a degree at 42.4 N: 8.2 m by 11.1 m on WGS84.
@@ -239,6 +246,11 @@ def test_a_neighbouring_zone_or_a_wider_map_is_accepted(crs):
     assert Grid.cover((2.0, 42.0, 2.1, 42.1), crs=crs).crs == crs
 
 
+def test_a_wide_box_that_reaches_a_zone_is_not_far_from_it():
+    """Its centre lies 15 degrees from that of zone 31, its western edge inside the zone."""
+    assert Grid.cover((5.0, 42.0, 31.0, 43.0), resolution_m=1000.0, crs="EPSG:32631").crs == "EPSG:32631"
+
+
 def test_a_crs_across_the_antimeridian_is_accepted_on_both_sides():
     for west in (-176.6, 178.0):
         assert min(Grid.cover((west, -40.0, west + 0.1, -39.9), crs="EPSG:2193").shape) > 100
@@ -272,7 +284,10 @@ def test_a_point_like_box_gives_one_pixel():
 
 @pytest.mark.parametrize(
     ("lon", "lat", "code"),
-    [(3.0, 50.0, 32631), (-180.0, 10.0, 32601), (179.99, 10.0, 32660), (5.99, -1.0, 32731), (6.01, 1.0, 32632)],
+    [
+        *((3.0, 50.0, 32631), (-180.0, 10.0, 32601), (179.99, 10.0, 32660), (5.99, -1.0, 32731), (6.01, 1.0, 32632)),
+        (3.0, -0.0025, 32631),
+    ],
 )
 def test_zones(lon, lat, code):
     assert utm_crs((lon, lat, lon + 0.005, lat + 0.005)) == f"EPSG:{code}"

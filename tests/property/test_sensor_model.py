@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from geodiff.model.images import Series
 from geodiff.model.optics import see
@@ -88,6 +89,17 @@ def test_haze_is_part_of_the_truth_and_of_each_date_by_itself() -> None:
         assert target[index].std() < truth[index, 0].std(), "haze takes contrast"
 
 
+def test_a_guide_is_seen_through_the_haze_of_its_target() -> None:
+    """Bands that are restored first come from the same date: the haze that hides the others hides them."""
+    truth, days, pixel = torch.full((8, 2, 6, 48, 48), 0.2), torch.zeros(8, 2), torch.full((8,), 20.0)
+    hazy = CLEAR | {"hazy_date": 1.0, "haze_opacity": (0.3, 0.3), "haze_reflectance": (1.0, 1.0)}
+    series, target, _ = simulate(truth, days, pixel, SimulationConfig(mtf=MTF, **hazy), _generator(5))
+    assert series.guide is not None
+    assert series.guide.shape == (8, 2, 48, 48)
+    for veil, other in zip(target[:, 0].flatten(1), series.guide[:, 0].flatten(1), strict=True):
+        assert torch.corrcoef(torch.stack([veil, other]))[0, 1] > 0.99
+
+
 @USUAL
 @given(seed=st.integers(0, 2**31))
 def test_the_target_is_seen_unchanged_where_it_is_clear(seed: int) -> None:
@@ -150,6 +162,13 @@ def test_the_mask_errs_in_both_directions_and_only_where_told() -> None:
     pixel = torch.full((400,), 10.0)
     drawn = draw_sky((24, 24), pixel, known, perfect, _generator(0))
     assert torch.equal(drawn.masked, (drawn.cloud > 0) | (drawn.shadow > 0))
+    wide, grown = draw_sky((24, 24), pixel, known, replace(perfect, mask_growth_px=2), _generator(0)), set()
+    for mask, wider in zip(drawn.masked.numpy(), wide.masked.numpy(), strict=True):
+        if 0 < mask.sum() < mask.size / 2:
+            away = ndimage.distance_transform_cdt(~mask, metric="chessboard")
+            grown.add(int(away[wider].max()))
+            assert (wider == (away <= away[wider].max())).all()
+    assert grown == {0, 1, 2}
     thin = draw_sky((24, 24), pixel, known, replace(perfect, missed_opacity=(0.1, 0.1)), _generator(0))
     left = (thin.cloud > 0) & ~thin.masked
     assert left.any()
@@ -167,6 +186,29 @@ def test_the_mask_errs_in_both_directions_and_only_where_told() -> None:
     assert 0.4 < dates.float().mean() < 0.6
     assert ground.mean(1)[wrong].min() > ground.mean(1)[~wrong].mean()
     assert not overmask(ground, perfect, _generator(2)).any()
+
+
+def test_the_cover_of_clouds_is_that_of_the_patch() -> None:
+    """Not that of the wider canvas that they are drawn on; of 576 pixels 30 % are 173."""
+    sky = replace(SimulationConfig(mtf=MTF).sky, missed_cloud=0.0, cloud_cover=(0.3, 0.3))
+    drawn = draw_sky((24, 24), torch.full((20,), 10.0), torch.ones(20, dtype=torch.bool), sky, _generator(0))
+    assert ((drawn.cloud > 0).flatten(1).float().mean(1) - 0.3).abs().max() < 0.01
+
+
+def test_noise_of_what_is_darker_than_nothing_is_its_floor() -> None:
+    config = SimulationConfig(mtf=MTF, photon_noise=(4e-6, 4e-6), noise_floor=(1e-4, 1e-4))
+    dark = torch.full((8, 2, 4, 24, 24), -0.02)
+    assert float((noisy(dark, config, _generator(0)) - dark).std()) == pytest.approx(1e-4, rel=0.02)
+
+
+def test_the_atmosphere_adds_what_is_told_mostly_to_all_bands_alike() -> None:
+    """Times a strength between 0 and 1, whose mean square is a third; 0.8 of it common is a correlation of 0.64."""
+    config = SimulationConfig(mtf=MTF, gain=0.0, season=0.0, path_reflectance=0.006)
+    added = changed(torch.zeros(4000, 2, 4, 2, 2), config, _generator(3))[:, 1, :, 0, 0]
+    assert float(added.square().mean().sqrt()) == pytest.approx(0.006 / math.sqrt(3), rel=0.05)
+    apart = torch.corrcoef(added.T)[~torch.eye(4, dtype=torch.bool)]
+    assert float(apart.min()) > 0.58
+    assert float(apart.max()) < 0.70
 
 
 def test_effects_have_the_size_that_their_names_say() -> None:

@@ -94,6 +94,22 @@ def test_a_member_of_the_coarse_bands_goes_with_the_member_that_guides_it(resolv
     assert np.abs(blind.members[:, 4:] - found.members[:, 4:]).max() > 1e-4
 
 
+def test_each_member_is_drawn_from_the_guide_of_its_own_and_the_mean_from_the_first(resolver: GuidedResolver) -> None:
+    part, _, _ = coarse_part(ten_bands(random_patch(dates=1)), range(4, 10))
+    sides = (8 * part.valid.shape[1], 8 * part.valid.shape[2])
+    guides = np.random.default_rng(0).uniform(0.1, 0.3, (3, 4, *sides)).astype(np.float32)
+    for changed in range(3):
+        moved = guides.copy()
+        moved[changed] += 0.1
+        one, other = (resolver.coarse.draft(part, members=2, seed=0, guides=each) for each in (guides, moved))
+        assert one is not None
+        assert other is not None
+        images = [torch.cat([draft.mean, draft.mean + draft.deviation]) for draft in (one, other)]
+        apart = (images[1] - images[0]).abs().amax((1, 2, 3))
+        # The first step of a member is the mean under its own guide.
+        assert (apart > 1e-3).tolist() == [index == changed for index in range(3)], f"guide {changed}"
+
+
 def test_the_dial_turns_all_bands(resolver: GuidedResolver) -> None:
     patch = ten_bands(random_patch())
     found = resolver.tuned(level=0.9, dial=0.0).restore(patch, members=2, seed=0)

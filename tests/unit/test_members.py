@@ -14,7 +14,7 @@ import torch
 from geodiff.config import RestoreConfig
 from geodiff.grid import Grid, TilePlan
 from geodiff.model.checkpoint import load_checkpoint, save_checkpoint
-from geodiff.model.conformal import ConformalTable
+from geodiff.model.conformal import ConformalTable, guessed_share
 from geodiff.model.members import (
     REACH_PX,
     ROUGHEST,
@@ -134,6 +134,11 @@ def test_members_differ_by_their_own_filter_where_the_target_is_hidden(resolver:
     wide, plain = ((one.members - one.mean)[..., 32:] for one in (found, raw))
     np.testing.assert_allclose(wide, 2 * plain, atol=1e-6)
     assert np.abs(plain).max() > 1e-3
+    # Without one they take that of seen ground, but for the texture, which tells of errors there alone.
+    rough = replace(bare, spread=replace(TWICE, power=0.5)).restore(patch, members=2, seed=3)
+    np.testing.assert_allclose((rough.members - rough.mean)[..., 32:], 2 * plain, atol=1e-6)
+    seen, raw_seen = ((one.members - one.mean)[..., :32] for one in (rough, raw))
+    assert np.abs(seen - 2 * raw_seen).max() > 1e-3
 
 
 def test_old_cards_with_one_factor_are_read() -> None:
@@ -190,6 +195,19 @@ def test_half_widths_follow_the_level_and_hide_with_the_ground(resolver: Diffusi
     plain = replace(resolver, conformal=None).restore(patch, members=2, seed=0)
     assert plain.half_width is None
     assert plain.guessed is None
+
+
+def test_what_is_guessed_is_of_the_standard_error_and_of_what_the_constraint_changed(
+    resolver: DiffusionResolver,
+) -> None:
+    """Half of the widest interval, of 90 %, is 1.645 standard errors of a normal distribution."""
+    patch = random_patch((16, 16))
+    found, raw = (replace(resolver, consistent=c).restore(patch, members=2, seed=0) for c in (True, False))
+    assert found.half_width is not None
+    error = found.half_width[2] / np.float32(1.6448536)
+    wanted = guessed_share(*(torch.from_numpy(image) for image in (error, found.mean, raw.mean)))
+    np.testing.assert_allclose(found.guessed, wanted, atol=1e-5)
+    assert 0.05 < float(wanted.min()) < float(wanted.max()) < 0.99, "neither bound hides a difference"
 
 
 def test_a_patch_without_any_ground_keeps_its_layers(resolver: DiffusionResolver) -> None:

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from geodiff.model.baselines import BicubicResolver, MedianResolver
+from geodiff.model.images import ImageContext, ImageDenoiser
 from geodiff.model.members import DeviationFilter
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver
 from geodiff.sensor import band_mtf, degrade
-from geodiff.testing.tiny_models import random_patch, reordered, tiny_denoiser
+from geodiff.testing.tiny_models import random_patch, reordered, tiny_config, tiny_denoiser
 
 MTF = band_mtf(BANDS_10M)
 
@@ -101,13 +103,30 @@ def test_more_members_keep_the_first_ones(diffusion: DiffusionResolver) -> None:
     assert diffusion.restore(patch, members=0, seed=0).members.shape == (0, 4, 64, 64)
 
 
-def test_members_come_in_pairs_whose_noise_is_opposite() -> None:
-    """Without the network's say on the noise, the members of a pair lie mirrored about the mean."""
+def _deaf() -> DiffusionResolver:
+    """A model that has no say on the noise: members deviate pixel by pixel as their noise does."""
     model = tiny_denoiser()
     with torch.no_grad():
         model.detail.weight.zero_()
         model.detail.bias.zero_()
-    restored = DiffusionResolver("tiny", model, passes=2).restore(random_patch((16, 16)), members=4, seed=0)
+    return DiffusionResolver("tiny", model, passes=2)
+
+
+def test_patches_that_overlap_share_the_noise_of_the_ground_they_share() -> None:
+    """Else members would break at every border of a tile."""
+    free = replace(_deaf(), consistent=False)
+    whole, part = (
+        free.restore(random_patch(shape, origin_px=origin), members=2, seed=0)
+        for shape, origin in (((32, 40), (-8, 60)), ((12, 16), (4, 72)))
+    )
+    shared = (whole.members - whole.mean)[..., 4 * 12 : 4 * 24, 4 * 12 : 4 * 28]
+    assert shared.std() > 1e-4
+    np.testing.assert_allclose(part.members - part.mean, shared, atol=1e-6)
+
+
+def test_members_come_in_pairs_whose_noise_is_opposite() -> None:
+    """Without the network's say on the noise, the members of a pair lie mirrored about the mean."""
+    restored = _deaf().restore(random_patch((16, 16)), members=4, seed=0)
     for pair in (restored.members[:2], restored.members[2:]):
         np.testing.assert_allclose(pair.mean(0), restored.mean, atol=1e-6)
     assert np.abs(restored.members[0] - restored.members[2]).max() > 1e-4
@@ -262,6 +281,26 @@ def test_a_share_of_the_mean_comes_from_the_target_date_alone_where_it_was_obser
     alone = replace(own, valid=np.ones_like(own.valid))
     only = replace(free, own_share=1.0).restore(clear, members=0, seed=0)
     np.testing.assert_allclose(only.mean, free.restore(alone, members=0, seed=0).mean, atol=1e-6)
+
+
+class _Alone(ImageDenoiser):
+    """Estimates 1 in units of the residual from one date, and 0 from several."""
+
+    def forward(self, noised: Tensor, level: Tensor, context: ImageContext) -> Tensor:
+        return torch.full_like(noised, float(context.skips.shape[1] == 1))
+
+
+def test_beside_hidden_ground_the_mean_of_all_dates_takes_over() -> None:
+    """Over two pixels, by what a window of five of them sees: nothing shows where a date was hidden."""
+    resolver = DiffusionResolver("own", _Alone(tiny_config()).eval(), consistent=False, own_share=1.0)
+    patch = random_patch((16, 16))
+    valid = patch.valid.copy()
+    valid[0, :, 8:] = False
+    patch = replace(patch, valid=valid)
+    found, none = (replace(resolver, own_share=share).restore(patch, members=0, seed=0).mean for share in (0.5, 0.0))
+    share = ((found - none) / 0.02).reshape(4, 64, 16, 4)
+    np.testing.assert_allclose(share, np.broadcast_to(share[:1, :1, :, :1], share.shape), atol=1e-4)
+    np.testing.assert_allclose(share[0, 0, 4:9, 0], [0.5, 0.5, 0.4, 0.3, 0.0], atol=1e-4)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, "0.5", True, float("nan"), None])
