@@ -119,6 +119,14 @@ def test_all_bands_in_order_are_the_patch_itself() -> None:
     np.testing.assert_array_equal(fine_part(patch, (2, 0)).reflectance, patch.reflectance[:, [2, 0]])
 
 
+def test_the_light_of_a_part_is_that_of_its_own_bands() -> None:
+    patch, _ = make_patch(0, (4, 4), (0, 0))
+    light = np.array([[0.0, 0.0], [0.1, 0.2]], np.float32)
+    for part in (coarse_part(replace(patch, light=light), (1,))[0], fine_part(replace(patch, light=light), (1,))):
+        np.testing.assert_array_equal(part.light, light[:, [1]])
+    assert coarse_part(patch, (1,))[0].light is None
+
+
 def test_parts_are_joined_in_the_order_of_the_whole() -> None:
     rng = np.random.default_rng(0)
     mean, members = rng.normal(size=(4, 6, 6)), rng.normal(size=(3, 4, 6, 6))

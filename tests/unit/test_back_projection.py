@@ -74,6 +74,22 @@ def test_a_flat_target_stays_flat_to_its_border_whatever_level_the_other_dates_h
     np.testing.assert_allclose(RESOLVER.restore(flat, members=0, seed=0).mean, 0.2, atol=1e-5)
 
 
+def test_of_two_dates_that_contradict_each_other_the_one_of_the_nearer_season_rules() -> None:
+    """What they show beyond the target is opposite, so that alike dates would cancel."""
+    detail = 0.002 * np.random.default_rng(0).standard_normal((4, 24, 24)).astype(np.float32)
+    patch = random_patch((24, 24), dates=3)
+    shift = np.array([[0, 0], [0.5, 0.5], [0.5, 0.5]], np.float32)
+    patch = replace(patch, reflectance=0.2 + np.stack([0 * detail, detail, -detail]), shift_px=shift)
+    day = patch.target_day
+    found = [
+        RESOLVER.restore(replace(patch, days=day + np.array([0.0, *away])), members=0, seed=0).mean - 0.2
+        for away in ((5.0, 90.0), (90.0, 5.0), (90.0, 365.25))
+    ]
+    assert np.abs(found[0]).max() > 1e-3
+    np.testing.assert_allclose(found[0], -found[1], atol=2e-5)
+    assert np.corrcoef(found[1].ravel(), found[2].ravel())[0, 1] > 0.9, "the same season, a year later"
+
+
 def test_the_order_of_dates_changes_no_bit() -> None:
     patch = random_patch((16, 16), dates=5, clouds=0.3)
     order = [3, 0, 4, 2, 1]

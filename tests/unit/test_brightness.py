@@ -114,10 +114,10 @@ def test_the_covariance_of_errors_is_found() -> None:
     root = np.array(ROOT)
     chance = np.random.default_rng(0)
     errors = {place: chance.standard_normal((4000, 4)) @ root.T for place in ("a", "b")}
-    # A place with few windows counts as much as one with many.
-    errors["b"] = errors["b"][:2000]
+    # A place with few windows counts as much as one with many: the one errs by half, the other by half as much again.
+    errors = {"a": 0.5 * errors["a"], "b": 1.5**0.5 * errors["b"][:2000]}
     found = np.array(fit_brightness(errors).root)
-    np.testing.assert_allclose(found @ found.T, root @ root.T, atol=4e-3)
+    np.testing.assert_allclose(found @ found.T, (0.25 + 1.5) / 2 * root @ root.T, atol=4e-3)
     biased = fit_brightness({"a": np.full((10, 4), 0.05)})
     np.testing.assert_allclose(biased.deviation, 0.05, rtol=2e-3)
 

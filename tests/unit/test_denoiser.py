@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geodiff.model.denoiser import Denoiser
+from geodiff.model.raster import grid_neighbours
 from geodiff.model.tokens import Tokens
 
 WIDTH = 16
@@ -140,8 +141,10 @@ def test_only_differences_of_places_matter(trunk: Denoiser) -> None:
     noisy, step = _target(clean), torch.tensor([400.0, -1200.0])
     moved = _run(trunk, replace(clean, place_m=clean.place_m + step), replace(noisy, place_m=noisy.place_m + step))
     torch.testing.assert_close(moved, _run(trunk, clean, noisy), atol=2e-3, rtol=0)
-    wide = _run(trunk, replace(clean, place_m=clean.place_m * 1.1), replace(noisy, place_m=noisy.place_m * 1.1))
-    assert (wide - _run(trunk, clean, noisy)).abs().max() > 1e-3
+    for stretch in (torch.tensor([1.1, 1.0]), torch.tensor([1.0, 1.1])):
+        place = clean.place_m * stretch
+        wide = _run(trunk, replace(clean, place_m=place), replace(noisy, place_m=place))
+        assert (wide - _run(trunk, clean, noisy)).abs().max() > 1e-3, "down as well as right"
 
 
 def test_clean_tokens_do_not_depend_on_noisy_ones(trunk: Denoiser) -> None:
@@ -178,6 +181,15 @@ def test_a_neighbour_that_is_not_near_is_not_seen(trunk: Denoiser) -> None:
     difference = (_run(trunk, replace(clean, payload=changed), noisy) - _run(trunk, clean, noisy)).abs().amax((0, 1, 3))
     assert difference[3] > 1e-6
     assert difference[[0, 1, 2, 4, 5, 6]].max() == 0
+
+
+def test_cells_of_a_raster_that_all_see_each_other_are_a_fleet(trunk: Denoiser) -> None:
+    """A neighbourhood that the border cuts repeats cells: each counts once, the cell itself among them."""
+    clean = _fleet(cells=6)
+    noisy = _target(clean)
+    neighbours, near = grid_neighbours(2, 3, 2)
+    raster = [replace(tokens, neighbours=neighbours, near=near) for tokens in (clean, noisy)]
+    torch.testing.assert_close(_run(trunk, *raster), _run(trunk, clean, noisy), **CLOSE)
 
 
 def test_elements_of_a_batch_do_not_meet(trunk: Denoiser) -> None:

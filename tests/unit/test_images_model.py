@@ -150,6 +150,36 @@ def test_the_size_of_a_pixel_on_the_ground_is_told(model: ImageDenoiser) -> None
     assert (_run(model, coarse) - _run(model, series)).abs().max() > 1e-5
 
 
+def test_cells_lie_where_they_are_on_the_ground(model: ImageDenoiser) -> None:
+    """Four pixels of 20 m make a cell of 80 m; rows count down, columns to the right."""
+    series = replace(_series(rows=8, cols=12), pixel_m=torch.tensor([20.0]))
+    with torch.inference_mode():
+        place = model.encode(series).lattice.place_m[0]
+    assert (place - place[0]).tolist() == [[80.0 * row, 80.0 * col] for row in range(2) for col in range(3)]
+
+
+def test_a_displaced_date_that_says_so_is_the_date_at_home(model: ImageDenoiser) -> None:
+    side, first = 64, 4
+    big = torch.rand((1, 1, 4, side + 8, side + 8), generator=torch.Generator().manual_seed(6)) * 0.4
+    day, there = torch.tensor([[12.0]]), torch.ones(1, 1, side, side, dtype=torch.bool)
+
+    def series(down: int, right: int, *, told: bool) -> Series:
+        shown = big[..., first - down : first - down + side, first - right : first - right + side]
+        shift = torch.tensor([[[float(down), float(right)]]]) * told
+        home = big[0, :, :, first : first + side, first : first + side]
+        return Series(
+            shown, there, day, shift, home, torch.zeros(1, side, side, dtype=torch.bool), torch.tensor([10.0])
+        )
+
+    # Far from the borders, where the padding of the convolutions and of the lattice shows.
+    inner = np.s_[..., 4 * 28 : 4 * 36, 4 * 28 : 4 * 36]
+    home, displaced, untold = (
+        _run(model, each)[inner]
+        for each in (series(0, 0, told=True), series(2, -3, told=True), series(2, -3, told=False))
+    )
+    assert (displaced - home).abs().max() < 0.1 * (untold - home).abs().max()
+
+
 def test_neighbours_of_a_raster() -> None:
     index, near = grid_neighbours(3, 4, 1)
     assert index.shape == near.shape == (12, 9)

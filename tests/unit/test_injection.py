@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geodiff.config import TileConfig
 from geodiff.model.baselines import BicubicResolver
-from geodiff.model.injection import InjectionResolver
+from geodiff.model.injection import InjectionResolver, local_gains
 from geodiff.schema import BANDS_10M, BANDS_20M, FloatArray, Patch
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.small_catalog import MIXED, small_ground
@@ -56,6 +57,19 @@ def test_bands_that_are_mixtures_of_the_others_come_out_much_better_than_bicubic
     weights = np.array([MIXED[band] for band in BANDS_20M], np.float32)
     as_fine = np.tensordot(weights, smooth[:4], 1)
     assert np.abs(_db(sharp, truth)[4:] - _db(as_fine, truth[4:])).max() < 1.5
+
+
+def test_gains_are_those_of_known_ground_and_none_without_any() -> None:
+    """A band that is 0.5 of one guide less 2 of another, but where nobody knows it."""
+    guides = torch.rand(1, 2, 20, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = 0.3 + 0.5 * guides[:, 0] - 2 * guides[:, 1]
+    known = torch.ones(20, 20, dtype=torch.bool)
+    known[:, 12:] = False
+    found = local_gains(torch.where(known, target, 0.9), torch.where(known, guides, 0.0), known)
+    near = known | torch.nn.functional.pad(known, (2, 0))[:, :20]
+    torch.testing.assert_close(found[0, 0, near], torch.full((14 * 20,), 0.5).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found[0, 1, near], torch.full((14 * 20,), -2.0).double(), atol=1e-3, rtol=0)
+    assert not found[0, :, ~near].any()
 
 
 def test_detail_that_a_band_does_not_share_is_not_taken() -> None:

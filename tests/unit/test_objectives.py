@@ -14,6 +14,8 @@ from geodiff.model.raster import upsample
 from geodiff.model.reference import build_series
 from geodiff.testing.tiny_models import random_patch, tiny_denoiser
 
+SERIES = ("reflectance", "valid", "days", "shift_px", "reference", "observed", "pixel_m")
+
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -71,6 +73,61 @@ def test_tuning_the_ensemble_lowers_its_score(passes: int) -> None:
         assert loss(0).item() < 0.97 * before
 
 
+class Oracle(torch.nn.Module):
+    """Knows the truth, and may be off it by ``offset`` units of the residual."""
+
+    config, residual_scale = tiny_denoiser().config, torch.full((4, 1, 1), 0.1)
+
+    def __init__(self, target: torch.Tensor, offset: torch.Tensor | float = 0.0) -> None:
+        super().__init__()
+        self.target, self.offset = target, offset
+
+    def encode(self, series: Series) -> SimpleNamespace:
+        return SimpleNamespace(upsampled=upsample(series.reference, 4))
+
+    def forward(self, noised: torch.Tensor, level: torch.Tensor, context: SimpleNamespace) -> torch.Tensor:
+        return (self.target - context.upsampled) / self.residual_scale + self.offset
+
+
+def test_what_is_not_known_of_the_truth_counts_in_no_loss() -> None:
+    target = upsample(random_patch_image(), 4) + 0.05 * normal(1, 4, 64, 64)
+    series, _ = patch_series(random_patch((16, 16), dates=1, target_index=None))
+    clear = torch.ones(1, 64, 64, dtype=torch.bool)
+    clear[:, 20:40, 25:49] = False
+
+    def losses(under: float, estimate: float) -> list[float]:
+        """Of an estimate that is off by 1; ``under`` is added to the truth where it is not known."""
+        oracle = Oracle(target, torch.where(clear[:, None], 1.0, estimate))
+        told = torch.where(clear[:, None], target, target + under)
+        return [
+            loss(oracle, series, told, generator=torch.Generator().manual_seed(0), clear=clear, **asked).item()
+            for loss, asked in (
+                (denoising_loss, {"pure": 0.5, "lowest": 0.2}),
+                (ensemble_loss, {"passes": 2, "members": 2}),
+            )
+        ]
+
+    wanted = losses(0.0, 1.0)
+    assert min(wanted) > 0.1
+    for other in (losses(0.3, 1.0), losses(0.0, 7.0)):
+        assert other == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_loss_is_that_of_the_velocity() -> None:
+    """An error of x0 counts as 1 / s^2, whose mean is 2 for noise levels between a half and one."""
+    batch = 64
+    target = (upsample(random_patch_image(), 4) + 0.05 * normal(1, 4, 64, 64)).expand(batch, -1, -1, -1)
+    one, _ = patch_series(random_patch((16, 16), dates=1, target_index=None))
+    series = Series(*(getattr(one, name).expand(batch, *getattr(one, name).shape[1:]) for name in SERIES))
+    oracle = Oracle(target, 1.0)
+
+    def loss(pure: float) -> float:
+        generator = torch.Generator().manual_seed(0)
+        return denoising_loss(oracle, series, target, pure=pure, lowest=0.5, generator=generator).item()  # type: ignore[arg-type]
+
+    assert loss(0.0) / loss(1.0) == pytest.approx(2.0, rel=0.15)
+
+
 def test_the_constraint_leaves_a_perfect_estimate_alone() -> None:
     target = upsample(random_patch_image(), 4) + 0.05 * normal(1, 4, 64, 64)
     mtf = tiny_denoiser().config.mtf
@@ -79,17 +136,7 @@ def test_the_constraint_leaves_a_perfect_estimate_alone() -> None:
         torch.zeros(1, 1, 2), torch.tensor([0]), torch.tensor([10.0]),
     )  # fmt: skip
 
-    class Oracle(torch.nn.Module):
-        config, residual_scale = tiny_denoiser().config, torch.full((4, 1, 1), 0.1)
-        offset = 0.0
-
-        def encode(self, series: Series) -> SimpleNamespace:
-            return SimpleNamespace(upsampled=upsample(series.reference, 4))
-
-        def forward(self, noised: torch.Tensor, level: torch.Tensor, context: SimpleNamespace) -> torch.Tensor:
-            return (target - context.upsampled) / self.residual_scale + self.offset
-
-    oracle = Oracle()
+    oracle = Oracle(target)
 
     def loss() -> float:
         generator = torch.Generator().manual_seed(0)

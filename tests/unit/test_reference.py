@@ -147,6 +147,18 @@ def test_other_dates_are_moved_into_the_frame_of_the_target() -> None:
     torch.testing.assert_close(series.reference[0, :, :, :-1], ramp[:, :, :-1], atol=1e-6, rtol=0)
 
 
+def test_dates_that_lie_between_pixels_are_no_darker_beside_their_gaps() -> None:
+    valid = torch.ones(1, 2, 16, 16, dtype=torch.bool)
+    valid[0, 0], valid[0, 1, 5:9, 5:9] = False, False
+    image = torch.full((1, 2, 4, 16, 16), 0.4)
+    shift = torch.tensor([[[0.0, 0.0], [0.3, -0.4]]])
+    series, known = build_series(
+        image, valid, torch.tensor([[0.0, 5.0]]), shift, torch.tensor([0]), torch.tensor([10.0])
+    )
+    assert 256 - 16 - 12 < known.sum() < 256, "some pixels at the rim are known in part"
+    torch.testing.assert_close(series.reference[:, :, known[0]], torch.full((1, 4, int(known.sum())), 0.4))
+
+
 def test_a_few_wrongly_clear_pixels_do_not_light_up_what_is_around_them() -> None:
     """Of a hidden target some pixels of cloud are left: one changes next to nothing, as many as a field are a light."""
     image = torch.full((1, 2, 4, 41, 41), 0.1)
