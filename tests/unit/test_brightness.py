@@ -73,6 +73,11 @@ def test_a_date_whose_light_is_known_is_not_drawn_brighter(resolver: DiffusionRe
     valid = np.ones_like(patch.valid)
     valid[2, :, :7] = False
     np.testing.assert_array_equal(replace(patch, light=light, valid=valid).lit, valid[2])
+    # Of a hidden target, where some ground is shown by a date of known light and some is not, that ground stays.
+    valid[0] = False
+    drawn = np.abs(np.log(_ratio(resolver, replace(patch, light=light, valid=valid)))).max((0, 1))
+    assert not drawn[:, 28:].any()
+    assert drawn[:, :28].min() > 0.01
 
 
 def test_brightness_fades_towards_what_the_target_shows_and_leaves_it_as_it_is(resolver: DiffusionResolver) -> None:

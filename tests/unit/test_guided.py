@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geodiff.model.brightness import Brightness
 from geodiff.model.checkpoint import load_checkpoint, read_card, save_checkpoint
 from geodiff.model.guide import soften
 from geodiff.model.guided import GuidedResolver
@@ -92,6 +93,19 @@ def test_a_member_of_the_coarse_bands_goes_with_the_member_that_guides_it(resolv
     vague = replace(resolver.fine, spread=replace(resolver.fine.spread, taps=((0.0,),)))
     blind = replace(resolver, fine=vague).restore(patch, members=2, seed=0)
     assert np.abs(blind.members[:, 4:] - found.members[:, 4:]).max() > 1e-4
+
+
+def test_the_brightness_of_the_bands_that_guide_guides_nobody(resolver: GuidedResolver) -> None:
+    """The 20 m bands have their own: a draw of the others would be told twice."""
+    patch = ten_bands(random_patch(dates=3))
+    valid = np.ones_like(patch.valid)
+    valid[0] = False
+    patch = replace(patch, valid=valid, light=np.full((3, 10), np.nan, np.float32))
+    bright = Brightness(tuple(tuple(0.3 * (row == col) for col in range(4)) for row in range(4)))
+    lit = replace(resolver, fine=replace(resolver.fine, brightness=bright))
+    found, plain = (each.restore(patch, members=2, seed=0) for each in (lit, resolver))
+    assert np.abs(found.members[:, :4] / plain.members[:, :4] - 1).min() > 1e-3
+    np.testing.assert_array_equal(found.members[:, 4:], plain.members[:, 4:])
 
 
 def test_each_member_is_drawn_from_the_guide_of_its_own_and_the_mean_from_the_first(resolver: GuidedResolver) -> None:

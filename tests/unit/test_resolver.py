@@ -13,8 +13,9 @@ from torch import Tensor
 from geodiff.model.baselines import BicubicResolver, MedianResolver
 from geodiff.model.images import ImageContext, ImageDenoiser
 from geodiff.model.members import DeviationFilter
+from geodiff.model.patches import hide
 from geodiff.model.resolver import DiffusionResolver
-from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver
+from geodiff.schema import BANDS_10M, FloatArray, GeodiffError, Patch, Resolver, Restoration
 from geodiff.sensor import band_mtf, degrade
 from geodiff.testing.tiny_models import random_patch, reordered, tiny_config, tiny_denoiser
 
@@ -54,6 +55,19 @@ def test_weights_that_overflow_are_told_and_give_no_hole() -> None:
     for passes in (1, 2):
         with pytest.raises(GeodiffError, match="the model gives no finite values"):
             DiffusionResolver("huge", model, passes=passes).restore(random_patch(clouds=0.3), members=2, seed=0)
+
+
+def test_members_that_overflow_alone_are_told_but_under_hidden_ground() -> None:
+    known = torch.tensor([[True, False]])
+    for place, refused in ((0, True), (7, False)):
+        members = np.zeros((2, 4, 4, 8), np.float32)
+        members[1, 2, 3, place] = np.inf
+        restored = Restoration(np.zeros((4, 4, 8), np.float32), members)
+        if refused:
+            with pytest.raises(GeodiffError, match="no finite values"):
+                hide(restored, known, 4)
+        else:
+            assert np.isnan(hide(restored, known, 4).members[..., 4:]).all()
 
 
 def test_the_patch_is_not_changed_and_may_be_read_only(resolver: Resolver) -> None:
