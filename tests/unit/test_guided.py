@@ -108,6 +108,20 @@ def test_the_brightness_of_the_bands_that_guide_guides_nobody(resolver: GuidedRe
     np.testing.assert_array_equal(found.members[:, 4:], plain.members[:, 4:])
 
 
+def test_what_is_injected_of_a_guide_is_its_detail_and_not_its_brightness() -> None:
+    chance = torch.Generator().manual_seed(0)
+    flat, rough = torch.full((1, 4, 64, 64), 0.3), 0.3 + 0.05 * torch.randn((1, 4, 64, 64), generator=chance)
+    model = tiny_denoiser(guided=True)
+    with torch.inference_mode():
+        none, some, lifted = (model.guided(guide) for guide in (flat, rough, rough + 0.1))
+    assert none is not None
+    assert some is not None
+    assert lifted is not None
+    assert none.detail.abs().max() < 1e-4
+    assert some.detail.std() > 0.5
+    torch.testing.assert_close(lifted.detail, some.detail, atol=1e-4, rtol=0)
+
+
 def test_each_member_is_drawn_from_the_guide_of_its_own_and_the_mean_from_the_first(resolver: GuidedResolver) -> None:
     part, _, _ = coarse_part(ten_bands(random_patch(dates=1)), range(4, 10))
     sides = (8 * part.valid.shape[1], 8 * part.valid.shape[2])

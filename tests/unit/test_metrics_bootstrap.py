@@ -38,6 +38,12 @@ def test_more_rows_of_the_same_places_do_not_narrow_it() -> None:
     assert rows.high - rows.low < (once.high - once.low) / 5
 
 
+def test_a_site_is_drawn_with_all_of_its_rows() -> None:
+    """Half of the draws of two sites hold both: there the one row of the second is one of a hundred."""
+    found = bootstrap_mean([0.0] * 99 + [1.0], ["a"] * 99 + ["b"], level=0.2)
+    assert found == Interval(0.01, 0.01, 0.01, 2)
+
+
 def test_it_covers_the_true_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
     hits = 0

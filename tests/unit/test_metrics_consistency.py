@@ -45,6 +45,9 @@ def test_the_largest_error_and_the_mean_are_of_valid_pixels() -> None:
     found = consistency(image, observed, valid, scale=4, mtf=MTF)
     assert found.max_error == pytest.approx(0.2, rel=1e-4)
     assert found.mae == pytest.approx(0.2 / 236, rel=1e-4)
+    # So is the angle.
+    valid[7, 2] = False
+    assert consistency(image, observed, valid, scale=4, mtf=MTF).angle_deg < 1e-4
 
 
 def test_the_optics_are_told_apart() -> None:

@@ -36,6 +36,12 @@ def test_a_wave_has_its_power_at_its_frequency(down: float, right: float) -> Non
     assert (power * cells)[~near].sum() / (rows * cols) < 1e-5
 
 
+def test_stripes_of_one_pixel_belong_to_the_last_band() -> None:
+    stripes = 0.2 + 0.1 * (-1.0) ** np.arange(64) * np.ones((64, 1))
+    power = radial_power(stripes)[1]
+    assert power[-1] > 100 * power[:-1].max()
+
+
 def test_the_level_does_not_leak() -> None:
     _, power = radial_power(np.full((64, 64), 0.7))
     assert power.max() < 1e-25
@@ -78,6 +84,9 @@ def test_only_the_frequencies_beyond_the_low_resolution_count() -> None:
     assert power_gap_db(frequency, estimate, truth).largest_db == 0
     assert power_gap_db(frequency, estimate, truth, scale=8).largest_db == pytest.approx(20)
     assert power_gap_db(frequency, estimate, truth, up_to=1.0).largest_db == pytest.approx(20)
+    # Decibels are averaged, so that a band that is too rough makes up for one that is as much too smooth.
+    both = power_gap_db(frequency, np.stack([100 * truth, truth / 100]), np.ones((2, 20)))
+    assert (both.mean_db, both.largest_db) == pytest.approx((0, 0))
     with pytest.raises(ValueError, match=r"no frequency between 0\.25 and 0\.26"):
         power_gap_db(frequency, estimate, truth, up_to=0.26)
 
