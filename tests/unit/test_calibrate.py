@@ -15,10 +15,12 @@ from geodiff.model.members import REACH_PX, DeviationFilter, tap_count, tap_rank
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.simulate import SimulationConfig
 from geodiff.model.texture import texture
-from geodiff.schema import FloatArray, Patch
+from geodiff.schema import BANDS_10M, TIME, VALID, FloatArray, Patch, Restoration
 from geodiff.tasks.calibrate import calibrate
+from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
 from geodiff.tasks.calibrate_members import (
+    brightness_ratios,
     fit_filter,
     fit_hidden_filter,
     fit_scalar,
@@ -30,7 +32,8 @@ from geodiff.tasks.calibrate_share import Drafter, with_own_share
 from geodiff.tasks.calibrate_spectra import CENTRES, LATTICE, inner, radial_power
 from geodiff.tasks.calibrate_texture import fit_power
 from geodiff.tasks.train_data import TrainConfig
-from geodiff.testing.tiny_models import random_patch, tiny_denoiser
+from geodiff.tasks.wald_pair import wald_pair
+from geodiff.testing.tiny_models import random_cube, random_patch, tiny_denoiser
 
 SQUARES = np.add.outer(np.arange(-3, 4) ** 2, np.arange(-3, 4) ** 2)
 """Squared distances in a kernel that reaches three pixels."""
@@ -481,3 +484,61 @@ def test_pairs_of_changed_ground_come_again_with_less_of_their_target() -> None:
     np.testing.assert_allclose(
         found[5].patch.days - found[5].patch.target_day, pairs[1].patch.days - pairs[1].patch.target_day
     )
+
+
+class _Constant:
+    """Restores nothing but 0, within intervals of one width, and keeps what it was shown."""
+
+    name, scale, bands, levels = "constant", 4, BANDS_10M, (0.9,)
+
+    def __init__(self, width: float) -> None:
+        self.width = width
+        self.shown: list[Patch] = []
+
+    def tuned(self, *, level: float, dial: float) -> _Constant:
+        assert (level, dial) == (0.9, 1.0)
+        return self
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        self.shown.append(patch)
+        none = np.zeros((4, *(4 * side for side in patch.valid.shape[1:])), np.float32)
+        return Restoration(none, np.stack([none] * members), np.full_like(none, self.width)[None])
+
+
+def test_coverage_of_a_series_is_the_share_of_its_clear_values_within_the_intervals() -> None:
+    cube = random_cube((96, 96), dates=3, clouds=0.0)
+    cube.values[1, :, 40:50, 40:60] = np.nan
+    cube[VALID].values[1, 40:50, 40:60] = False
+    truth = wald_pair(cube, scale=4).truth
+    resolver = _Constant(0.22)
+    found = check_coverage(resolver, cube)  # type: ignore[arg-type]
+    days = [str(time)[:10] for time in cube[TIME].values]
+    for kind in ("observed", "hidden"):
+        assert list(found[kind]["dates"]) == days
+        for share, date in zip(found[kind]["dates"].values(), truth.values, strict=True):
+            assert share == pytest.approx((date[np.isfinite(date)] <= 0.22).mean(), abs=1e-3)
+        assert found[kind]["coverage_90"] == pytest.approx(np.mean(list(found[kind]["dates"].values())), abs=1e-4)
+    seen, hidden = resolver.shown[::2], resolver.shown[1::2]
+    assert [patch.target_index for patch in seen] == [0, 1, 2]
+    assert [patch.target_index for patch in hidden] == [None] * 3
+    for date, (whole, without) in enumerate(zip(seen, hidden, strict=True)):
+        np.testing.assert_array_equal(without.reflectance, np.delete(whole.reflectance, date, 0))
+
+
+def test_brightness_is_compared_on_the_clear_ground_of_each_place() -> None:
+    """The truth is a tenth brighter than what was restored; where nobody knows it, it says 9."""
+    side, patch = 96, random_patch((24, 24))
+    bare = DiffusionResolver("tiny", tiny_denoiser(), consistent=False)
+    mean = 0.2 + 0.01 * _white(0, 1, 4, side, side)
+    seen = torch.ones(24, 24, dtype=torch.bool)
+    draft = Draft(mean, mean[:0], mean, mean[0, :, ::4, ::4], seen, seen, (0, 0, 0, 0), torch.zeros(0, 4), seen)
+    clear = np.ones((side, side), np.bool_)
+    clear[30:50, 30:50] = False
+    pairs = []
+    for place, factor in (("a", 1.1), ("b", 1.0), ("a", 0.9)):
+        truth = np.where(clear, factor * mean[0].numpy(), np.float32(9.0))
+        pairs.append(HeldPair(place, patch, truth, clear))
+    found = brightness_ratios(bare, [draft] * 3, pairs)
+    assert list(found) == ["a", "b"]
+    np.testing.assert_allclose(found["a"], np.log([[1.1] * 4, [0.9] * 4]), atol=1e-5)
+    np.testing.assert_allclose(found["b"], 0, atol=1e-5)
