@@ -7,10 +7,14 @@ import pytest
 import xarray as xr
 
 from geodiff.imagery.lattice import grid_of
-from geodiff.schema import BAND, BANDS_10M, TIME, VALID, GeodiffError, X, Y
+from geodiff.metrics.fidelity import cpsnr
+from geodiff.model.baselines import BicubicResolver
+from geodiff.schema import BAND, BANDS_10M, TIME, VALID, GeodiffError, Patch, Restoration, X, Y
 from geodiff.sensor import band_mtf, degrade
+from geodiff.tasks.wald import wald
 from geodiff.tasks.wald_pair import CUT_PX, original, wald_pair
 from geodiff.testing.series_cubes import series_cube, small_series
+from geodiff.testing.tiny_models import random_cube
 
 MIXED = ("B02", "B11", "B04", "B8A")
 FINE, COARSE = [0, 2], [1, 3]
@@ -87,6 +91,17 @@ def test_a_flat_scene_stays_flat() -> None:
         assert part.values.std((0, 2, 3)).max() < 1e-6
 
 
+def test_clouds_darken_nothing_beside_them() -> None:
+    cube = mixed_cube()
+    flat = cube * 0 + np.float32(0.3)
+    flat.values[:, :, 70:90, 81:99] = np.nan
+    flat[VALID].values[:, 70:90, 81:99] = False
+    pair = wald_pair(flat, scale=4)
+    for part in (pair.low, pair.truth):
+        assert not part[VALID].values.all()
+        np.testing.assert_allclose(part.values[np.isfinite(part.values)], 0.3, rtol=1e-5)
+
+
 def test_clouds_hide_what_covers_them() -> None:
     cube = mixed_cube()
     hole = np.zeros((152, 152), bool)
@@ -105,3 +120,39 @@ def test_a_scene_that_is_too_small_is_said() -> None:
         wald_pair(mixed_cube(size=124), scale=4)
     with pytest.raises(GeodiffError, match="too small"):
         wald_pair(series_cube(small_series(44)), scale=4)
+
+
+class _Watched:
+    """Bicubic, and keeps what it was shown."""
+
+    name, scale, bands, deterministic = "watched", 4, BANDS_10M, True
+
+    def __init__(self) -> None:
+        self.shown: list[Patch] = []
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        self.shown.append(patch)
+        return BicubicResolver(BANDS_10M).restore(patch, members=members, seed=seed)
+
+
+def test_a_hidden_date_is_restored_without_itself_and_scored_apart() -> None:
+    cube, watched = random_cube((96, 96), dates=3, clouds=0.0), _Watched()
+    truth = wald_pair(cube, scale=4).truth
+    found = wald(cube, [watched])
+    assert [score.hidden for score in found.scores] == [False, True] * 3
+    assert [score.date for score in found.scores[::2]] == [str(time)[:10] for time in cube[TIME].values]
+    for date, (seen, hidden) in enumerate(zip(watched.shown[::2], watched.shown[1::2], strict=True)):
+        assert (seen.target_index, hidden.target_index) == (date, None)
+        np.testing.assert_array_equal(hidden.reflectance, np.delete(seen.reflectance, date, 0))
+        mean = BicubicResolver(BANDS_10M).restore(seen, members=0, seed=0).mean
+        inside = tuple(slice(4 * before, 4 * (side - after)) for before, after, side in _sides(seen))
+        assert found.scores[2 * date].cpsnr_db == pytest.approx(cpsnr(mean[:, *inside], truth.values[date]), abs=1e-3)
+    for hidden in (False, True):
+        own = [score.cpsnr_db for score in found.scores if score.hidden == hidden]
+        assert found.mean_db(hidden=hidden) == {"watched": pytest.approx(np.mean(own))}
+    assert found.mean_db(hidden=False)["watched"] > found.mean_db(hidden=True)["watched"]
+
+
+def _sides(patch: Patch) -> list[tuple[int, int, int]]:
+    top, bottom, left, right = patch.mirrored
+    return [(top, bottom, patch.valid.shape[1]), (left, right, patch.valid.shape[2])]
