@@ -306,6 +306,14 @@ def test_a_place_that_differs_is_reported_not_hidden() -> None:
     assert min(share for name, share in told["places"].items() if name != "p2") > 0.88
 
 
+def test_a_place_is_judged_by_the_others_alone() -> None:
+    """One of two errs three times as much: of it 90 % of the other hold P(|z| < 1.645 / 3), and the other way all."""
+    scores = _scores(4000, 2, spoiled=1)
+    found = leave_one_out(replace(scores, window=np.arange(8000)))["coverage_90"]["places"]
+    assert found["p1"] == pytest.approx(0.4165, abs=0.02)
+    assert found["p0"] > 0.999
+
+
 def test_one_place_alone_is_not_judged() -> None:
     found = leave_one_out(_scores(500, 1))
     assert "p0" in found.pop("not_judged")

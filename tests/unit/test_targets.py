@@ -99,6 +99,11 @@ def test_the_nearest_dates_enter_and_the_own_date_always() -> None:
     assert between.dates == (9, 10, 11, 12)
 
 
+def test_the_same_season_of_another_year_comes_before_another_season() -> None:
+    times = _times("2020-06-11T10:50", "2021-03-12T10:50", "2021-06-11T10:50")
+    assert _choose(times, target=date(2021, 6, 11), max_dates=2)[0].dates == (0, 2)
+
+
 def test_a_better_date_may_lie_further_away() -> None:
     (target,) = _choose(target=date(2021, 6, 3), score=[1.0, 0.01, 1.0, 1.0, 1.0], max_dates=3)
     assert 1 not in target.dates

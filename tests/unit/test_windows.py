@@ -12,6 +12,7 @@ from geodiff.grid import TilePlan, Window
 from geodiff.model.baselines import BicubicResolver
 from geodiff.schema import BANDS_10M, FloatArray, Patch, Restoration, UsageError
 from geodiff.tasks.cube_source import CubeSource
+from geodiff.tasks.lazy import lazy_dataset
 from geodiff.tasks.targets import Target
 from geodiff.tasks.windows import Recipe, input_window, piece_of, restore_window
 from geodiff.testing.tiny_models import random_cube
@@ -142,6 +143,38 @@ def test_a_model_without_members_has_no_uncertainty(source: CubeSource) -> None:
     assert np.isnan(found.uncertainty).all()
     assert np.isfinite(found.mean).any()
     assert found.member is None
+
+
+class _Layers(_Position):
+    """Every layer has a value of its own; the third band of the ground's first pixels is not known."""
+
+    levels = (0.9,)
+
+    def restore(self, patch: Patch, *, members: int, seed: int) -> Restoration:
+        rows, cols = (4 * side for side in patch.valid.shape[1:])
+        mean = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None] / 10, (4, rows, cols)).copy()
+        layers = Restoration(mean, mean[None] + np.float32(0.02), np.full((1, 4, rows, cols), 0.05, np.float32))
+        top, left = patch.mirrored[0], patch.mirrored[2]
+        if top and left:
+            mean[2, : 4 * (top + 1), : 4 * (left + 1)] = np.nan
+        return replace(layers, guessed=np.full((rows, cols), 0.6, np.float32))
+
+
+def test_layers_of_a_lazy_result_are_what_their_names_say(cube: xr.DataArray, source: CubeSource) -> None:
+    plan = TilePlan(source.grid, core=16, feather=0, halo=4)
+    recipe = Recipe(_Layers(), plan, 1, 0, keep_member=True, keep_guessed=True)
+    found = lazy_dataset(source, [_target(source), _target(source, None)], recipe, 50).compute()
+    assert str(found.time.values[0])[:19] == str(cube.time.values[1])[:19], "with the time of the acquisition"
+    assert found.time.values[1] - found.time.values[0] == np.timedelta64(12, "h")
+    known = np.ones((2, 80, 120), np.bool_)
+    known[:, :4, :4] = False
+    np.testing.assert_array_equal(found.valid, known)
+    for name, above in (("reflectance", 0.0), ("member", 0.02)):
+        image = found[name].where(found.valid).values
+        wanted = np.where(known[:, None], np.arange(4)[:, None, None] / 10 + above, np.nan)
+        np.testing.assert_allclose(image, wanted, atol=1e-6)
+    np.testing.assert_allclose(found.uncertainty, 0.05, atol=1e-6)
+    np.testing.assert_allclose(found.guessed, 0.6, atol=1e-6)
 
 
 def test_the_model_sees_no_further_than_the_rim(source: CubeSource) -> None:
