@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from geodiff.imagery.real_series import RealSeries, SeriesRead
 from geodiff.model.draft import Draft
 from geodiff.model.members import REACH_PX, DeviationFilter, tap_count, tap_ranks
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.model.simulate import SimulationConfig
 from geodiff.model.texture import texture
-from geodiff.schema import BANDS_10M, TIME, VALID, FloatArray, Patch, Restoration
+from geodiff.schema import BANDS_10M, TIME, VALID, FloatArray, GeodiffError, Patch, Restoration
+from geodiff.sensor import band_mtf
 from geodiff.tasks.calibrate import calibrate
 from geodiff.tasks.calibrate_check import check_coverage
 from geodiff.tasks.calibrate_intervals import Scores, fit_table, leave_one_out, place_level, widths
@@ -29,7 +32,7 @@ from geodiff.tasks.calibrate_members import (
     taps_for,
     wide_pairs,
 )
-from geodiff.tasks.calibrate_pairs import COVER, HeldPair, simulated_pairs, with_hidden
+from geodiff.tasks.calibrate_pairs import COVER, HeldPair, calibration_pairs, simulated_pairs, with_hidden
 from geodiff.tasks.calibrate_share import Drafter, with_own_share
 from geodiff.tasks.calibrate_spectra import CENTRES, LATTICE, inner, radial_power
 from geodiff.tasks.calibrate_texture import fit_power
@@ -398,9 +401,12 @@ def test_pairs_of_one_date_tell_no_share() -> None:
     found, told = with_own_share(bare, pairs, 1, _drafter({"a": (0.1, 0.1)}))
     assert (found, told["share"]) == (bare, 0.0)
     # Nor do pairs whose other dates are the same ground relit: a share that was given stays.
-    still = [replace(_pair("a", random_patch((32, 32), dates=3), torch.rand(4, 128, 128)), changes=False)]
-    given = replace(bare, own_share=0.7)
-    assert with_own_share(given, still, 1, _drafter({"a": (0.1, 0.3)}))[0].own_share == 0.7
+    pair, given = _pair("a", random_patch((32, 32), dates=3), torch.rand(4, 128, 128)), replace(bare, own_share=0.7)
+    drafter = _drafter({"a": (0.1, 0.3)})
+    assert with_own_share(given, [replace(pair, changes=False)], 1, drafter)[0].own_share == 0.7
+    # Twins tell no more than the pair that they copy.
+    assert with_own_share(given, [replace(pair, covered=True)], 1, drafter)[0].own_share == 0.7
+    assert with_own_share(given, [pair], 1, drafter)[0].own_share == 0.1
 
 
 ERRORS = {"still a": 0.002, "still b": 0.002, "changed a": 0.01, "changed b": 0.01, "changed c": 0.004}
@@ -593,3 +599,36 @@ def test_brightness_is_compared_on_the_clear_ground_of_each_place() -> None:
     assert list(found) == ["a", "b"]
     np.testing.assert_allclose(found["a"], np.log([[1.1] * 4, [0.9] * 4]), atol=1e-5)
     np.testing.assert_allclose(found["b"], 0, atol=1e-5)
+
+
+def test_a_target_is_hidden_only_where_other_dates_show_the_ground() -> None:
+    patch = random_patch((32, 32), dates=3)
+    truth, clear = np.zeros((4, 128, 128), np.float32), np.ones((128, 128), np.bool_)
+    for columns, twins in ((2, True), (6, False)):
+        valid = patch.valid.copy()
+        valid[1:, :, :columns] = False
+        found = with_hidden([HeldPair("a", replace(patch, valid=valid), truth, clear)])
+        assert any(pair.hidden for pair in found) == twins, f"{columns} of 32 columns are not shown"
+
+
+def test_ground_that_a_card_names_is_not_held_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By itself or by its family; it tells only what other dates are worth, and two products of one place are one."""
+    box = (2.0, 42.0, 2.1, 42.1)
+    footprints = {"cubes/a": None, "family/b": None, "free/c": box, "free/d": box, "cubes/e": None}
+    images = 0.1 + 0.2 * np.random.default_rng(0).random((3, 4, 64, 64), np.float32)
+    shown = np.ones((3, 64, 64), np.bool_)
+    days = 18_000.0 + 30 * np.arange(3)
+    series = tuple(RealSeries(name, images, shown, days, 40.0, where) for name, where in footprints.items())
+    for name, found in (("read_series", SeriesRead(series, ())), ("read_places", ()), ("split_places", ((), ()))):
+        monkeypatch.setattr(f"geodiff.tasks.calibrate_pairs.{name}", lambda *_, found=found: found)
+    card = {"training_places": ["cubes/a"], "places": ["family"]}
+    held, changing = calibration_pairs(tmp_path, card, BANDS_10M, 4, band_mtf(BANDS_10M), each=1)
+    assert {pair.place for pair in held} == {"free/c", "free/d", "cubes/e"}
+    assert {(pair.place, pair.trained) for pair in changing} == {
+        *(("cubes/a", True), ("family/b", True), ("free/c", False), ("cubes/e", False)),
+    }
+    assert all(pair.changes for pair in (*held, *changing))
+    # No two of them share their noise, wherever they come from.
+    assert len({pair.patch.origin_px for pair in (*held, *changing)}) == len(held) + len(changing)
+    with pytest.raises(GeodiffError, match="is held out"):
+        calibration_pairs(tmp_path, {"places": ["cubes", "family", "free"]}, BANDS_10M, 4, band_mtf(BANDS_10M), each=1)
