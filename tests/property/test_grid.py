@@ -181,10 +181,10 @@ def test_neighbouring_covers_share_one_lattice(crs, col, row):
 
 
 def test_a_box_of_whole_pixels_gains_none_by_rounding():
-    """Neither 2.81 nor 42.41 is a whole number of ten-thousandths as a float."""
-    grid = Grid.cover((2.8, 42.4, 2.81, 42.41), resolution_m=1e-4, crs="EPSG:4326")
-    assert grid.shape == (100, 100)
-    assert grid.bounds == pytest.approx((2.8, 42.4, 2.81, 42.41), abs=1e-9)
+    """As floats 0.29 is a little less than 29 hundredths, and 0.56 a little more than 56."""
+    grid = Grid.cover((0.29, 0.29, 0.56, 0.56), resolution_m=0.01, crs="EPSG:4326")
+    assert grid.shape == (27, 27)
+    assert grid.bounds == pytest.approx((0.29, 0.29, 0.56, 0.56), abs=1e-9)
 
 
 def test_size_of_a_pixel_on_the_ground():

@@ -219,20 +219,27 @@ def test_bands_that_err_together_deviate_together(
     assert deviation[3].std() / deviation[0].std() == pytest.approx(3, rel=0.1)
 
 
-def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
-    """Errors grow with the root of the texture, members do not."""
+def _growing(resolver: DiffusionResolver, power: float) -> tuple[list[Draft], list[HeldPair]]:
+    """Drafts whose errors grow with a power of the texture, and whose members do not."""
     drafts, pairs = [], []
     unit = resolver.model.residual_scale
     for number in range(6):
         rough = torch.linspace(0.2, 5.0, 96).expand(1, 4, 96, 96) * unit
         upsampled = 0.2 + rough * _white(number, 1, 4, 96, 96)
         mean = torch.full((1, 4, 96, 96), 0.2)
-        error = 0.01 * (texture(upsampled) / unit) ** 0.5 * _white(50 + number, 1, 4, 96, 96)
+        error = 0.01 * (texture(upsampled) / unit) ** power * _white(50 + number, 1, 4, 96, 96)
         low, seen = torch.full((4, 24, 24), 0.2), torch.ones(24, 24, dtype=torch.bool)
         half = 0.02 * _white(100 + number, 8, 4, 96, 96)
         members, still = torch.cat([half, -half]), torch.zeros(16, 4)
         drafts.append(Draft(mean, members, upsampled, low, seen, seen, (0, 0, 0, 0), still, seen))
         pairs.append(_pair(f"place {number % 3}", random_patch((24, 24)), (mean + error)[0]))
+    return drafts, pairs
+
+
+def test_the_power_of_the_texture_is_found(resolver: DiffusionResolver) -> None:
+    """Errors grow with its root, or with the fourth root."""
+    assert fit_power(resolver, *_growing(resolver, 0.25)) == pytest.approx(0.25, abs=0.06)
+    drafts, pairs = _growing(resolver, 0.5)
     power = fit_power(resolver, drafts, pairs)
     assert power == pytest.approx(0.5, abs=0.11)
     spreads = [fit_scalar(resolver, drafts, pairs, power=each) for each in (0.0, power)]
