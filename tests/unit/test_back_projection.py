@@ -90,7 +90,7 @@ def test_of_two_dates_that_contradict_each_other_the_one_of_the_nearer_season_ru
     assert np.corrcoef(found[1].ravel(), found[2].ravel())[0, 1] > 0.9, "the same season, a year later"
 
 
-def test_the_order_of_dates_changes_no_bit() -> None:
+def test_the_order_of_dates_is_of_no_account() -> None:
     patch = random_patch((16, 16), dates=5, clouds=0.3)
     order = [3, 0, 4, 2, 1]
     mixed = reordered(patch, order)
