@@ -10,14 +10,17 @@ from urllib.parse import urlsplit
 import pystac
 
 from geodiff.config import SuperresConfig, config_hash
+from geodiff.imagery.acquisition import item_time
+from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.hrefs import is_remote
+from geodiff.imagery.lattice import asset_lattice
 from geodiff.imagery.masking import SCREEN_BANDS
 from geodiff.imagery.sources import Source
 from geodiff.outputs.atomic import read_json
 from geodiff.schema import public, without_user
 from geodiff.tasks.models import ModelRef, calibration_of
 
-FORMAT = 11
+FORMAT = 12
 """Raised when the same request begins to give other values, so that runs of before are not taken for it."""
 
 _SPELLING = {"model", "catalog", "sources"}
@@ -63,18 +66,23 @@ def _calibration(ref: ModelRef) -> dict[str, object]:
 def _scene(item: pystac.Item, source: Source, bands: Sequence[str]) -> str:
     """What an item says that decides its reflectance, as JSON (NaN allowed)."""
     rule = source.offset
-    names = ("updated", "s2:product_uri", "eo:cloud_cover", *rule.applied_properties, *rule.baseline_properties)
+    names = ("updated", "s2:product_uri", "eo:cloud_cover", *rule.applied_properties)
     told = {name: item.properties.get(name) for name in names}
+    # Wherever the item tells it: what is not among the properties of the source still decides the offset.
+    told["baseline"] = processing_baseline(item, rule.baseline_properties)
     keys = [next((key for key in source.asset_names(band) if key in item.assets), None) for band in bands]
-    assets = {key: _asset(item.assets[key], source) for key in (*keys, source.find_scl(item)) if key is not None}
-    return json.dumps([item.id, str(item.datetime), told, assets], sort_keys=True, default=str)
+    assets = {key: _asset(item, key, source) for key in (*keys, source.find_scl(item)) if key is not None}
+    return json.dumps([item.id, str(item_time(item)), told, assets], sort_keys=True, default=str)
 
 
-def _asset(asset: pystac.Asset, source: Source) -> list[object]:
+def _asset(item: pystac.Item, key: str, source: Source) -> list[object]:
+    asset, lattice = item.assets[key], asset_lattice(item, key)
     # A signature lives for hours; the file behind it stays.
     href = without_user(asset.href if source.signing == "none" else urlsplit(asset.href)._replace(query="").geturl())
     stated = {key: value for key, value in asset.extra_fields.items() if key == "bands" or key.startswith("raster:")}
-    return [href, stated, _file_facts(href)]
+    # A file without georeference lies where its item says.
+    place = lattice and [lattice.crs, list(lattice.transform)[:6], lattice.shape]
+    return [href, stated, place, _file_facts(href)]
 
 
 def _file_facts(href: str) -> list[int] | None:

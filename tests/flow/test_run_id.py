@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 from affine import Affine
 
 from geodiff.config import SuperresConfig
+from geodiff.grid import Grid
 from geodiff.imagery.build import build_catalog
-from geodiff.tasks.models import models_dir
+from geodiff.imagery.radiometry import band_rule
+from geodiff.imagery.sources import load_sources
+from geodiff.tasks.models import ModelRef, models_dir
 from geodiff.tasks.plan import find_run, make_plan
+from geodiff.tasks.run_id import run_id
+from geodiff.testing.scenes_on_disk import write_scene
 from geodiff.testing.tiny_models import tiny_weights
 
 if TYPE_CHECKING:
@@ -59,6 +66,7 @@ def test_another_setting_is_another_run(place: TinyPlace) -> None:
     [
         {"raster:bands": [{"scale": 0.0002, "nodata": 0}]},
         {"raster:bands": [{"scale": 0.0001, "nodata": "nan"}]},
+        {"bands": [{"name": "B03", "raster:offset": -0.05}]},
         {"href": "elsewhere.tif"},
     ],
 )
@@ -145,3 +153,78 @@ def test_another_calibration_of_the_same_weights_is_another_run(place: TinyPlace
         ids.append(find_run(_config(place, model=str(weights)), progress=quiet).run_id)
     assert ids[1] == ids[2]
     assert len(set(ids)) == 5
+
+
+SOURCES, BICUBIC = load_sources(), ModelRef("bicubic", None, None)
+
+
+def _scene(folder: Path, name: str = "a", **told: Any) -> pystac.Item:
+    arrays = {band: np.full((8, 8), 900, np.uint16) for band in ("B02", "SCL")}
+    grid = Grid("EPSG:32631", (10.0, 10.0), (500_000.0, 4_700_000.0), (8, 8))
+    return write_scene(folder, name, arrays, grid, "2021-06-01T10:50:00", properties=told)
+
+
+def _id(*items: pystac.Item, source: str = "static", model: ModelRef = BICUBIC) -> str:
+    config = SuperresConfig(catalog="here", bbox=(3.0, 42.4, 3.1, 42.5), datetime="2021", bands=("B02",))
+    rules = SOURCES[source].model_copy(update={"url": "catalog.json"})
+    return run_id(config, rules, items, model)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"eo:cloud_cover": 30.0},  # which scene of a day comes first
+        {"earthsearch:boa_offset_applied": True},
+        {"s2:processing_baseline": "05.09"},
+        {"processing:version": "05.09"},
+        {"sentinel2:product_title": "S2A_MSIL2A_20210601T105031_N0500_R051_T31TDG_20230601T000000"},
+        {"s2:product_uri": "S2A_MSIL2A_20210601T105031_N0500_R051_T31TDG_20230601T000000.SAFE"},
+    ],
+)
+@pytest.mark.parametrize("source", ["static", "planetary-computer"])
+def test_what_decides_the_offset_or_the_order_of_scenes_makes_another_run(
+    tmp_path: Path, told: dict[str, Any], source: str
+) -> None:
+    plain = _scene(tmp_path)
+    other = plain.clone()
+    other.properties.update(told)
+    seen = band_rule(plain, "B02", SOURCES[source]) != band_rule(other, "B02", SOURCES[source])
+    if seen or "eo:cloud_cover" in told:
+        assert _id(other, source=source) != _id(plain, source=source)
+
+
+def test_the_moment_the_classes_and_the_place_of_a_scene_make_another_run(tmp_path: Path) -> None:
+    plain = _scene(tmp_path)
+    later, first, second, classes, place = (plain.clone() for _ in range(5))
+    later.datetime = datetime(2021, 6, 2, 10, 50, tzinfo=UTC)
+    for span, day in ((first, "03"), (second, "04")):  # in place of a moment: its start is the day of the scene
+        span.datetime, span.properties["start_datetime"] = None, f"2021-06-{day}T10:50:00Z"
+    classes.assets["SCL"].href = "other.tif"
+    # A file without georeference lies where its item says.
+    place.assets["B02"].extra_fields["proj:transform"] = [10, 0, 500_010, 0, -10, 4_700_000]
+    assert len({_id(item) for item in (plain, later, first, second, classes, place)}) == 6
+
+
+def test_neither_the_order_of_scenes_nor_their_signatures_make_another_run(tmp_path: Path) -> None:
+    a, b = _scene(tmp_path), _scene(tmp_path, "b")
+    assert _id(a, b) == _id(b, a)
+    for source, same in (("planetary-computer", True), ("static", False)):
+        ids = []
+        for query in ("sig=1&se=2026-01-01", "sig=2&se=2026-01-02"):
+            item = a.clone()
+            for asset in item.assets.values():
+                asset.href = f"https://example.com/{Path(asset.href).name}?{query}"
+            ids.append(_id(item, source=source))
+        assert (ids[0] == ids[1]) == same, "only a signature is known to say nothing of the file"
+
+
+def test_all_that_a_card_says_of_members_intervals_and_steps_makes_another_run(tmp_path: Path) -> None:
+    item, model = _scene(tmp_path), ModelRef("mine", tmp_path / "mine.safetensors", None)
+    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    deciding = ("spread", "spread_hidden", "brightness", "conformal", "own_share", "guided_by", "sampling_steps")
+    ids = {}
+    for key in ("figures", "history", *deciding):
+        (tmp_path / "mine.json").write_text(json.dumps({"kind": "network", key: [1.5]}))
+        ids[key] = _id(item, model=model)
+    assert ids["figures"] == ids["history"], "what is told of a model decides nothing"
+    assert len(set(ids.values())) == len(deciding) + 1
