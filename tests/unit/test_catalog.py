@@ -21,6 +21,7 @@ from geodiff.imagery.baseline import processing_baseline
 from geodiff.imagery.catalog import NoScenesError, describe, load_items, save_items, search
 from geodiff.imagery.query import make_query, open_interval
 from geodiff.imagery.sources import load_source
+from geodiff.imagery.static import home
 from geodiff.schema import GeodiffError, UsageError, public
 from geodiff.testing.stac_features import stac_catalog, stac_feature, write_static
 
@@ -248,6 +249,9 @@ def test_a_refused_link_of_a_band_is_an_error_and_of_a_preview_a_warning(
     with pytest.raises(GeodiffError, match="scene x, asset red") as caught:
         _ids(str(write_static(tmp_path / "bad", [bad])))
     assert "\n" not in str(caught.value)
+    bad["assets"]["red"]["roles"] = ["thumbnail"]  # its name is enough
+    with pytest.raises(GeodiffError, match="scene x, asset red"):
+        _ids(str(write_static(tmp_path / "worse", [bad])))
     fine = stac_feature("x", "2020-01-01T00:00:00Z", assets={"red": "./red.tif", "preview": "ftp://x/y.png"})
     fine["assets"]["preview"]["roles"] = ["thumbnail"]
     root = write_static(tmp_path / "fine", [fine])
@@ -256,14 +260,44 @@ def test_a_refused_link_of_a_band_is_an_error_and_of_a_preview_a_warning(
     assert "preview" in caplog.text
 
 
+def test_an_item_that_does_not_name_its_collection_is_of_the_one_that_links_to_it(tmp_path: Path) -> None:
+    root = write_static(tmp_path / "cat", SERIES)
+    for path in root.parent.glob("scenes/a-*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "collection": None}))
+    assert _ids(str(root), collections=["scenes"]) == ["a-0113", "far", "a-0118", "a-0202"]
+
+
+def test_a_remote_document_does_not_claim_a_home_on_this_disk() -> None:
+    def told(href: str) -> dict[str, Any]:
+        return {"links": [{"rel": "self", "href": href}]}
+
+    remote, local = "https://example.com/items.json", "/data/items.json"
+    assert home(told("/etc/items.json"), remote) == remote
+    assert home(told("/data/scenes/a.json"), local) == "/data/scenes/a.json"
+    assert home(told("https://example.com/a/a.json"), remote) == "https://example.com/a/a.json"
+    assert home(told("a.json"), local) == local
+
+
+def test_a_box_with_heights_is_a_place(tmp_path: Path) -> None:
+    item = stac_feature("x", "2020-01-01T00:00:00Z")
+    item["geometry"], item["bbox"] = None, [10.0, 45.0, -100.0, 11.0, 46.0, 3000.0]
+    root = str(write_static(tmp_path / "high", [item]))
+    assert _ids(root, bbox=(10.9, 45.9, 12.0, 47.0)) == ["x"]
+    with pytest.raises(NoScenesError):
+        _ids(root, bbox=(11.1, 45.1, 12.0, 46.0))
+
+
 # --- several processings ------------------------------------------------------------------------------------------
+
+
+HERE = (15.0, 45.9, 16.4, 46.9)
 
 
 def _processing(name: str, baseline: str, made: str, start: str = "20230815T095630", **more: Any) -> dict[str, Any]:
     return stac_feature(
         name,
         f"2023-08-15T09:57:5{baseline[-1]}.246Z",
-        **{"bbox": (15.0, 45.9, 16.4, 46.9), **more},
+        **{"bbox": HERE, **more},
         platform="sentinel-2a",
         s2__processing_baseline=baseline,
         s2__product_uri=f"S2A_MSIL2A_20230815T095031_N{baseline.replace('.', '')}_R079_T33TWM_{made}.SAFE",
@@ -275,12 +309,13 @@ def _items(features: list[dict[str, Any]]) -> list[pystac.Item]:
     return [pystac.Item.from_dict(copy.deepcopy(feature)) for feature in features]
 
 
-OLD = _processing("old", "03.01", "20230815T120000")
+# The older baseline was processed last: its copy of the scene is still the older one.
+OLD = _processing("old", "03.01", "20240101T000000")
 NEW = _processing("new", "05.09", "20230815T155057")
 NEWER = _processing("newer", "05.09", "20231001T000000")
-L1C = stac_feature("S2A_MSIL1C_20230815T095031_N0509_R079_T33TWM_20230815T112233", "2023-08-15T09:50:31Z")
-NEXT_DAY = stac_feature("S2B_MSIL2A_20230816T095031_N0400_R079_T33TWM_20230816T112233", "2023-08-16T09:50:31Z")
-NEIGHBOUR = stac_feature("S2A_MSIL2A_20230815T095031_N0400_R079_T33TXM_20230816T112233", "2023-08-15T09:50:31Z")
+L1C = stac_feature("S2A_MSIL1C_20230815T095031_N0509_R079_T33TWM_20230815T112233", "2023-08-15T09:50:31Z", HERE)
+NEXT_DAY = stac_feature("S2B_MSIL2A_20230816T095031_N0400_R079_T33TWM_20230816T112233", "2023-08-16T09:50:31Z", HERE)
+NEIGHBOUR = stac_feature("S2A_MSIL2A_20230815T095031_N0400_R079_T33TXM_20230816T112233", "2023-08-15T09:50:31Z", HERE)
 
 
 @given(st.permutations([OLD, NEW, NEWER, NEWER, L1C, NEXT_DAY, NEIGHBOUR]))
@@ -294,6 +329,12 @@ def test_the_halves_of_an_overpass_that_was_cut_into_two_datastrips_both_stay() 
     north = _processing("north", "05.09", "20230815T155101", "20230815T095700", bbox=(15.0, 46.35, 16.4, 46.9))
     whole_before = _processing("before", "04.00", "20230815T120000", "20230815T095629")
     assert {item.id for item in newest_processing(_items([south, north, whole_before]))} == {"south", "north"}
+
+
+@pytest.mark.parametrize(("south_edge", "kept"), [(45.82, ["new", "old"]), (45.88, ["new"])])
+def test_an_older_processing_stays_for_a_twentieth_of_new_ground(south_edge: float, kept: list[str]) -> None:
+    old = _processing("old", "03.01", "20230815T120000", "20230815T095700", bbox=(15.0, south_edge, 16.4, 46.9))
+    assert sorted(item.id for item in newest_processing(_items([old, NEW]))) == kept
 
 
 def test_scenes_without_a_tile_are_all_kept_but_not_twice() -> None:

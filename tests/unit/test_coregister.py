@@ -31,11 +31,14 @@ def degrade(fine: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
     return mean
 
 
-def cube_from(images: list[np.ndarray], valid: np.ndarray | None = None, *, crs: str = "EPSG:32631") -> xr.DataArray:
+def cube_from(
+    images: list[np.ndarray], valid: np.ndarray | None = None, *, pixel_m: tuple[float, float] = (PIXEL_M, PIXEL_M)
+) -> xr.DataArray:
     """A cube with one visible band."""
     data = np.stack(images)[:, None].astype(np.float32)
     seen = np.ones((data.shape[0], *data.shape[2:]), bool) if valid is None else valid
-    grid = Grid(crs, (PIXEL_M, PIXEL_M), (500_000.0, 4_700_000.0), data.shape[2:])
+    crs = "EPSG:32631"
+    grid = Grid(crs, pixel_m, (500_000.0, 4_700_000.0), data.shape[2:])
     times = np.datetime64("2021-06-01", "ns") + np.arange(len(data)) * np.timedelta64(5, "D")
     coords = {"time": times, "band": ["B04"], "y": grid.y, "x": grid.x, "valid": (("time", "y", "x"), seen)}
     array = xr.DataArray(np.where(seen[:, None], data, np.nan), dims=("time", "band", "y", "x"), coords=coords)
@@ -93,6 +96,13 @@ def test_a_date_shown_too_far_east_and_north_has_positive_shifts() -> None:
     east, north = (found[name].values for name in (SHIFT_X_M, SHIFT_Y_M))
     assert east[1] - east[0] == pytest.approx(15, abs=1)
     assert north[1] - north[0] == pytest.approx(5, abs=1)
+
+
+def test_pixels_that_are_not_square_count_by_their_own_sides() -> None:
+    fine = landscape()
+    cube = cube_from([degrade(fine, (0, 0)), degrade(fine, (-4, 4))], pixel_m=(10.0, 20.0))
+    found = estimate_shifts(cube, reference=0)
+    np.testing.assert_allclose(found[1], [10, 20], atol=1.5)
 
 
 def test_clouds_and_holes_do_not_pull_the_shift() -> None:

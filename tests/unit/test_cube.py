@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from geodiff.grid import Grid
 from geodiff.imagery.build_layers import open_raster
 from geodiff.imagery.cube import choose_grid, grid_of, load_cube, require_usable
 from geodiff.imagery.lattice import reaches
-from geodiff.imagery.ranking import rank_dates
+from geodiff.imagery.ranking import rank_dates, sample_pieces
 from geodiff.imagery.sources import load_sources
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.testing.scenes_on_disk import write_scene
@@ -103,6 +104,30 @@ def test_native_grid_in_degrees_hands_back_the_source(tmp_path: Path) -> None:
     assert part.shape == (31, 31)
     done = cube_of(item, bands=["B02"], grid=part).compute()
     np.testing.assert_array_equal(done[0, 0], (data[20:51, 10:41] / 10_000).astype(np.float32))
+
+
+def test_a_native_grid_ends_with_the_scenes_and_has_the_pixels_of_the_finest_band(tmp_path: Path) -> None:
+    """The box reaches a kilometre beyond; a second scene begins where the first ends."""
+    right = Grid(GRID.crs, GRID.resolution, (GRID.origin[0] + 800, GRID.origin[1]), GRID.shape)
+    arrays = {"B11": numbers(1, (48, 40)), "B02": numbers()}
+    items = [scene(tmp_path, "a", arrays=arrays), scene(tmp_path, "b", arrays=arrays, grid=right)]
+    west, south, east, north = GRID.bounds_wgs84
+    wide = (west - 0.012, south - 0.009, east + 0.03, north + 0.009)
+    both = choose_grid(items, bbox=wide, crs="native", source=SOURCE)
+    assert (both.resolution, both.origin, both.shape) == ((10.0, 10.0), GRID.origin, (96, 160))
+
+
+def test_a_resolution_is_in_metres_where_the_crs_counts_feet() -> None:
+    item = pystac.Item("a", None, [-122.5, 37.7, -122.3, 37.9], datetime(2021, 6, 1), {})
+    grid = choose_grid([item], bbox=(-122.41, 37.75, -122.4, 37.76), crs="EPSG:2227", source=SOURCE)
+    assert grid.pixel_m == pytest.approx((10, 10), rel=1e-3)
+
+
+def test_neighbouring_regions_in_degrees_share_a_lattice() -> None:
+    item = pystac.Item("a", None, [2, 41, 4, 43], datetime(2021, 6, 1), {})
+    boxes = ((2.8, 42.30, 2.85, 42.31), (2.8, 42.40, 2.85, 42.41))
+    south, north = (choose_grid([item], bbox=box, crs="EPSG:4326", source=SOURCE) for box in boxes)
+    assert south.resolution == north.resolution
 
 
 def test_default_grid_is_utm_on_the_lattice_of_the_sensor(tmp_path: Path) -> None:
@@ -318,6 +343,32 @@ def test_scenes_of_one_day_become_one_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(done[0, 0], (expected / 10_000).astype(np.float32))
 
 
+def test_a_scene_that_does_not_state_its_cloud_comes_last(tmp_path: Path) -> None:
+    silent = scene(tmp_path, "a", arrays={"B02": numbers(1)})
+    cloudy = scene(tmp_path, "b", "2021-06-01T10:50:14", arrays={"B02": numbers(2)}, cloud_cover=99.0)
+    done = cube_of(silent, cloudy, bands=["B02"]).compute()
+    np.testing.assert_array_equal(done[0, 0], (numbers(2) / 10_000).astype(np.float32))
+
+
+def test_scenes_of_one_name_in_two_collections_are_two(tmp_path: Path) -> None:
+    items = []
+    for index, collection in enumerate(("l2a", "l2a-c1")):
+        half = numbers(index)
+        half[:, 40 * index : 40 * index + 40] = 0
+        item = scene(tmp_path / collection, arrays={"B02": half})
+        item.collection_id = collection
+        items.append(item)
+    assert cube_of(*items, bands=["B02"]).compute().valid.all()
+
+
+def test_a_pixel_without_data_in_one_band_is_valid_in_none(tmp_path: Path) -> None:
+    red = numbers(1)
+    red[10:20] = 0
+    done = cube_of(scene(tmp_path, arrays={"B02": numbers(), "B04": red})).compute()
+    np.testing.assert_array_equal(done.valid[0], red > 0)
+    assert np.isnan(done.values[0, 0, 10:20]).all()
+
+
 def test_a_pass_at_midnight_utc_is_one_day(tmp_path: Path) -> None:
     fiji = Grid("EPSG:32701", (10.0, 10.0), (300_000.0, 8_000_000.0), (32, 32))
     arrays = {"B02": numbers(0, fiji.shape)}
@@ -404,6 +455,39 @@ def test_chunks_do_not_change_reprojected_pixels(
     grid, _, items = neighbours
     expected = cube_of(*items, bands=["B02"], grid=grid, chunk=64).compute()
     np.testing.assert_array_equal(cube_of(*items, bands=["B02"], grid=grid, chunk=chunk).compute(), expected)
+
+
+def test_pixels_between_lattices_of_one_size_keep_their_detail(tmp_path: Path) -> None:
+    """Half a pixel off in both directions: two linear interpolations would leave 0.75 of waves of six pixels."""
+    rows, cols = np.mgrid[0:96, 0:80]
+    waves = 2000 + 1000 * np.sin(np.pi * rows / 3) * np.sin(np.pi * cols / 3)
+    item = scene(tmp_path, arrays={"B02": np.round(waves).astype(np.uint16)})
+    grid = Grid(GRID.crs, GRID.resolution, (GRID.origin[0] + 105, GRID.origin[1] - 105), (70, 60))
+    values = cube_of(item, bands=["B02"], grid=grid).compute()[0, 0].values
+    rows, cols = np.mgrid[0:70, 0:60] + 10.5
+    truth = 0.2 + 0.1 * np.sin(np.pi * rows / 3) * np.sin(np.pi * cols / 3)
+    np.testing.assert_allclose(values, truth, atol=0.008)
+
+
+def test_coarse_pixels_are_the_mean_of_all_that_lies_in_them(tmp_path: Path) -> None:
+    """Every fourth row is bright: whoever looks at the middle of a pixel of 40 m alone never sees it."""
+    stripes = np.where(np.arange(96)[:, None] % 4 == 0, 5000, np.full(GRID.shape, 1000)).astype(np.uint16)
+    grid = Grid(GRID.crs, (40.0, 40.0), GRID.origin, (24, 20))
+    values = cube_of(scene(tmp_path, arrays={"B02": stripes}), bands=["B02"], grid=grid).compute()[0, 0].values
+    np.testing.assert_allclose(values[1:-1, 1:-1], 0.2, atol=1e-3)
+
+
+def test_resampled_values_are_those_of_their_place(tmp_path: Path) -> None:
+    """A plane seen in the neighbouring zone: its value tells where it was taken, to a hundredth of a pixel."""
+    wide = Grid("EPSG:32631", (10.0, 10.0), (739_000.0, 4_706_000.0), (600, 600))
+    rows, cols = np.mgrid[0:600, 0:600]
+    item = scene(tmp_path, arrays={"B02": (1000 + 50 * rows + 50 * cols).astype(np.uint16)}, grid=wide)
+    west, south, east, north = wide.bounds_wgs84
+    grid = Grid.cover((west + 0.01, south + 0.01, east - 0.01, north - 0.01), crs="EPSG:32632")
+    values = cube_of(item, bands=["B02"], grid=grid, chunk=512).compute()[0, 0].values
+    x, y = Transformer.from_crs(32632, 32631, always_xy=True).transform(*np.meshgrid(grid.x, grid.y))
+    down, right = (wide.origin[1] - y) / 10 - 0.5, (x - wide.origin[0]) / 10 - 0.5
+    np.testing.assert_allclose(values, 0.1 + 0.005 * (down + right), atol=1e-4)
 
 
 def damaged(item: pystac.Item, how: str) -> pystac.Item:
@@ -627,6 +711,38 @@ def test_scenes_without_classification_are_screened_by_their_spectrum(tmp_path: 
     assert plain.valid.all()
 
 
+def test_the_screen_looks_where_no_classification_is_and_its_bands_hide_no_pixel(tmp_path: Path) -> None:
+    """Two scenes of the third day, one of them classified; the others are not. Near infrared has a hole."""
+    items = []
+    for day in range(1, 7):
+        blue, red, infrared = (np.full(GRID.shape, value, np.uint16) for value in (400, 600, 2500))
+        infrared[80:] = 0
+        if day in (3, 6):
+            for band in (blue, red):
+                band[20:60, 20:60] = 5000
+        arrays = {"B02": blue, "B04": red, "B08": infrared}
+        when = f"2021-06-{day:02}T10:50"
+        classes = {"SCL": np.full(GRID.shape, 4, np.uint8)} if day in (3, 6) else {}
+        items.append(scene(tmp_path, str(day), f"{when}:00", arrays=arrays | classes, cloud_cover=1))
+        if day == 3:
+            items.append(scene(tmp_path, "beside", f"{when}:14", arrays=arrays, cloud_cover=2))
+    cube = cube_of(*items, bands=["B04"], mask=MaskConfig(dilation_m=0))
+    assert cube.attrs["cloud_mask"] == "scl, spectral"
+    valid = cube.valid.compute()
+    expected = np.ones((6, *GRID.shape), bool)
+    expected[2, 20:60, 20:60] = False
+    np.testing.assert_array_equal(valid, expected, "the sixth day is all classified, and clear by its classes")
+
+
+def test_a_cube_may_be_asked_for_more_than_one_clear_pixel(tmp_path: Path) -> None:
+    half = numbers()
+    half[:, 40:] = 0
+    cube = cube_of(scene(tmp_path, arrays={"B02": half}), bands=["B02"])
+    require_usable(cube, min_clear=0.5)
+    with pytest.raises(GeodiffError, match=r"clearest 50\.0%"):
+        require_usable(cube, min_clear=0.51)
+
+
 def test_dates_are_ranked(tmp_path: Path) -> None:
     items = []
     for day, (haze, hidden) in enumerate([(0, 0), (600, 0), (0, 60), (0, 96), (0, 5)], start=1):
@@ -639,3 +755,20 @@ def test_dates_are_ranked(tmp_path: Path) -> None:
     assert list(table["index"]) == [0, 4, 2, 1, 3]
     np.testing.assert_allclose(table.set_index("index")["clear"].sort_index(), [1, 1, 36 / 96, 0, 91 / 96])
     assert table.set_index("index")["haze"][1] == pytest.approx(0.06, abs=1e-3)
+
+
+def test_haze_is_judged_in_the_bluest_band_and_of_equal_dates_the_earlier_comes_first(tmp_path: Path) -> None:
+    items = []
+    for day, haze in ((1, 600), (6, 0), (11, 0)):
+        arrays = {"B04": numbers(1) + np.uint16(700 - haze), "B02": numbers(0) + np.uint16(haze)}
+        items.append(scene(tmp_path, str(day), f"2021-06-{day:02}T12:00:00", arrays=arrays))
+    assert list(rank_dates(cube_of(*items, bands=["B04", "B02"]))["index"]) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("size", [1, 256, 1024, 1025, 5000])
+def test_an_axis_is_judged_whole_or_from_end_to_end(size: int) -> None:
+    pieces = sample_pieces(size)
+    assert (pieces[0].start, pieces[-1].stop) == (0, size)
+    assert sum(piece.stop - piece.start for piece in pieces) == min(size, 1024)
+    gaps = [after.start - before.stop for before, after in itertools.pairwise(pieces)]
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1

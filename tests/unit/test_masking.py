@@ -26,7 +26,8 @@ def test_only_the_configured_classes_are_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixel_m", "dilation_m", "reach"), [((10, 10), 40, (4, 4)), ((20, 10), 40, (4, 2)), ((10, 10), 9, (0, 0))]
+    ("pixel_m", "dilation_m", "reach"),
+    [((10, 10), 40, (4, 4)), ((20, 10), 40, (4, 2)), ((10, 10), 10, (1, 1)), ((10, 10), 9, (0, 0))],
 )
 def test_growth_is_a_disk_in_metres(pixel_m: tuple[float, float], dilation_m: float, reach: tuple[int, int]) -> None:
     classes = np.full((31, 31), CLEAR, np.uint8)
@@ -43,6 +44,14 @@ def test_edges_of_the_swath_do_not_grow() -> None:
     classes = np.full((20, 20), CLEAR, np.uint8)
     classes[:, :10] = 0
     np.testing.assert_array_equal(scl_valid(classes, MaskConfig(dilation_m=100), PIXEL_M), classes == CLEAR)
+
+
+@pytest.mark.parametrize(("pixel_m", "dilation_m"), [((10, 10), 10), ((30, 10), 60), ((10, 30), 60), ((10, 10), 9)])
+def test_chunks_do_not_change_the_growth(pixel_m: tuple[float, float], dilation_m: float) -> None:
+    classes = np.where(np.random.default_rng(1).random((41, 43)) < 0.01, 9, CLEAR).astype(np.uint8)
+    mask = MaskConfig(dilation_m=dilation_m)
+    lazy = scl_valid(da.from_array(classes, (7, 9)), mask, pixel_m)
+    np.testing.assert_array_equal(lazy.compute(), scl_valid(classes, mask, pixel_m))
 
 
 def series(dates: int = 6) -> np.ndarray:
@@ -90,6 +99,38 @@ def test_screen_bears_missing_data() -> None:
     clear = spectral_cloud_screen(image, MaskConfig(dilation_m=0), PIXEL_M)
     assert not clear[1, 15, 15]
     assert clear[[0, 2, 3]].all()
+
+
+def test_screen_judges_a_pixel_by_the_dates_that_saw_it() -> None:
+    image = series()
+    image[[0, 2, 3, 5], :, :, 40:] = np.nan  # another swath, of two dates
+    image[1, :, 10:70, 50:70] = 0.2  # a cloud that is not bright by itself
+    clear = spectral_cloud_screen(image, MaskConfig(dilation_m=0), PIXEL_M)
+    assert not clear[1, 10:70, 50:70].any()
+    assert clear[4].all()
+
+
+def test_screen_takes_dark_water_beside_a_cloud_for_water() -> None:
+    image = series()
+    image[:, 2] = 0.08
+    image[2, 2, 45:55, 45:55] = 0.03
+    image[2, :, 20:35, 20:35] = 0.45
+    clear = spectral_cloud_screen(image, MaskConfig(dilation_m=0), PIXEL_M)
+    assert not clear[2, 21:34, 21:34].any()
+    assert clear[2, 40:, 40:].all()
+
+
+@pytest.mark.parametrize("pixel_m", [(100.0, 100.0), (200.0, 100.0), (100.0, 200.0)])
+def test_chunks_smaller_than_the_reach_of_a_shadow_change_nothing(pixel_m: tuple[float, float]) -> None:
+    """The shadow lies as far from its cloud as it may, and grows beyond."""
+    image = series()
+    image[2, :, 30:36, 30:36] = 0.45
+    image[2, 2, :, 40:] *= 0.3
+    image[2, 2, 40:] *= 0.3
+    mask = MaskConfig(dilation_m=500)
+    whole = spectral_cloud_screen(image, mask, pixel_m)
+    lazy = spectral_cloud_screen(da.from_array(image, (1, 3, 5, 5)), mask, pixel_m)
+    np.testing.assert_array_equal(lazy.compute(), whole)
 
 
 def test_screen_refuses_other_bands() -> None:

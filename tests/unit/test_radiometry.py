@@ -46,6 +46,7 @@ FLAG, BASELINE = "earthsearch:boa_offset_applied", "s2:processing_baseline"
         ("copernicus", {"processing:version": "05.11"}, {}, -0.1),
         ("copernicus", {"processing:version": "05.11"}, {"bands": [{"raster:offset": -0.1}]}, -0.1),
         ("copernicus", {"processing:version": "02.14"}, {"raster:offset": 0}, 0.0),
+        ("copernicus", {"processing:version": "05.11"}, {"raster:offset": 0}, 0.0),
         # Nobody knows the baseline, but somebody says that the offset is still in.
         ("static", {"geodiff:boa_offset_applied": False}, {}, -0.1),
         ("static", {"geodiff:boa_offset_applied": False}, {"raster:bands": [{"offset": 0}]}, -0.1),
@@ -105,6 +106,8 @@ def test_what_the_asset_states_wins_over_the_defaults_of_the_source() -> None:
     assert band_rule(scene({}, stated), "B02", SOURCES["static"]) == BandRule(0.001, 0.0, -1.0)
     assert band_rule(scene({}, {}), "B02", SOURCES["static"]) == BandRule(0.0001, 0.0, 0.0)
     assert np.isnan(band_rule(scene({}, {"nodata": "nan"}), "B02", SOURCES["static"]).nodata or 0)
+    other = SOURCES["static"].model_copy(update={"nodata": 7.0})
+    assert band_rule(scene({}, {"nodata": 0}), "B02", other).nodata == 0
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,12 @@ def test_equal_ground_gives_equal_bits_before_and_after_the_change_of_baseline()
     assert old.dtype == np.float32
     np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(old, (numbers / 10_000).astype(np.float32))
+
+
+@pytest.mark.parametrize("scale", [0.0001, 0.0003, 0.004, 1.0])
+def test_any_scale_is_exact_to_single_precision(scale: float) -> None:
+    numbers = np.arange(1, 20_000, dtype=np.uint16)
+    np.testing.assert_allclose(BandRule(scale, -0.05, 0).apply(numbers), numbers * scale - 0.05, rtol=3e-7, atol=1e-7)
 
 
 def test_nodata_becomes_nan_and_nothing_else_does() -> None:

@@ -68,6 +68,11 @@ def test_a_url_of_a_known_endpoint_gets_its_rules() -> None:
     assert other.kind == "auto"
     # A host whose name merely begins like a known one is a stranger.
     assert load_source("https://earth-search.aws.element84.com/v10").name != "earth-search"
+    part = load_source("https://earth-search.aws.element84.com/v1/collections/sentinel-2-l2a")
+    assert (part.name, part.url) == (
+        "earth-search",
+        "https://earth-search.aws.element84.com/v1/collections/sentinel-2-l2a",
+    )
 
 
 def test_a_path_may_be_the_file_or_its_folder(tmp_path: Path) -> None:
