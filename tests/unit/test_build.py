@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
-from shapely.geometry import box, shape
+from rasterio.warp import transform
+from shapely.geometry import Point, box, shape
 
 from geodiff.imagery.build import build_catalog
 from geodiff.imagery.build_names import band_in, date_in
@@ -278,6 +280,28 @@ def test_the_footprint_is_the_ground_with_data(tmp_path: Path) -> None:
     assert box(*half.bounds).bounds[0] == pytest.approx(whole.bounds[0])
 
 
+def test_the_footprint_of_a_large_scene_leaves_out_no_pixel_with_data(tmp_path: Path) -> None:
+    """Its mask is read at every fourth pixel or so, whose centre misses what lies beside it."""
+    numbers = np.zeros((1, 1000, 1000), np.uint16)
+    numbers[:, 303:701, 298:702] = 7
+    _tif(tmp_path / "in" / "2020-01-13_B04.tif", numbers, nodata=0)
+    (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out"))
+    corners = [(500000 + 10 * col, 4700000 - 10 * row) for row in (303, 701) for col in (298, 702)]
+    lon, lat = transform("EPSG:32631", "EPSG:4326", *zip(*corners, strict=True))
+    outline = shape(item.geometry)
+    assert all(outline.buffer(1e-6).contains(Point(place)) for place in zip(lon, lat, strict=True))
+    assert outline.area < 1.1 * box(min(lon), min(lat), max(lon), max(lat)).area
+
+
+def test_overviews_of_classes_are_classes(tmp_path: Path) -> None:
+    classes = np.random.default_rng(0).choice(np.array([4, 9], np.uint8), (2, 1100, 1100))
+    _tif(tmp_path / "in" / "2020-01-13.tif", classes)
+    (item,) = _items(build_catalog(tmp_path / "in", tmp_path / "out", bands=("SCL", "CLM")))
+    with rasterio.open(item.assets["SCL"].href, overview_level=0) as source:
+        assert source.shape < (1100, 1100)
+        assert set(np.unique(source.read(1))) == {4, 9}
+
+
 # --- NetCDF -------------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +340,17 @@ def test_a_cube_becomes_one_item_per_date_and_its_integers_stay_integers(tmp_pat
         assert _read(item, "B08").dtype == np.uint16
     rule = band_rule(items[0], "B04", load_source(str(root)))
     assert (rule.scale, rule.offset, rule.nodata) == (0.0001, 0.0, 0)
+
+
+def test_a_missing_value_stands_for_no_data_where_there_is_no_fill(tmp_path: Path) -> None:
+    path = _cube(tmp_path / "a.nc", {"B04": _numbers(1, 20)})
+    with xr.open_dataset(path, decode_cf=False) as cube:
+        said = cube.load()
+    said["B04"].attrs["missing_value"] = np.int16(-999)
+    (tmp_path / "in").mkdir()
+    said.to_netcdf(tmp_path / "in" / "a.nc")
+    root = build_catalog(tmp_path / "in", tmp_path / "out")
+    assert band_rule(_items(root)[0], "B04", load_source(str(root))).nodata == -999
 
 
 def test_rows_that_run_north_are_turned(tmp_path: Path) -> None:
@@ -467,6 +502,29 @@ def test_files_of_a_scene_that_cover_other_ground(tmp_path: Path) -> None:
     _tif(tmp_path / "in" / "2020-01-13" / "B02.tif", _numbers(1, 30))
     _tif(tmp_path / "in" / "2020-01-13" / "B03.tif", _numbers(1, 50))
     _refused(tmp_path, r"B02\.tif and B03\.tif do not cover the same ground")
+
+
+def test_files_of_a_scene_in_two_crs(tmp_path: Path) -> None:
+    _tif(tmp_path / "in" / "2020-01-13" / "B02.tif", _numbers(1))
+    _tif(tmp_path / "in" / "2020-01-13" / "B03.tif", _numbers(1), crs="EPSG:32632")
+    _refused(tmp_path, "do not cover the same ground")
+
+
+@pytest.mark.parametrize(("first", "second"), [(30, 60), (60, 30)])
+def test_a_part_of_a_scene_beside_the_whole_is_the_same_one_twice(tmp_path: Path, first: int, second: int) -> None:
+    _tif(tmp_path / "in" / "a_2020-01-13.tif", _numbers(side=first))
+    _tif(tmp_path / "in" / "b_2020-01-13.tif", _numbers(side=second))
+    _refused(tmp_path, "show the same place at 2020-01-13", bands=FOUR)
+
+
+def test_documents_are_for_everyone_whom_the_umask_lets_in(tmp_path: Path) -> None:
+    _tif(tmp_path / "in" / "2020-01-13.tif", _numbers(1))
+    before = os.umask(0o027)
+    try:
+        root = build_catalog(tmp_path / "in", tmp_path / "out", bands=("B02",))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in root.parent.rglob("*.json")} == {0o640}
 
 
 def test_one_date_and_place_twice(tmp_path: Path) -> None:
