@@ -53,6 +53,7 @@ def test_files_hold_the_numbers_of_the_store(store: Path, tmp_path: Path) -> Non
             assert src.crs.to_epsg() == 32631
             assert src.transform == SPEC.grid.transform
             assert src.descriptions == SPEC.bands
+            assert src.tags()["TIFFTAG_DATETIME"] == ("2020:01:13 10:50:00", "2021:06:01 00:00:00")[number // 2]
             codes = src.read(masked=True)
             got = codes * src.scales[0] + src.offsets[0]
         expected, atol = (reflectance, 0.51e-4) if number % 2 == 0 else (uncertainty, 0.51e-5)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,16 @@ import numpy as np
 import pytest
 
 from geodiff.grid import Grid
+from geodiff.outputs import overviews
 from geodiff.outputs.ledger import Ledger, exclusive, work_folder
 from geodiff.outputs.packing import REFLECTANCE, UNCERTAINTY
+from geodiff.outputs.shards import encode
 from geodiff.outputs.store_layout import overview_grid, overview_levels
 from geodiff.outputs.zarr_store import (
     Region,
     StoreSpec,
     create_store,
+    discard_store,
     done_regions,
     finalize,
     is_final,
@@ -201,6 +205,44 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(store: Path, tmp_
     assert not work_folder(path).exists()
 
 
+def test_a_group_of_an_overview_that_was_cut_short_is_made_anew(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.zarr"
+    create_store(path, SPEC)
+    for region in regions(SPEC):
+        write(path, region)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(overviews, "write_group", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finalize(path, SPEC)
+    assert (path / "1" / "zarr.json").exists()
+    finalize(path, SPEC)
+    assert fingerprint(path) == fingerprint(store)
+
+
+def test_a_store_that_is_discarded_is_whole_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = build(tmp_path / "run.zarr", replace(SPEC, members=False, times=TIMES[:1]))
+    before = fingerprint(path)
+
+    def killed(folder: Path, **_: object) -> None:
+        for file in Path(folder).rglob("zarr.json"):
+            file.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard_store(path)
+    assert not path.exists() or fingerprint(path) == before
+    discard_store(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_finished_regions_are_known_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     create_store(path, SPEC)
@@ -232,8 +274,6 @@ def test_a_damaged_marker_means_not_done(tmp_path: Path) -> None:
 
 
 def test_markers_of_a_store_that_was_removed_do_not_count(tmp_path: Path) -> None:
-    import shutil
-
     path = tmp_path / "run.zarr"
     create_store(path, SPEC)
     write(path, regions(SPEC)[0])
@@ -251,6 +291,80 @@ def test_another_run_or_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeodiffError, match="not a store"):
         create_store(tmp_path / "mine", SPEC)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_all_that_decides_a_store_is_in_its_digest_and_nothing_that_is_only_told() -> None:
+    told = replace(SPEC, attrs={"title": "test", "version": "1"}, told=("version",))
+    assert replace(told, attrs={"title": "test", "version": "2"}).digest == told.digest == SPEC.digest
+    moved = Grid(GRID.crs, GRID.resolution, (GRID.origin[0] + 2.5, GRID.origin[1]), GRID.shape)
+    zone, fine, wide = (
+        Grid("EPSG:32632", GRID.resolution, GRID.origin, GRID.shape),
+        Grid(GRID.crs, (2.0, 2.5), GRID.origin, GRID.shape),
+        Grid(GRID.crs, GRID.resolution, GRID.origin, (150, 278)),
+    )
+    others = [
+        *({"grid": grid} for grid in (moved, zone, fine, wide)),
+        {"bands": ("B03", "B02", "B04", "B08")},
+        {"times": (TIMES[0], TIMES[1] + 1)},
+        {"members": False},
+        {"guessed": True},
+        {"shard": 192},
+        {"chunk": 32},
+        {"attrs": {}},
+    ]
+    digests = {SPEC.digest, *(replace(SPEC, **other).digest for other in others)}  # type: ignore[arg-type]
+    assert len(digests) == len(others) + 1
+
+
+def test_a_region_that_is_written_anew_is_not_done_until_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in between it holds some of either, and its old marker would call it whole."""
+    path, (region, *_) = tmp_path / "run.zarr", regions(SPEC)
+    create_store(path, SPEC)
+    write(path, region)
+    a = arrays(region)
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geodiff.outputs.shards.sync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_region(path, SPEC, region, a["reflectance"] / 2, a["uncertainty"], a["valid"], member=a["member"])
+    assert done_regions(path, SPEC) == []
+
+
+def test_a_marker_gets_its_name_after_it_and_its_data_reached_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, region = tmp_path / "run.zarr", regions(SPEC)[0]
+    create_store(path, SPEC)
+    synced: list[int] = []
+    marked: list[set[int]] = []
+    fsync, move = os.fsync, os.replace
+
+    def syncing(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def moving(source: Path, target: Path) -> None:
+        if Path(target).parent == Ledger(path).folder:
+            shards = {file.stat().st_ino for file in path.glob("*/c/0/**/*") if file.is_file()}
+            marked.append({*shards, os.stat(source).st_ino} - set(synced))
+            assert len(shards) == 4
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", moving)
+    write(path, region)
+    assert marked == [set()], "of one marker, nothing that it speaks for was still on its way"
+
+
+def test_a_marker_under_the_name_of_another_region_means_not_done(tmp_path: Path) -> None:
+    path, (first, second, *_) = tmp_path / "run.zarr", regions(SPEC)
+    create_store(path, SPEC)
+    write(path, first)
+    folder = Ledger(path).folder
+    (folder / f"{second.id}.json").write_bytes((folder / f"{first.id}.json").read_bytes())
+    assert done_regions(path, SPEC) == [first]
 
 
 def test_a_finished_store_is_kept_and_cannot_be_written(store: Path) -> None:
@@ -337,6 +451,18 @@ def test_an_all_cloud_date_takes_no_room_and_reads_as_nan(tmp_path: Path) -> Non
     assert np.isnan(ds.reflectance).all()
     assert not ds.valid.any()
     assert not (path / "reflectance" / "c").exists()
+
+
+def test_a_pixel_that_one_band_lacks_is_valid_in_none() -> None:
+    region = regions(SPEC)[0]
+    a = arrays(region)
+    a["reflectance"][2, 5, 7] = np.nan
+    packed = encode(SPEC, a["reflectance"], a["uncertainty"], np.ones_like(a["valid"]), member=a["member"])
+    expected = np.ones(a["valid"].shape, bool)
+    expected[5, 7] = False
+    np.testing.assert_array_equal(packed["valid"], expected)
+    for name, packing in (("reflectance", REFLECTANCE), ("uncertainty", UNCERTAINTY), ("member", REFLECTANCE)):
+        np.testing.assert_array_equal(packed[name] != packing.fill, np.broadcast_to(expected, packed[name].shape))
 
 
 def test_a_grid_in_degrees_opens_too(tmp_path: Path) -> None:
