@@ -202,7 +202,10 @@ def test_the_moment_the_classes_and_the_place_of_a_scene_make_another_run(tmp_pa
     classes.assets["SCL"].href = "other.tif"
     # A file without georeference lies where its item says.
     place.assets["B02"].extra_fields["proj:transform"] = [10, 0, 500_010, 0, -10, 4_700_000]
-    assert len({_id(item) for item in (plain, later, first, second, classes, place)}) == 6
+    again = [plain.clone() for _ in range(2)]  # processed anew by the same rules
+    for item, made in zip(again, ("20230601", "20240601"), strict=True):
+        item.properties["s2:product_uri"] = f"S2A_MSIL2A_20210601T105031_N0500_R051_T31TDG_{made}T000000.SAFE"
+    assert len({_id(item) for item in (plain, later, first, second, classes, place, *again)}) == 8
 
 
 def test_neither_the_order_of_scenes_nor_their_signatures_make_another_run(tmp_path: Path) -> None:

@@ -59,6 +59,35 @@ def test_the_closer_look_is_at_the_texture_and_beside_the_hole() -> None:
     np.testing.assert_array_equal(close.mean[:, ::4, ::4], low[:, row : row + 20, col : col + 20])
 
 
+def test_the_rim_of_a_hole_is_no_texture() -> None:
+    image = np.full((1, 60, 60), 0.3, np.float32)
+    image[:, 5:25, 5:25] = np.nan
+    image[:, 40:50, 40:50] += np.random.default_rng(0).uniform(0, 0.05, (10, 10)).astype(np.float32)
+    top, left, side = textured_square(image, 12)
+    assert np.isfinite(image[:, top : top + side, left : left + side]).all()
+    assert min(top, left) >= 37
+
+
+def test_a_pixel_of_which_one_colour_is_unknown_is_transparent() -> None:
+    image = np.full((3, 4, 4), 0.1, np.float32)
+    image[1, 2, 3] = np.nan
+    alpha = Stretch.of(image, (2, 1, 0)).apply(image)[..., 3]
+    assert np.argwhere(alpha == 0).tolist() == [[2, 3]]
+
+
+def test_the_frame_is_drawn_where_the_closer_look_was_taken(tmp_path: Path) -> None:
+    """Of an image and the same upside down: yellow lies higher in the picture whose texture does."""
+    rng = np.random.default_rng(1)
+    low = np.full((3, 60, 60), 0.1, np.float32)
+    low[:, 2:18, 20:40] += rng.uniform(0, 0.3, (3, 16, 20)).astype(np.float32)
+    heights = []
+    for name, image in (("up.png", low), ("down.png", low[:, ::-1])):
+        path = comparison({"truth": image}, pixel_m=40.0, title="", path=tmp_path / name)
+        red, green, blue = imread(path)[..., :3].transpose(2, 0, 1)
+        heights.append(float(np.argwhere((red > 0.95) & (green > 0.95) & (blue < 0.05))[:, 0].mean()))
+    assert heights[0] < heights[1]
+
+
 def test_shrinking_averages_what_is_there() -> None:
     image = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     image[0, 0, 0] = np.nan

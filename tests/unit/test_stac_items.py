@@ -178,6 +178,22 @@ def test_an_item_that_is_withdrawn_leaves_a_catalogue_that_can_be_walked(tmp_pat
     assert find_item(tmp_path, RUN.run_id) is not None
 
 
+def test_a_withdrawal_that_is_cut_short_leaves_no_link_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_item(tmp_path, item_in(tmp_path), collection="boadella")
+    item = next(published_items(tmp_path, run_id=RUN.run_id))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(static_catalog, "write_collection", killed)
+    with pytest.raises(KeyboardInterrupt):
+        withdraw_item(item)
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    assert [each.id for each in catalog.get_items(recursive=True)] == [RUN.run_id]
+
+
 @pytest.mark.parametrize("step", ["write_collection", "write_catalog"])
 def test_a_publication_cut_short_does_not_count_until_it_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

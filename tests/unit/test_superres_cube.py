@@ -75,3 +75,16 @@ def test_the_order_of_the_dates_changes_nothing(cube: xr.DataArray) -> None:
     found = superres(cube.isel(time=[2, 0, 1]), target=day, model="bicubic", tile=TILE).compute()
     xr.testing.assert_identical(found, wanted)
     assert np.isfinite(wanted.reflectance.values).any()
+
+
+def test_without_a_target_the_clearest_date_is_restored(cube: xr.DataArray) -> None:
+    ground = np.broadcast_to(cube.fillna(0.1).values[:1], cube.shape)  # no date is hazier than another
+    for best in range(3):
+        valid = cube.valid.copy(data=np.ones(cube.valid.shape, bool))
+        for index in range(3):
+            valid[index, : 4 * abs(index - best)] = False
+        clouded = cube.copy(data=ground).assign_coords(valid=valid)
+        day = str(cube.time.values[best].astype("datetime64[D]"))
+        found, wanted = (superres(clouded, target=asked, model="bicubic", tile=TILE) for asked in (None, day))
+        xr.testing.assert_identical(found.compute(), wanted.compute())
+        assert str(found.time.values[0])[:10] == day

@@ -79,6 +79,8 @@ def test_dates_that_are_not_clear_are_left_out_but_never_the_target() -> None:
     assert target.dates == (0, 2, 3, 4)
     (between,) = _choose(clear=clear, target=date(2021, 6, 10), min_clear=0.6)
     assert between.dates == (0, 4)
+    (enough,) = _choose(clear=clear, target=date(2021, 6, 10), min_clear=0.5)
+    assert enough.dates == (0, 3, 4)
 
 
 def test_without_a_clear_date_one_date_is_left() -> None:
