@@ -190,6 +190,14 @@ class Huge:
         return np.stack([image, image, image])[None]
 
 
+def test_strips_of_large_ground_lose_no_block_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodiff.tasks.leakage.PER_IMAGE", 10**6)
+    red = texture(1, (1030, 300))
+    images = np.stack([texture(2, red.shape), texture(3, red.shape), red, texture(4, red.shape)])[None]
+    card = describe_ground([Place("large", images, np.zeros(1), 10.0)])
+    assert set(card["training_digests"]["large"]) == image_digests(red)
+
+
 def test_large_ground_is_read_in_strips() -> None:
     card = describe_ground([Huge()])
     assert set(card["training_digests"]["huge"]) == set(sorted(image_digests(texture(7, (1200, 60))))[:PER_IMAGE])

@@ -111,6 +111,12 @@ def test_a_better_date_may_lie_further_away() -> None:
     assert 1 not in target.dates
 
 
+def test_a_year_away_is_nearer_than_a_season() -> None:
+    times = _times("2020-06-01T10:50", "2021-03-01T10:50", "2021-06-01T10:50", "2021-09-01T10:50")
+    (target,) = _choose(times, target=date(2021, 6, 1), max_dates=2)
+    assert target.dates == (0, 2)
+
+
 @pytest.mark.parametrize("day", [date(2021, 3, 1), date(2022, 9, 1)])
 def test_a_day_far_outside_the_series_is_refused(day: date) -> None:
     with pytest.raises(UsageError, match=r"60 days outside the series 2021-06-01 to 2022-06-05"):
@@ -167,8 +173,9 @@ def test_dates_that_show_the_same_ground_are_chosen_by_score() -> None:
     cells[3, 0] = 1.0
     plain = _choose(times, target=date(2021, 7, 1), max_dates=4)
     assert _choose(times, target=date(2021, 7, 1), max_dates=4, cells=cells) == plain
-    # A sliver that no date shows well ends the search for it.
+    # A sliver that no date shows well ends the search for it, though a far date shows the most of it.
     cells[:, 1] = 0.01
+    cells[0, 1] = 0.04
     assert _choose(times, target=date(2021, 7, 1), max_dates=4, cells=cells) == plain
 
 
