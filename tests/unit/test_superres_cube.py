@@ -88,3 +88,8 @@ def test_without_a_target_the_clearest_date_is_restored(cube: xr.DataArray) -> N
         found, wanted = (superres(clouded, target=asked, model="bicubic", tile=TILE) for asked in (None, day))
         xr.testing.assert_identical(found.compute(), wanted.compute())
         assert str(found.time.values[0])[:10] == day
+        # Where no mask tells, a pixel that one band lacks is not clear.
+        red = (cube.band.values == "B04")[:, None, None]
+        values = np.where(red & ~valid.values[:, None], np.float32(np.nan), ground)
+        lacking = cube.copy(data=values).drop_vars("valid")
+        assert str(superres(lacking, model="bicubic", tile=TILE).time.values[0])[:10] == day
