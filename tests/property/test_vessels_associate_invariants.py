@@ -109,6 +109,10 @@ def test_scores_of_association_are_bounded_and_see_no_names(rows):
     assert score.idf1 == pytest.approx(2 * matched / ((vessel >= 0).sum() + (track >= 0).sum()))
     assert score.purity == pytest.approx(table.max(axis=0).sum() / max((track >= 0).sum(), 1))
     assert score.completeness == pytest.approx(table.max(axis=1).sum() / (vessel >= 0).sum())
+    held = [vessel[track == each].tolist() for each in set(track[track >= 0].tolist())]
+    pure = [min(each) >= 0 and len(set(each)) == 1 for each in held]
+    assert score.pure_tracks == pytest.approx(sum(pure) / max(len(held), 1))
+    assert score.single_tracks == pytest.approx(sum(len(each) == 1 for each in held) / max(len(held), 1))
 
 
 def test_trivial_answers_do_not_win():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodiff.metrics.anomaly import auroc, average_precision, threshold_curve
+from geodiff.metrics.anomaly import auroc, average_precision, clustered_rate, threshold_curve
 from geodiff.vessels.scoring_tails import TAILS, cauchy_combination, fit_tails
 
 cases = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60)
@@ -57,6 +57,22 @@ def test_curves_end_with_everything_found() -> None:
         points = curve.points(kind)
         assert len(points) <= 210
         assert points[-1][kind != "pr" or 0] == 1.0
+
+
+def test_a_rate_is_told_with_the_interval_that_vessels_leave() -> None:
+    rng = np.random.default_rng(0)
+    flagged, vessel = rng.random(400) < 0.3, np.arange(400)
+    share = flagged.mean()
+    found = clustered_rate(flagged, vessel)
+    assert (found.rate, found.cases) == (pytest.approx(share), 400)
+    assert found.high - found.low == pytest.approx(2 * 1.645 * np.sqrt(share * (1 - share) / 400), rel=0.08)
+    # Ten cases of each vessel, all alike, are no more witnesses than one.
+    again = clustered_rate(np.repeat(flagged, 10), np.repeat(vessel, 10))
+    assert (again.low, again.high) == (pytest.approx(found.low), pytest.approx(found.high))
+    # Of vessels with more and fewer cases, each comes with all of its own.
+    sizes = np.repeat(vessel[:30], 1 + vessel[:30])
+    assert clustered_rate(np.ones(len(sizes)), sizes).high == 1.0
+    assert clustered_rate([True, False], [7, 7]).low is None
 
 
 def test_a_score_that_is_nan_is_refused() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from geodiff.metrics.tracks import energy_score as numpy_energy_score
 from geodiff.model.track_checkpoint import load_track_checkpoint, save_track_checkpoint
-from geodiff.model.track_objectives import energy_score, track_denoising_loss, track_ensemble_loss
+from geodiff.model.track_objectives import _far, energy_score, track_denoising_loss, track_ensemble_loss
 from geodiff.model.track_paths import PathAttention
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
@@ -127,6 +129,43 @@ def test_the_course_that_a_vessel_at_rest_reports_says_nothing(motion, moved):
         np.testing.assert_allclose(other.ellipse_km, first.ellipse_km, rtol=1e-5)
 
 
+def still(vessel=1, *, came=(), ask=9000.0):
+    """A vessel that lies where courses have led it, a step of two kilometres each, and says that it lies still."""
+    lon, lat = [10.0], [50.0]
+    for course in came:
+        there = move(lon[-1], lat[-1], course, 2.0)
+        lon.append(float(there[0]))
+        lat.append(float(there[1]))
+    moves = np.r_[np.full(len(came), 6.5), np.zeros(4)]
+    lon, lat = (np.r_[each, np.full(3, each[-1])] for each in (lon, lat))
+    course = np.r_[np.asarray(came, float), np.full(4, 77.0)]
+    return TrackQuery(1.6e9 + 600.0 * np.arange(len(lon)), lon, lat, moves, course, 1.6e9 + np.array([ask]), 70, vessel)
+
+
+def test_a_vessel_at_rest_is_seen_as_it_moved_last_and_one_that_never_moved_from_anywhere():
+    angle = build_windows([still(came=(100.0, 90.0, 40.0))]).frame[0, 2]
+    assert np.degrees(angle) == pytest.approx(90.0 - 40.0, abs=0.5)
+    lots = build_windows([still(vessel) for vessel in range(1, 201)]).frame[:, 2]
+    assert abs(np.exp(1j * lots).mean()) < 0.2
+    assert len(np.unique(lots)) == 200
+
+
+def test_the_lead_is_the_time_to_the_fix_or_half_the_harmonic_mean_of_the_times_to_both():
+    asked = [query(), query(gap=(12, 12), ask=[8000.0]), query(gap=(12, 12), ask=[-700.0])]
+    lead = build_windows(asked).lead_s
+    np.testing.assert_allclose(lead[0, :3], [450.0, 600.0, 450.0])  # 10 and 30 minutes from the ends, 20 from both
+    assert lead[1:, 0].tolist() == [1400.0, 700.0]
+
+
+def test_the_unit_is_that_of_a_usual_speed_where_none_is_known_and_of_the_way_across_a_gap_at_least():
+    lone = TrackQuery(*(np.array([v]) for v in (1.6e9, 5.0, 50.0, np.nan, np.nan)), np.array([1.6e9 + 600]), 30, 4)
+    assert build_windows([lone]).stake[0, 0] == pytest.approx(1.0)
+    # It says that it lies still before the gap and behind it, and has made 16 knots in between.
+    leap = query(speed=16.0)
+    leap = dataclasses.replace(leap, sog_kn=np.zeros(len(leap.sog_kn)))
+    assert build_windows([leap]).stake[0, 0] == pytest.approx(2.0, rel=0.05)
+
+
 def test_answers_do_not_depend_on_who_is_asked_with_them(motion):
     questions = [query(vessel=i, course=40.0 * i) for i in range(1, 6)]
     together = motion.predict(questions, members=4, seed=3)
@@ -157,6 +196,61 @@ def test_an_empty_cell_of_a_scene_is_seen_by_nobody(net):
         a = net(noised[:, :3], level, net.encode(full))
         b = net(noised, level, net.encode(padded))[:, :3]
     torch.testing.assert_close(a, b)
+
+
+def test_departures_are_told_in_the_scale_of_their_kind_of_stretch():
+    """Of stretches before, inside and after the known fixes."""
+    config = dataclasses.replace(track_config(width=16, heads=2, layers=1), payload_scale=(1.0, 2.0, 3.0))
+    asked = [query(gap=(12, 12), ask=[when]) for when in (-600.0, 3300.0, 9000.0)]
+    context = TrackDenoiser(config).encode(fleet_of(build_windows(asked)))
+    assert context.scale.flatten().tolist() == [1.0, 2.0, 3.0]
+
+
+def test_what_a_vessel_is_and_how_it_moves_are_told_to_the_network(net):
+    fleet = fleet_of(build_windows([query()]), behaviour=np.array([1]))
+    noised, level = torch.randn(1, 1, ASKED, 2), torch.tensor([0.5])
+
+    def estimate(**told):
+        changed = fleet.replaced(**{name: torch.full_like(fleet.group, value) for name, value in told.items()})
+        with torch.inference_mode():
+            return net(noised, level, net.encode(changed))
+
+    for other in ({"behaviour": 2}, {"group": 2}):
+        assert (estimate(**other) - estimate()).abs().max() > 1e-3, other
+
+
+def test_a_scene_is_seen_the_same_wherever_and_whenever_it_happens(net):
+    """Of places and times only differences matter, those between fixes and what is asked among them."""
+    fleet = fleet_of(build_windows([query(vessel=i, lon=10.0 + 0.05 * i) for i in range(3)]), scenes=np.arange(3)[None])
+    moved = fleet.replaced(known_m=fleet.known_m + 2e4, asked_m=fleet.asked_m + 2e4)
+    later = fleet.replaced(known_days=fleet.known_days + 0.5, asked_days=fleet.asked_days + 0.5)
+    noised, level = torch.randn(1, 3, ASKED, 2), torch.tensor([0.5])
+    with torch.inference_mode():
+        here, *others = (net(noised, level, net.encode(each)) for each in (fleet, moved, later))
+    for other in others:
+        torch.testing.assert_close(here, other, rtol=0, atol=3e-3)
+
+
+def test_the_context_of_many_members_is_that_of_each_scene(net):
+    """Two scenes of two vessels, asked for gaps and for what follows: members of a scene lie in a row."""
+    asked = [query(vessel=1), query(vessel=2, course=90.0), query(gap=(12, 12), ask=[9000.0]), query(vessel=4)]
+    context = net.encode(fleet_of(build_windows(asked), scenes=np.array([[0, 1], [2, 3]])))
+    noised, level = torch.randn(2, 2, ASKED, 2), torch.tensor([0.3, 0.8])
+    many = context.repeated(3)
+    with torch.inference_mode():
+        alone = net(noised, level, context)
+        members = net(noised.repeat_interleave(3, 0), level.repeat_interleave(3, 0), many)
+    torch.testing.assert_close(members, alone.repeat_interleave(3, 0))
+    torch.testing.assert_close(many.scale, context.scale.repeat_interleave(3, 0))
+
+
+def test_the_inner_tokens_of_a_stretch_are_those_of_the_times_that_are_asked(net):
+    fleet = fleet_of(build_windows([query()]))
+    noised, level = torch.randn(1, 1, ASKED, 2), torch.tensor([0.1])
+    spoiled = torch.where(fleet.asked_valid[..., None], noised, 9.0)
+    with torch.inference_mode():
+        whole, other = (net.embed(each, level, net.encode(fleet)) for each in (noised, spoiled))
+    torch.testing.assert_close(whole, other)
 
 
 def in_the_mirror(one):
@@ -446,6 +540,44 @@ def test_losses_fall_to_zero_for_the_truth_and_ignore_what_is_not_asked(net):
         torch.testing.assert_close(loss(truth), loss(spoiled), atol=1e-4, rtol=1e-3)
 
 
+class Silent:
+    """A network that knows nothing: it estimates no departure."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def encode(self, fleet):
+        return self
+
+    def __call__(self, noised, level, context):
+        return torch.zeros_like(noised)
+
+
+def test_the_denoising_loss_is_that_of_the_velocity_in_units_of_the_scale():
+    """Of who says nothing: the square of the departures over their scale, and over that of the level of noise."""
+    valid = torch.ones(4000, 1, 3, dtype=torch.bool)
+    departure = torch.tensor([3.0, 4.0]).expand(4000, 1, 3, 2)
+
+    def loss(pure: float) -> float:
+        chance, fleet = torch.Generator().manual_seed(0), SimpleNamespace(asked_valid=valid)
+        net = Silent(torch.full((4000, 1, 1, 1), 2.0))
+        return track_denoising_loss(net, fleet, departure, pure=pure, lowest=0.5, generator=chance).item()
+
+    assert loss(1.0) == pytest.approx(25 / 4)
+    assert loss(0.0) == pytest.approx(25 / 4 * 2, rel=0.03)  # the mean of 1 / s^2 for s from 0.5 to 1 is 2
+
+
+def test_departures_in_usual_kilometres_are_those_of_the_window(net):
+    windows = build_windows([query(), query(gap=(12, 12), ask=[8000.0, 12_000.0], speed=20.0)])
+    fleet = fleet_of(windows)
+    departure = torch.randn(2, 1, ASKED, 2)
+    context = net.encode(fleet)
+    far = _far(departure / context.scale, fleet, context)[:, 0].detach().numpy()
+    off_km = windows.to_km(departure[:, 0].double().numpy()) - windows.prior_km
+    usual = build_windows([query(speed=8.0), query(gap=(12, 12), ask=[8000.0, 12_000.0], speed=8.0)]).unit_km
+    np.testing.assert_allclose(far * usual[..., None], off_km, rtol=0.01)
+
+
 def test_in_kilometres_the_faster_of_two_vessels_counts_more(net):
     """The same departures in units: of a ship at 16 knots a unit is twice that of one at 8, and so is its score."""
     windows = build_windows([query(), query(gap=(6, 10))])
@@ -462,6 +594,7 @@ def test_in_kilometres_the_faster_of_two_vessels_counts_more(net):
     mean_part = 2 * score(1.0, 1.0) - score(2.0, 1.0)
     assert score(3.0, 1.0) - mean_part == pytest.approx(3 * (score(1.0, 1.0) - mean_part), rel=1e-3)
     assert score(1.0, 1.0) > 1.1 * mean_part
+    assert score(1.0, 0.25) == pytest.approx(0.75 * score(1.0, 0.0) + 0.25 * score(1.0, 1.0), rel=1e-5)
 
 
 def test_the_stake_is_one_at_a_usual_speed_and_twice_that_at_twice_the_speed():
@@ -484,6 +617,12 @@ def test_energy_score_is_lowest_for_the_true_distribution():
         for width in (0.5, 1.0, 1.6)
     }
     assert min(scores, key=scores.get) == 1.0
+
+
+def test_the_energy_score_of_the_losses_is_that_of_the_reports():
+    members, truth = torch.randn(5, 30, 2, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64)
+    expected = numpy_energy_score((members - truth).numpy())
+    np.testing.assert_allclose(energy_score(members, truth).numpy(), expected, atol=1e-3)
 
 
 def test_checkpoint_round_trip_and_refusals(net, tmp_path):

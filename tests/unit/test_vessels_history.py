@@ -219,6 +219,27 @@ def test_how_a_track_is_thinned_does_not_hang_on_others():
         np.testing.assert_array_equal(*(getattr(each, name) for each in answers))
 
 
+def test_all_that_a_history_can_tell_decides_its_content():
+    plain = bent(1)
+    changed = {
+        "nothing": plain,
+        "vessel": plain.with_columns(vessel_id=pl.lit(2, pl.Int64)),
+        "track": plain.with_columns(
+            track_id=pl.when(pl.int_range(pl.len()) < 9).then(pl.lit("1/w")).otherwise("track_id")
+        ),
+        "time": plain.with_columns(pl.col("time") + pl.duration(seconds=1)),
+        "place": plain.with_columns(pl.col("lat_deg") + 1e-5),
+        "other place": plain.with_columns(pl.col("lon_deg") + 1e-5),
+        "speed": plain.with_columns(pl.col("sog_kn") + 0.1),
+        "course": plain.with_columns(pl.col("cog_deg") + 0.1),
+        "type": plain.with_columns(ship_type=pl.lit(80, pl.Int16)),
+    }
+    contents = [TrackHistory.from_table(each).content() for each in changed.values()]
+    contents.append(TrackHistory.from_table(plain, private=[1]).content())
+    assert len(set(contents)) == len(contents)
+    assert TrackHistory.from_table(plain[::-1]).content() == contents[0]
+
+
 def test_without_history_nothing_is_said():
     assert ask(TrackHistory.from_table(bent(1).head(0)))[0].weight.max() == 0
 
@@ -253,6 +274,28 @@ def test_draws_answer_their_own_questions():
         assert far.max() < 1e-3
         kinds.add((query.time_s < query.ask_s[0]).any() + 2 * (query.time_s > query.ask_s[0]).any())
     assert kinds == {1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", ["gap", "forecast", "before", "start"])
+def test_the_fixes_next_to_a_stretch_are_shown_however_long_the_track(kind):
+    """Fixes half a minute apart over ten hours: of many hundreds on each side those nearest to the stretch."""
+    shares = {name: float(name == kind) for name in ("gap", "forecast", "before")}
+    settings = DrawSettings(**shares, shortest_s=1200, longest_s=1200, thinned=0.0)
+    for query in TrackPool(bent(1, every=30.0, hours=10.0)).draw(20, np.random.default_rng(3), settings).queries:
+        before, after = query.time_s[query.time_s < query.ask_s[0]], query.time_s[query.time_s > query.ask_s[-1]]
+        assert len(before) + len(after) == len(query.time_s)
+        assert (len(before) > 0, len(after) > 0) == (kind != "before", kind in ("gap", "before"))
+        assert not len(before) or query.ask_s[0] - before[-1] <= 1200
+        assert not len(after) or after[0] - query.ask_s[0] <= 1200
+        assert (len(query.time_s) == 1) == (kind == "start")
+
+
+@pytest.mark.parametrize("mute", [0.0, 1.0])
+def test_of_a_mute_vessel_neither_speed_nor_course_is_told(mute):
+    settings = DrawSettings(gap=0.5, forecast=0.5, before=0.0, mute=mute)
+    for query in TrackPool(bent(1)).draw(20, np.random.default_rng(4), settings).queries:
+        assert np.isnan([query.sog_kn, query.cog_deg]).all() == bool(mute)
+        assert np.isfinite([query.sog_kn, query.cog_deg]).all() == (not mute)
 
 
 def test_vessels_of_a_scene_are_near_each_other_and_asked_for_the_same_stretch():
