@@ -144,6 +144,13 @@ def test_small_classes_fall_back_to_wider_ones_and_absent_evidence_stays_absent(
     assert np.isnan(p[3])
 
 
+def test_many_fixes_of_few_vessels_are_no_class_of_their_own() -> None:
+    value, fine = np.random.default_rng(5).normal(size=2000), np.repeat([0, 1], 1000)
+    vessel = np.where(fine == 0, np.arange(2000), np.arange(2000) % 5)
+    assert set(fit_tails(value, vessel, [fine, np.zeros(2000, np.int64)]).tails) == {"1:0"}
+    assert set(fit_tails(value, vessel, [fine, np.zeros(2000, np.int64)], fewest=5).tails) == {"0:0", "0:1", "1:0"}
+
+
 def test_a_wide_class_is_made_of_what_finer_ones_left() -> None:
     rng = np.random.default_rng(4)
     # One large sober class and many small odd ones, that share the wide class.

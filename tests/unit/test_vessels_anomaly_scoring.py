@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import multivariate_t
 
 from geodiff.metrics.anomaly import auroc
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import move
-from geodiff.tracks import OBSERVED, REJECTED, TrackAnswer, TrackQuery
+from geodiff.tracks import OBSERVED, REJECTED, SHIP_GROUPS, TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
 from geodiff.vessels.scoring import Calibration, ask, judge
-from geodiff.vessels.scoring_blocks import predict_hidden
-from geodiff.vessels.scoring_calibrate import learn
-from geodiff.vessels.scoring_embed import KinematicEmbedder, embed_stretches, fit_cloud, stretches
+from geodiff.vessels.scoring_blocks import Misses, predict_hidden, spread_km
+from geodiff.vessels.scoring_calibrate import SHARES, _part, learn
+from geodiff.vessels.scoring_embed import Cloud, KinematicEmbedder, embed_stretches, fit_cloud, stretches
 from geodiff.vessels.scoring_evidence import KINDS, report_evidence, shared_km
 from geodiff.vessels.scoring_fixes import Fixes
+from geodiff.vessels.scoring_scale import fit_scale
 from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, check_alpha, score_tracks
 from geodiff.vessels.scoring_traffic import FLOOR_KM, Traffic
+from geodiff.vessels.scoring_weights import fix_views, track_views
 
 START = 1_577_836_800.0
 
@@ -260,6 +264,37 @@ def test_reported_speed_and_course_are_held_against_the_displacement() -> None:
     assert abs(int(np.nanargmax(found["course"].value)) - 40) <= 1
 
 
+def test_what_is_held_against_reports_is_told_in_knots_and_degrees_also_northward() -> None:
+    """Fourteen knots due north, whose course is told as a little more than 0 degrees or a little less than 360."""
+    found = {each.kind: each for each in report_evidence(Fixes.from_table(sail(1, fixes=60, course=0.0, knots=14.0)))}
+    np.testing.assert_allclose(found["speed"].facts["moved_kn"], 14.0, atol=1.5)
+    np.testing.assert_allclose(found["speed"].facts["sog_kn"], 14.0, atol=0.5)
+    for name in ("cog_deg", "moved_deg"):
+        assert (np.abs((found["course"].facts[name] + 180) % 360 - 180) < 5).all(), name
+    assert np.nanmax(found["course"].value) < np.log(1.0 + 5.0)
+
+
+def test_silence_counts_the_more_the_further_the_vessel_went_unseen() -> None:
+    still, gone = sail(1, fixes=30), sail(1, fixes=30, begin_s=7200.0)
+    at = still["lon_deg"][-1]
+    values = []
+    for km in (0.0, 20.0):
+        there = gone.with_columns(
+            pl.col("lon_deg") - gone["lon_deg"][0] + at + km / 63.778, lat_deg=pl.lit(still["lat_deg"][-1])
+        )
+        fixes = Fixes.from_table(pl.concat([still, there]))
+        gap = next(each for each in report_evidence(fixes) if each.kind == "gap")
+        assert gap.facts["unseen_km"][29] == pytest.approx(km, abs=0.05)
+        values.append(gap.value[29])
+    assert values[1] - values[0] == pytest.approx(np.log(20.1 / 0.1), abs=0.05)
+
+
+def test_the_type_of_a_track_is_the_one_it_mostly_told() -> None:
+    told = np.array([0] * 50 + [70] * 10 + [80] * 20)
+    assert Fixes.from_table(sail(1).with_columns(pl.Series("ship_type", told, pl.Int16))).ship_type.tolist() == [80]
+    assert Fixes.from_table(sail(1, ship_type=0)).ship_type.tolist() == [0]
+
+
 def test_a_reason_tells_the_step_that_speaks_against_the_course() -> None:
     table = pl.concat([sail(1, fixes=60, course=90.0), sail(2, fixes=60, course=0.0, place=(20.0, 50.0))])
     cog = table["cog_deg"].to_numpy().copy()
@@ -304,6 +339,21 @@ def test_the_closest_point_of_approach_is_found_before_it_happens() -> None:
     assert np.isnan(met.value[:15]).all()
     lone = Traffic.of(Fixes.from_table(west))
     assert np.isnan(lone.around(Fixes.from_table(west)).value).all()
+
+
+def test_vessels_that_part_are_as_near_as_they_are_now_also_where_180_degrees_lies_between() -> None:
+    place = (179.99, 60.0)
+    lon, lat = move(*place, 90.0, 1.0)
+    west = sail(1, place=place, course=270.0, knots=3.0, fixes=20)
+    east = sail(2, place=(float(lon), float(lat)), course=90.0, knots=3.0, fixes=20)
+    wrapped = pl.concat([west, east]).with_columns((pl.col("lon_deg") + 180) % 360 - 180)
+    assert wrapped["lon_deg"].max() - wrapped["lon_deg"].min() > 359
+    fixes = Fixes.from_table(wrapped)
+    met = Traffic.of(fixes).around(fixes)
+    apart = 1.0 + 2 * 3.0 * 1.852 / 60 * np.arange(1, 10)
+    for first in (0, 20):
+        np.testing.assert_allclose(met.facts["closest_km"][first + 1 : first + 10], apart, atol=0.06)
+        assert (met.facts["wait_s"][first + 1 : first + 10] == 0).all()
 
 
 def test_vessels_without_an_identity_meet_each_other_but_not_themselves() -> None:
@@ -362,8 +412,6 @@ def test_an_ensemble_that_says_it_is_unsure_makes_a_miss_less_surprising() -> No
                 answers.append(TrackAnswer(lon, lat, lon + away[..., 0], lat + away[..., 1]))
             return answers
 
-    from geodiff.vessels.scoring_scale import fit_scale
-
     fixes = Fixes.from_table(fleet(30))
     misses = predict_hidden(Unsure(), fixes, 1, members=16, seed=0)
     scale = fit_scale(misses, 1)
@@ -372,6 +420,37 @@ def test_an_ensemble_that_says_it_is_unsure_makes_a_miss_less_surprising() -> No
     surprise, usual = scale.surprise(misses)
     assert np.median(usual[wide]) > 10 * np.median(usual[~wide])
     assert np.median(surprise[wide]) == pytest.approx(np.median(surprise[~wide]), rel=0.6)
+
+
+def test_what_a_model_says_of_its_spread_is_told_along_and_across_the_course() -> None:
+    course, here = np.radians([30.0, 120.0, 75.0]), (np.full(3, 10.0), np.full(3, 55.0))
+    ellipse = TrackAnswer(*here, ellipse_km=np.tile([4.0, 1.0, 30.0], (1, 3, 1)))
+    both = np.sqrt((16 + 1) / 2)
+    np.testing.assert_allclose(spread_km([ellipse], course), [[4.0, 1.0], [1.0, 4.0], [both, both]], rtol=1e-6)
+    # Members two kilometres before and behind the estimate, on a course of 30 degrees.
+    ahead, behind = (move(*here, 30.0, way) for way in (2.0, -2.0))
+    lon, lat = (np.stack([ahead[axis], behind[axis], ahead[axis], behind[axis]]) for axis in (0, 1))
+    found = spread_km([TrackAnswer(*here, lon, lat)], course)
+    np.testing.assert_allclose(found, [[2.0, 0.0], [0.0, 2.0], [2**0.5, 2**0.5]], atol=0.01)
+    assert np.isnan(spread_km([TrackAnswer(*here)], course)).all()
+
+
+def test_usual_misses_are_those_of_the_calibration_along_and_across_within_and_at_the_edge() -> None:
+    """Blocks between known fixes are missed by 300 m along and 100 m across, blocks at an end by five times as much."""
+    size, edge = np.array([[0.3], [0.1]]), np.arange(4000) % 2 == 1
+    along, across = size * np.random.default_rng(0).normal(size=(2, 4000)) * np.where(edge, 5.0, 1.0)
+    plain = np.zeros((4000, 6))
+    plain[:, 0] = 1.0
+    misses = Misses(np.arange(4000), along, across, plain, np.full((4000, 2), np.nan), edge)
+    scale = fit_scale(misses, 1)
+    usual = scale.deviations_km(misses)
+    np.testing.assert_allclose(usual[~edge], np.tile([0.3, 0.1], (2000, 1)), rtol=0.1)
+    np.testing.assert_allclose(usual[edge], np.tile([1.5, 0.5], (2000, 1)), rtol=0.1)
+    # Nats of the best place over the observed one.
+    density = multivariate_t(shape=np.diag(usual[0] ** 2), df=4)
+    seen = np.stack([along, across], 1)[::2][:50]
+    expected = density.logpdf([0.0, 0.0]) - density.logpdf(seen)
+    np.testing.assert_allclose(scale.surprise(misses)[0][::2][:50], expected)
 
 
 def test_a_circling_vessel_lies_far_from_a_cloud_of_straight_ones() -> None:
@@ -405,6 +484,55 @@ def test_a_vessel_that_moves_like_another_type_is_told_by_how_much() -> None:
     _, honest = cloud.distances(vectors, np.full(len(begin), 9))
     assert (unlike > 0.3).all()
     assert (honest < -0.3).all()
+
+
+def test_a_type_that_states_nothing_is_no_type_that_a_vessel_could_rather_be() -> None:
+    points = {"all": ((0.0,),), "unknown": ((5.0,),), "other": ((5.0,),), "cargo": ((0.0,),), "tanker": ((9.0,),)}
+    cloud = Cloud(centre=(0.0,), whiten=((1.0,),), points=points)
+    group = np.array([SHIP_GROUPS.index(name) for name in ("cargo", "unknown", "tanker")])
+    far, unlike = cloud.distances(np.full((3, 1), 5.0), group)
+    np.testing.assert_allclose(far, np.log([5.0, 0.001, 4.0]), atol=1e-3)
+    np.testing.assert_allclose(unlike, [np.log(5 / 4), np.nan, np.log(4 / 5)], atol=1e-3)
+
+
+def test_tails_are_averaged_around_each_fix_within_its_track() -> None:
+    fixes = Fixes.from_table(pl.concat([sail(1, fixes=40), sail(2, fixes=20)]))
+    tails = np.zeros((60, len(KINDS)))
+    tails[:, 3] = np.random.default_rng(0).uniform(0, 5, 60)
+    seen, plain = fix_views(fixes, tails)
+    own, near, wide, whole = (seen[:, part * len(KINDS) + 3] for part in range(4))
+    np.testing.assert_allclose(own, tails[:, 3])
+    for at, some in ((20, slice(16, 25)), (2, slice(0, 7)), (38, slice(34, 40)), (41, slice(40, 46))):
+        assert near[at] == pytest.approx(tails[some, 3].mean())
+    assert wide[20] == pytest.approx(tails[4:37, 3].mean())
+    assert (whole[0], whole[50]) == (pytest.approx(tails[:40, 3].mean()), pytest.approx(tails[40:, 3].mean()))
+    views, odds = track_views(fixes, seen, plain)
+    np.testing.assert_allclose(views[:, :2], [[each.max(), each.mean()] for each in (plain[:40], plain[40:])])
+    # Of forty fixes the largest is larger by chance than of twenty.
+    np.testing.assert_allclose(odds, [plain[:40].max() - np.log(40), plain[40:].max() - np.log(20)])
+
+
+def test_no_vessel_is_compared_with_what_was_fitted_to_it() -> None:
+    """Without a vessel of a quarter all changes that rests on that quarter, and nothing that was learned before."""
+    tracks = fleet(48, first=3000, spread=20.0)
+    fixes = Fixes.from_table(tracks)
+    part = _part(fixes)
+    assert np.bincount(part, minlength=len(SHARES)).min() > 4
+
+    def learned(table: pl.DataFrame) -> list[np.ndarray]:
+        found = json.loads(learn(table, Hermite(), lengths=(1,)).calibration(["speed"]).to_json())
+        stages = [[found["scales"], found["cloud"]], found["evidence"], found["fix_heads"], found["fixes"]]
+        return [np.array(re.findall(r"-?[\d.]+(?:e-?\d+)?", json.dumps(each)), float) for each in stages]
+
+    every = learned(tracks)
+    for number in range(len(SHARES)):
+        gone = fixes.vessel_id[part == number][0]
+        some = learned(tracks.filter(pl.col("vessel_id") != gone))
+        same = [
+            one.shape == other.shape and np.allclose(one, other, atol=1e-4)
+            for one, other in zip(some, every, strict=True)
+        ]
+        assert same == [True] * number + [False] * (len(SHARES) - number), number
 
 
 def test_kinds_of_evidence_are_all_given(calibration: Calibration) -> None:
