@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 import typer
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from geodiff.cli.evaluate_association import associate_report
 from geodiff.schema import UsageError
+from geodiff.sphere import from_local_km
+from geodiff.tasks import evaluate_association
 from geodiff.tasks.evaluate_association import TargetRules, score_identities, score_targets
 from geodiff.testing.tracks import make_fleet
 from geodiff.tracks import LON, SOG, TIME, VESSEL_ID
@@ -64,6 +67,56 @@ def test_targets_of_known_place_are_compared_at_every_scan(fleet):
     later = moving.with_columns(pl.col(TIME) + pl.duration(days=1))
     with pytest.raises(UsageError, match="no scan falls into the time"):
         score_targets(plots, later, RADAR, TargetRules())
+
+
+def test_a_switch_is_a_target_whose_next_track_is_another(monkeypatch):
+    """A target that goes 5 m a second, by two tracks with ten unseen seconds between them."""
+    seconds = np.r_[np.arange(0, 61, 10), np.arange(70, 121, 10)]
+    lon, lat = from_local_km(seconds * 0.005, np.zeros(len(seconds)), 10.0, 50.0)
+    time = pl.Series(seconds * 1_000_000).cast(pl.Datetime("us", "UTC"))
+    truth = pl.DataFrame({"time": time, "lon_deg": lon, "lat_deg": lat, "vessel_id": [7] * len(seconds)})
+    for split, switches in ((65, 1), (1000, 0)):
+        track = pl.Series("track_id", np.where(seconds < split, "a", "b"))
+        monkeypatch.setitem(
+            evaluate_association.METHODS, "made", lambda fixes, _, track=track: fixes.with_columns(track)
+        )
+        plots = truth.drop("vessel_id")
+        figures, _ = score_targets(plots, truth, AssociateSettings(), TargetRules(), methods=("made",))
+        found = figures["made"]
+        assert (found["switches"], found["tracks"], found["scans"]) == (switches, 1 + switches, 13)
+        assert (found["missed_per_scan"], found["false_per_scan"]) == (0, 0)
+
+
+def test_plots_at_rest_and_under_way_are_also_scored_apart_in_the_order_of_time(monkeypatch):
+    """Of which one reports no speed. Two vessels; a track of its own for each plot of the second while it lies."""
+    speed = [0.2] * 5 + [9.0] * 5 + [None]
+    table = pl.DataFrame(
+        {
+            "time": pl.Series(np.tile(np.arange(11), 2) * 60_000_000).cast(pl.Datetime("us", "UTC")),
+            "lon_deg": np.repeat([1.0, 2.0], 11),
+            "lat_deg": np.repeat([1.0, 2.0], 11),
+            "sog_kn": speed * 2,
+            "vessel_id": np.repeat([1, 2], 11),
+        }
+    )
+
+    def made(fixes, _):
+        assert "vessel_id" not in fixes.columns
+        assert fixes["time"].is_sorted()
+        own = pl.format("b{}", pl.col("time").dt.epoch("s")).alias("track_id")
+        lies = (pl.col("lon_deg") > 1.5) & (pl.col("sog_kn") < 1)
+        return fixes.with_columns(pl.when(lies).then(own).otherwise(pl.format("{}", "lon_deg")).alias("track_id"))
+
+    monkeypatch.setitem(evaluate_association.METHODS, "made", made)
+    figures, _ = score_identities(table, AssociateSettings(), methods=("made",))
+    found = figures["made"]
+    assert {part: found[part]["plots"] for part in ("all", "at rest", "under way")} == {
+        "all": 22,
+        "at rest": 10,
+        "under way": 10,
+    }
+    assert (found["at rest"]["switches"], found["under way"]["switches"], found["all"]["switches"]) == (4, 0, 5)
+    assert found["at rest"]["completeness"] == pytest.approx(0.6)
 
 
 def test_without_identities_there_is_nothing_to_score(fleet):

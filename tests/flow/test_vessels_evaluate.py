@@ -1,7 +1,7 @@
 """An evaluation end to end, on a fleet made here: figures as worked out by hand, refusals, resuming."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from geodiff.tasks.evaluate_vessels import evaluate_vessels, load_contenders
 from geodiff.tasks.evaluate_vessels_data import draw_cases, load_cleaned
 from geodiff.tasks.evaluate_vessels_report import summarise, write_reports
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
+from geodiff.tasks.evaluate_vessels_summary import summarise_model
 from geodiff.tasks.motion_models import Contender
 from geodiff.tracks import TrackAnswer
 from geodiff.vessels.convert import from_geodataframe, to_geodataframe
@@ -218,6 +219,79 @@ def test_a_killed_evaluation_goes_on_and_a_new_model_is_asked_alone(cleaned, tmp
     changed = Contender("oracle", again.model, "another digest")
     evaluate_vessels([changed], drawn, tmp_path, asked)
     assert again.model.asked == len(drawn.cases)
+
+
+class Historian(Oracle):
+    """Is told of the past."""
+
+    def with_history(self, history):
+        self.told = history
+        return self
+
+
+def test_whatever_decides_an_answer_or_its_score_is_asked_anew(cleaned, tmp_path):
+    asked = settings(max_cases=5)
+    model = Historian(oracle(cleaned).model.cases)
+    drawn = draw_cases(cleaned, [Contender("oracle", model)], asked)
+    first, *rest = drawn.cases
+
+    def again(cases=drawn.cases, split=drawn.split, history=drawn.history, **changes):
+        before = model.asked
+        some = replace(drawn, cases=tuple(cases), split=tuple(split), history=history)
+        evaluate_vessels([Contender("oracle", model)], some, tmp_path, asked.model_copy(update=changes))
+        return model.asked - before == len(drawn.cases)
+
+    assert again()
+    assert not again()
+    moved = first.truth_lon_deg + 1e-9, first.truth_lat_deg + 1e-9
+    assert again([replace(first, truth_lon_deg=moved[0]), *rest])
+    assert again([replace(first, truth_lat_deg=moved[1]), *rest])
+    assert again([replace(first, query=replace(first.query, sog_kn=first.query.sog_kn + 0.1)), *rest])
+    assert again([replace(first, moving=not first.moving), *rest])
+    assert again(split=["both", *drawn.split[1:]])
+    assert again(seed=1)
+    assert again(members=6)
+    assert again(history=None)
+    assert not again()
+
+
+def record(case, vessel, error_km, *, moving=True, label="1 h", split="vessel", variance=4.0, hours=1):
+    """Of a case whose point estimate errs by so much at each hour, and by half at the last."""
+    errors = [error_km] * hours
+    none = {name: [error_km / 2] * hours for name in ("mean_km", "crps_km", "energy_km", "best_km")}
+    return {
+        "case": str(case), "vessel": vessel, "ship_type": 70, "split": split, "moving": moving,
+        "label": [label] * hours, "members": 8, "levels": [0.5], "seconds": 0.5, "greedy_km": errors, **none,
+        "variance_km2": [variance] * hours, "square_km2": [1.0] * hours, "ade_km": error_km, "fde_km": error_km / 2,
+        "min_ade_km": error_km, "min_fde_km": error_km, "inside": [[error_km < 2] * hours],
+        "area_km2": [[error_km] * hours],
+    }  # fmt: skip
+
+
+def test_the_figures_of_a_model_are_those_worked_out_by_hand():
+    """Three cases of one vessel under way, one of another; one of a vessel that lies still, and a longer one."""
+    others = [record(3, 2, 5.0, variance=8.0), record(4, 3, 0.1, moving=False), record(5, 2, 20.0, label="2 h")]
+    records = [*(record(n, 1, 1.0) for n in range(3)), *others]
+    reference = [{**each, "greedy_km": [2 * value for value in each["greedy_km"]]} for each in records]
+    reference[3]["greedy_km"] = [26.0]
+    found = summarise_model(records, reference, ["1 h", "2 h"])
+    hour = found["lengths"]["1 h"]
+    assert (hour["cases"], hour["vessels"], hour["times"]) == (4, 2, 4)
+    assert (hour["greedy_km"]["mean"], hour["vessel_mean_km"]) == (2.0, 3.0)
+    assert hour["greedy_nmi"]["mean"] == pytest.approx(2 / 1.852, rel=1e-5)
+    assert hour["gain"]["mean"] == 0.75  # 8 km of 32
+    assert (hour["quantiles_km"]["50"], hour["quantiles_km"]["75"]) == (1.0, 2.0)
+    assert hour["spread_skill"] == pytest.approx(5**0.5, rel=1e-5)  # 20 over 4, and its root
+    assert hour["coverage"]["0.5"]["mean"] == 0.75
+    assert hour["area_km2"]["0.5"] == 1.0
+    assert found["lengths"]["2 h"]["greedy_km"]["mean"] == 20.0
+    assert found["moored"]["1 h"]["greedy_km"]["mean"] == 0.1
+    assert list(found["moored"]) == ["1 h"]
+    assert found["tracks"]["ade_km"]["mean"] == pytest.approx(28 / 5)
+    assert found["tracks"]["fde_km"]["mean"] == pytest.approx(14 / 5)
+    assert found["cases_per_s"] == 2.0
+    assert found["by_split"]["vessel"]["1 h"]["greedy_km"]["mean"] == 2.0
+    assert list(found["by_ship"]) == ["cargo"]
 
 
 def test_a_model_is_not_asked_about_vessels_that_it_was_trained_on(cleaned):

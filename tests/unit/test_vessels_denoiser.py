@@ -17,15 +17,18 @@ from geodiff.model.track_paths import PathAttention
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import course_deg, distance_km, move, to_local_km
-from geodiff.tasks.track_calibration import CLASSES, TrackCalibration, _borrowed, _quantile
+from geodiff.tasks.track_calibration import CLASSES, LEAD_EDGES_S, TrackCalibration, _borrowed, _quantile, lead_class
 from geodiff.tasks.track_denoiser import DenoiserMotion, _noise
 from geodiff.tasks.track_embed import DenoiserEmbedder
 from geodiff.tasks.track_fleets import MIRROR, SIDEWAYS, fleet_of, group_scenes, mirrored, named_where, track_config
+from geodiff.tasks.track_members import held_back
+from geodiff.tasks.track_regions import ellipses_between
 from geodiff.tasks.track_stretches import cut
 from geodiff.tracks import TrackQuery
 from geodiff.vessels.clean_rules import DEFAULT_RULES
 from geodiff.vessels.history import TrackHistory
-from geodiff.vessels.window_fixes import ASKED
+from geodiff.vessels.window_features import NOISE_KM
+from geodiff.vessels.window_fixes import AFTER, ASKED, BEFORE, INSIDE
 from geodiff.vessels.window_history import LIKENESS_WIDTH, PATH_WIDTH
 from geodiff.vessels.windows import build_windows
 
@@ -224,11 +227,15 @@ def test_a_scene_is_seen_the_same_wherever_and_whenever_it_happens(net):
     fleet = fleet_of(build_windows([query(vessel=i, lon=10.0 + 0.05 * i) for i in range(3)]), scenes=np.arange(3)[None])
     moved = fleet.replaced(known_m=fleet.known_m + 2e4, asked_m=fleet.asked_m + 2e4)
     later = fleet.replaced(known_days=fleet.known_days + 0.5, asked_days=fleet.asked_days + 0.5)
-    noised, level = torch.randn(1, 3, ASKED, 2), torch.tensor([0.5])
+    noised, level = torch.randn(1, 3, ASKED, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
+    apart = fleet.asked_m.clone()
+    apart[:, 2] += 2e4
     with torch.inference_mode():
-        here, *others = (net(noised, level, net.encode(each)) for each in (fleet, moved, later))
+        seen = (fleet, moved, later, fleet.replaced(asked_m=apart))
+        here, *others, away = (net(noised, level, net.encode(each)) for each in seen)
     for other in others:
-        torch.testing.assert_close(here, other, rtol=0, atol=3e-3)
+        torch.testing.assert_close(here, other, rtol=0, atol=1e-4)
+    assert (here - away)[:, :2].abs().max() > 1e-3
 
 
 def test_the_context_of_many_members_is_that_of_each_scene(net):
@@ -415,6 +422,16 @@ def test_point_and_regions_do_not_hang_on_how_many_members_are_asked_for(calibra
     np.testing.assert_allclose(many.ellipse_km[..., :2], eight.ellipse_km[..., :2], rtol=0.5)
 
 
+def test_at_a_known_fix_a_region_is_what_a_fix_errs_by():
+    """Errors of a fix are normal on both axes: half of them lie within 1.177 deviations, nine tenths within 2.146."""
+    ellipse = np.tile([5.0, 2.0, 30.0], (2, 1, 1))
+    found = ellipses_between(np.array([600.0]), ellipse, np.zeros(1), np.array([0.0, 300.0]), np.array([0.5, 0.9]))
+    fix = NOISE_KM * np.array([1.17741, 2.14597])
+    np.testing.assert_allclose(found[:, 0, :2], np.stack([fix, fix], 1), rtol=1e-4)
+    np.testing.assert_allclose(found[:, 1, :2], np.stack([(5.0 + fix) / 2, (2.0 + fix) / 2], 1), rtol=1e-4)
+    np.testing.assert_allclose(found[:, 1, 2], 30.0)
+
+
 def test_regions_within_a_gap_close_at_both_ends(calibrated):
     gap = calibrated.predict([query(ask=np.arange(3000.0 + 30, 5400.0, 30))], members=8, seed=0)[0].ellipse_km
     assert gap[1, 0, 0] < 0.5 * gap[1, 30, 0]
@@ -445,6 +462,24 @@ def test_the_course_of_a_region_is_from_true_north_where_it_lies(calibrated):
     off = (answer.ellipse_km[1, 0, 2] - course + 90) % 180 - 90
     assert abs(answer.lon_deg[0] - far.lon_deg[-1]) > 8  # so far do the meridians turn
     assert abs(off) < 2
+
+
+@pytest.mark.parametrize("course", [20.0, 130.0, 250.0])
+def test_a_region_lies_as_its_members_do_whichever_way_the_vessel_goes(calibrated, course):
+    answer = calibrated.predict([query(course=course, gap=(12, 12), ask=[9000.0])], members=8, seed=1)[0]
+    away = np.stack(to_local_km(answer.member_lon_deg, answer.member_lat_deg, answer.lon_deg, answer.lat_deg), -1)[:, 0]
+    power, axes = np.linalg.eigh(away.T @ away)
+    assert power[1] > 1.5 * power[0]
+    off = (answer.ellipse_km[1, 0, 2] - np.degrees(np.arctan2(*axes[:, 1])) + 90) % 180 - 90
+    assert abs(off) < 2
+
+
+def test_classes_of_time_are_of_the_length_of_a_gap_and_of_the_way_beyond_the_fixes():
+    """Forty minutes long is the gap, whenever in it is asked; what lies ahead is told by how far."""
+    found = lead_class(build_windows([query(), query(gap=(12, 12), ask=6600 + np.array([200.0, 1500.0, 40_000.0]))]))
+    assert (LEAD_EDGES_S[3], LEAD_EDGES_S[4]) == (1800.0, 2700.0)
+    assert found[0, :3].tolist() == [4, 4, 4]
+    assert found[1, :3].tolist() == [0, 3, len(LEAD_EDGES_S)]
 
 
 def test_members_are_pulled_to_the_classical_prediction_and_spread_about_their_median(calibrated):
@@ -498,6 +533,31 @@ def test_a_scene_is_answered_whole_whatever_stands_before_it(motion, monkeypatch
     among = motion.predict([*others, *scene], members=2, seed=0)[3:]
     for one, other in zip(alone, among, strict=True):
         np.testing.assert_allclose(one.lon_deg, other.lon_deg, atol=1e-6)
+
+
+def test_knots_of_what_lies_beyond_the_fixes_stand_closer_where_these_are():
+    many = 1.0 + 60.0 * np.arange(200)
+    before, after = (cut(query(gap=(12, 12), ask=each))[0] for each in (-many[::-1], 6600 + many))
+    for stretch, known in ((before, query().time_s[0]), (after, query().time_s[-1])):
+        knots = np.sort(np.abs(stretch.query.ask_s - known))
+        assert (np.diff(stretch.query.ask_s) > 0).all()
+        assert len(knots) == ASKED
+        assert knots[-1] == np.abs(stretch.ask_s - known).max()
+        assert (np.diff(knots, n=2) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ask"), [(BEFORE, [-1200.0, -600.0]), (INSIDE, [600.0, 1200.0]), (AFTER, [600.0, 1200.0])]
+)
+def test_a_member_is_no_further_from_a_known_fix_than_it_can_sail(kind, ask):
+    """At 36 knots a vessel makes 11.1 km in ten minutes, and so much to the fix behind the gap."""
+    place = np.zeros((3, 2, 2))
+    place[1, :, 0], place[2, :, 1] = 100.0, 1.0
+    edges = np.zeros((2, 5))
+    edges[1, 0] = 1800.0 if kind == INSIDE else 0.0
+    held = held_back(place, np.array(ask), edges, kind, 36.0)
+    np.testing.assert_allclose(held[0], [[11.1, 0.0]] * 2, atol=0.1)
+    np.testing.assert_allclose(held[1], place[2])
 
 
 def test_a_query_is_cut_where_fixes_are_known():

@@ -798,18 +798,32 @@ def test_fixes_told_more_than_once_do_not_make_a_source_report_more_often():
 
 
 def test_everything_that_decides_the_values_of_a_run_decides_its_name(tmp_path):
-    """What it is told of the past, the weights of its model, and its calibration, each by content."""
+    """What is done, its inputs, what it is told of the past, its model, land and calibration, each by content."""
 
-    def named(*, history="past", weights="a", calibration="{}"):
-        path = tmp_path / "calibration.json"
-        path.write_text(calibration)
-        inputs, past = ([SimpleNamespace(sha256=each)] for each in ("input", history))
-        model = SimpleNamespace(name="model", digest=weights)
-        return _run_id("impute", ImputeSettings(), inputs, past, model, Paths(calibration=path))
+    def named(
+        *, kind="impute", seed=0, given="input", history="past", model="model", weights="a", land="{}", scores="{}"
+    ):
+        coastline, calibration = tmp_path / "land.geojson", tmp_path / "calibration.json"
+        coastline.write_text(land)
+        calibration.write_text(scores)
+        inputs, past = ([SimpleNamespace(sha256=each)] for each in (given, history))
+        paths = Paths(calibration=calibration, coastline=coastline)
+        contender = SimpleNamespace(name=model, digest=weights)
+        return _run_id(kind, ImputeSettings(seed=seed), inputs, past, contender, paths)
 
-    others = named(history="another past"), named(weights="b"), named(calibration='{"a": 1}')
+    others = [
+        named(kind="score"),
+        named(seed=1),
+        named(given="another input"),
+        named(history="another past"),
+        named(given="past", history="input"),
+        named(model="another"),
+        named(weights="b"),
+        named(land='{"a": 1}'),
+        named(scores='{"a": 1}'),
+    ]
     assert named() == named()
-    assert len({named(), *others}) == 4
+    assert len({named(), *others}) == 1 + len(others)
 
 
 def test_a_vessel_heard_hourly_is_whole_among_others_heard_by_the_minute():
