@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from geodiff.schema import UsageError
-from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, ScoringSettings, run_benchmark
+from geodiff.tasks.anomaly import COMBINED, UNTAUGHT, ScoringSettings, _with_neighbours, run_benchmark
 from geodiff.tasks.anomaly_data import divide, load_calibration, load_routes
 from geodiff.tasks.anomaly_report import evaluate_scoring, headline
 from geodiff.testing.tracks import make_fleet
@@ -82,6 +82,24 @@ def test_lessons_in_some_kinds_alone_weigh_those_alone(tracks: pl.DataFrame) -> 
     assert some.fix_heads.weights["gap"] == every.fix_heads.weights["gap"]
     assert some.evidence == every.evidence
     assert some.fixes != every.fixes
+
+
+def test_what_else_a_vessel_did_is_scored_but_for_what_its_altered_track_runs_into() -> None:
+    """Hours from and to of tracks of two vessels; that of 10 to 12 o'clock is altered."""
+    hours = {"1/a": (1, 5, 6), "1/b": (1, 10, 12), "1/c": (1, 11, 13), "1/d": (1, 13, 14), "2/a": (2, 5, 6)}
+    table = pl.DataFrame(
+        {
+            "track_id": [name for name in hours for _ in range(2)],
+            "vessel_id": [vessel for vessel, *_ in hours.values() for _ in range(2)],
+            "time": pl.Series([3_600_000_000 * hour for _, *span in hours.values() for hour in span]).cast(
+                pl.Datetime("us", "UTC")
+            ),
+        }
+    )
+    altered = table.filter(pl.col("track_id") == "1/b").with_columns(anomalous=pl.Series([False, True]))
+    found = _with_neighbours(altered, table)
+    assert found.filter("anomalous")["time"].to_list() == altered.filter("anomalous")["time"].to_list()
+    assert sorted(found["track_id"]) == sorted(["1/a", "1/b", "1/d"] * 2)
 
 
 def test_the_page_needs_nothing_else(done: Path) -> None:

@@ -255,6 +255,23 @@ def test_whatever_decides_an_answer_or_its_score_is_asked_anew(cleaned, tmp_path
     assert not again()
 
 
+def test_who_is_asked_about_is_no_past_of_anybody_else(cleaned):
+    drawn = draw_cases(cleaned, [], settings())
+    told, others = drawn.history, drawn.others.collect()
+    assert set(told.vessel_id[told.private].tolist()) == set(VESSELS[:6])
+    assert set(told.vessel_id[~told.private].tolist()) == set(others["vessel_id"]) == set(VESSELS[6:])
+
+
+def test_a_pair_of_opposite_noise_is_one_witness_and_no_ensemble(cleaned, tmp_path):
+    asked = settings(max_cases=3, members=2)
+    models = [replace(oracle(cleaned), name=name) for name in ("free", "pairs")]
+    models[1].model.antithetic = True
+    drawn = draw_cases(cleaned, models, asked)
+    found = evaluate_vessels(models, drawn, tmp_path, asked).records
+    assert all(len(each["crps_km"]) == len(each["label"]) for each in found["free"])
+    assert all(each["crps_km"] == [] and each["members"] == 2 for each in found["pairs"])
+
+
 def record(case, vessel, error_km, *, moving=True, label="1 h", split="vessel", variance=4.0, hours=1):
     """Of a case whose point estimate errs by so much at each hour, and by half at the last."""
     errors = [error_km] * hours

@@ -16,6 +16,7 @@ from geodiff.metrics.ensemble import spatial_median
 from geodiff.model.track_objectives import track_denoising_loss, track_ensemble_loss
 from geodiff.model.tracks import TrackDenoiser
 from geodiff.schema import GeodiffError, UsageError
+from geodiff.sphere import move
 from geodiff.tasks.evaluate_vessels import load_contenders
 from geodiff.tasks.evaluate_vessels_data import draw_cases, load_cleaned
 from geodiff.tasks.evaluate_vessels_settings import VesselSettings
@@ -31,8 +32,9 @@ from geodiff.tasks.train_tracks_settings import TrackTrainConfig
 from geodiff.tasks.train_tracks_start import load_track_data, start_track_training
 from geodiff.testing.tracks import make_fleet
 from geodiff.vessels.clean import clean_fixes
+from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.split import is_for_calibration, is_held_out, vessel_digest
-from geodiff.vessels.windows_draw import DrawSettings
+from geodiff.vessels.windows_draw import DrawSettings, TrackPool
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises about workers and folders
 
@@ -85,6 +87,55 @@ def test_held_out_vessels_are_in_nothing_that_trains(fleet, data):
     assert not is_for_calibration(seen).any()
     assert is_for_calibration(np.unique(data.held.vessel_id)).all()
     assert is_for_calibration(np.unique(told.vessel_id[told.private])).all()
+
+
+def test_the_end_of_a_long_period_is_in_nothing_that_trains(fleet):
+    """The same four hours every tenth day of a hundred days: those of the last tenth are left to tests."""
+    table = clean_fixes(fleet)
+    days = [
+        table.with_columns(
+            pl.col("time") + pl.duration(days=10 * number),
+            pl.format("{}|{}", "track_id", pl.lit(number)).alias("track_id"),
+        )
+        for number in range(11)
+    ]
+    told = split_tracks({"long": pl.concat(days)})
+    middle = table["time"].dt.epoch("s").median()
+    tables = (each["time"].dt.epoch("s").to_numpy() for each in (told.aside, told.learned))
+    for seen in (told.pool.time_s, told.held.time_s, told.history.time_s, *tables):
+        assert set(np.rint((seen - middle) / (10 * 86_400)).tolist()) - {9.0} == set(range(9))
+
+
+def test_what_is_mirrored_is_answered_in_the_mirror():
+    """Vessels that turn to starboard all the time: where they were and where they will be lies on one side."""
+    angle = np.arange(240) * 0.04
+    tracks = []
+    for vessel in range(1, 9):
+        lon, lat = move(4.0 + vessel, 50.0, np.degrees(angle), 10.0)
+        time = pl.Series(1_600_000_000_000_000 + 60_000_000 * np.arange(240)).cast(pl.Datetime("us", "UTC"))
+        motion = {"sog_kn": np.full(240, 13.0), "cog_deg": (np.degrees(angle) + 90) % 360}
+        table = {
+            "vessel_id": [vessel] * 240,
+            "track_id": [str(vessel)] * 240,
+            "time": time,
+            "lon_deg": lon,
+            "lat_deg": lat,
+        }
+        tracks.append(pl.DataFrame({**table, **motion, "ship_type": [70] * 240, "state": ["observed"] * 240}))
+    joined = pl.concat(tracks)
+    settings = config(batch=128, scene_share=0.0, longest_s=1800.0, shortest_s=900.0)
+    fleet, departure = make_batch(TrackPool(joined), TrackHistory.from_table(joined), settings, 0)
+    ahead = (
+        (fleet.kind[:, 0] == 2)
+        & (fleet.known_valid[:, 0].sum(1) > 3)
+        & fleet.known[:, 0, :, 2:4].abs().sum((1, 2)).gt(0)
+    )
+    was = (fleet.known[:, 0, :, 1] * fleet.known_valid[:, 0]).sum(1)
+    will_be = (departure[:, 0, :, 1] * fleet.asked_valid[:, 0]).sum(1)
+    clear = ahead & (was.abs() > 0.1) & (will_be.abs() > 0.1)
+    assert clear.sum() > 10
+    assert {1.0, -1.0} == set(was[clear].sign().tolist())
+    assert (was.sign() == will_be.sign())[clear].float().mean() > 0.9
 
 
 def test_a_fold_holds_out_other_vessels_and_is_asked_about_them(fleet, tmp_path):

@@ -126,6 +126,31 @@ def test_a_partial_track_is_gone_on_from_at_its_last_fix(model):
     assert not np.allclose(other["lon_deg"][-1], made["lon_deg"][12], atol=1e-9)
 
 
+def test_made_tracks_name_the_partial_track_that_each_goes_on_from(model):
+    partial = [
+        TrackQuery(1.6e9 + 300.0 * np.arange(3), np.full(3, lon), 50.0 + 0.01 * np.arange(3), *np.full((2, 3), 9.0),
+                   np.empty(0), 70, vessel)
+        for vessel, lon in ((99, 1.0), (77, 2.0), (88, 3.0))
+    ]  # fmt: skip
+    made = generate_tracks(model, Wanted(count=2, hours=0.5), partial=partial).group_by("track_id").first()
+    assert made["vessel_id"].n_unique() == 6
+    assert sorted(made.select("continues", "lon_deg").rows()) == [(77, 2.0)] * 2 + [(88, 3.0)] * 2 + [(99, 1.0)] * 2
+
+
+def test_a_track_is_made_after_all_that_history_knows_with_all_its_times_moved_alike():
+    fixes = {"lon_deg": [1.0, 1.1], "lat_deg": [50.0] * 2, "sog_kn": [9.0] * 2, "cog_deg": [90.0] * 2}
+    time = pl.Series([2_000_000_000_000_000, 2_000_000_600_000_000]).cast(pl.Datetime("us", "UTC"))
+    history = TrackHistory.from_table(
+        pl.DataFrame({"vessel_id": [5, 5], "track_id": ["5"] * 2, "time": time, "ship_type": [70] * 2, **fixes})
+    )
+    step = 1.6e9 + 300.0 * np.arange(4)
+    given = TrackQuery(step, *np.full((4, 4), 9.0), step[-1] + 300.0 * np.arange(1, 5))
+    shown = _shown(given, Grid(2.0, 300.0), history)
+    assert shown.time_s[-1] > 2_000_000_600
+    np.testing.assert_allclose(shown.time_s - shown.time_s[-1], given.time_s - given.time_s[-1])
+    np.testing.assert_allclose(shown.ask_s - shown.time_s[-1], given.ask_s - given.time_s[-1])
+
+
 def test_a_sparse_track_without_speed_and_course_goes_on_the_way_it_came():
     """Of fixes three hours apart the model is shown the last alone: with the motion that led there."""
     step = 10_800.0 * np.arange(4)

@@ -494,6 +494,39 @@ def test_members_that_cross_land_are_drawn_again_and_the_estimate_stays_at_sea(c
     }
 
 
+def test_regions_keep_the_size_of_the_first_answer_where_members_are_drawn_again(coast):
+    class Wide(Fan):
+        """Whose regions hang on how many members there are."""
+
+        @staticmethod
+        def _one(query: TrackQuery, members: int) -> TrackAnswer:
+            answer = Fan._one(query, members)
+            return dataclasses.replace(answer, ellipse_km=members * answer.ellipse_km)
+
+        def predict(self, queries, *, members, seed):
+            return [self._one(query, members) for query in queries]
+
+    ask = TrackQuery(*(np.array([v]) for v in (0.0, -30.0, 40.0, np.nan, np.nan)), np.arange(1.0, 21))
+    (answer,), _ = avoid_land(coast, Wide(), 6, 0, {})([ask], Wide().predict([ask], members=6, seed=0))
+    assert (answer.ellipse_km == 6.0).all()
+
+
+def test_an_estimate_on_land_becomes_the_nearest_member_at_sea_and_one_without_ends_before_it(coast):
+    """Three members go round the land, one of them by a long way; between them the median goes across."""
+    steps = np.arange(1, 21)
+    lon = -30.03 + 0.1 * steps
+    lats = np.stack([40.0 + lift * np.minimum(steps, 4) for lift in (2.0, -0.8, 3.0)])
+    ask = TrackQuery(*(np.array([v]) for v in (0.0, -30.0, 40.0, np.nan, np.nan)), steps.astype(float))
+    ahead = TrackAnswer(lon, np.full(20, 40.0), np.tile(lon, (3, 1)), lats)
+    (answer,), kept = avoid_land(coast, Fan(), 3, 0, {})([ask], [ahead])
+    np.testing.assert_array_equal(answer.lat_deg, lats[1])
+    assert kept.tolist() == [20]
+    alone = TrackAnswer(lon, np.full(20, 40.0))
+    _, kept = avoid_land(coast, Fan(), 0, 0, {})([ask], [alone])
+    west = LAND.bounds[0]
+    assert lon[kept[0] - 1] < west <= lon[kept[0]]
+
+
 def test_a_rule_without_members_ends_its_forecast_before_land(coast):
     cleaned = clean_fixes(run(range(31), course=90.0))
     settings = ForecastSettings(model="dead_reckoning", hours=6)

@@ -100,6 +100,8 @@ def test_the_strangest_piece_speaks_for_a_track_and_counts_as_often_as_there_are
     assert (one["ship_type"], one["ship_group"], one["score"]) == (60, "passenger", 2.0)
     assert (one["start"], one["end"]) == (START, START + timedelta(minutes=70))
     assert (other["p_value"], other["anomalous"], other["reason"]) == (0.04, True, "speed: fast")
+    # A chance of more than one is none.
+    assert whole_tracks(pieces.with_columns(p_value=0.7), 0.05).sort("track_id")["p_value"].to_list() == [1.0, 0.7]
 
 
 @pytest.mark.filterwarnings("error")
