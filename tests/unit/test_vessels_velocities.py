@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate_velocities import courses, grow_by_velocities
 from geodiff.tasks.track_generation_lessons import LONE, UNTOLD, GenerationLessons, _chosen
 from geodiff.tasks.track_pieces import Pieces
+from geodiff.tasks.track_starts import StartSpeeds
 from geodiff.tasks.track_velocities import card_entry, draw_velocities, grid_of, keyed_noise
-from geodiff.tracks import TrackQuery
+from geodiff.tracks import SHIP_GROUPS, TrackQuery
 from geodiff.vessels.history import TrackHistory
 from geodiff.vessels.velocities import generation_windows, to_positions, to_velocities
 from geodiff.vessels.window_features import ASKED_WIDTH
-from geodiff.vessels.windows_draw import BEHAVIOURS, behaviour_of
+from geodiff.vessels.windows_draw import BEHAVIOURS, STILL, behaviour_of
 
 STEPS, STEP_S = 24, 300.0
 
@@ -250,6 +252,41 @@ def test_what_is_drawn_is_each_vessels_own_whoever_is_drawn_with_it(net):
     together = drawn(range(4))
     np.testing.assert_allclose(together[2:3], drawn([2]), atol=1e-4)
     assert np.abs(together - drawn(range(4), seed=2)).max() > 0.1
+
+
+class Sure:
+    """A network that is sure of one velocity: the number of the way of moving, and ten more for a ship of a group."""
+
+    def encode(self, fleet):
+        return SimpleNamespace(scale=2.0, says=fleet.behaviour + 10.0 * (fleet.group > 0))
+
+    def __call__(self, noised, level, context):
+        return context.says[..., None, None].expand_as(noised)
+
+
+@pytest.mark.parametrize(("guidance", "expected"), [(1.0, 11.0), (3.0, 31.0), (0.0, 1.0)])
+def test_guidance_leads_away_from_a_vessel_of_no_group_and_nowhere_at_strength_one(guidance, expected):
+    """Of who is told the second way of moving: one, and eleven with its group."""
+    asked = [query(*(each[0] for each in wander(1, np.random.default_rng(4))), 3)]
+    found = draw_velocities(
+        Sure(), generation_windows(asked, STEPS), np.array([1]), np.zeros((1, STEPS, 2)), guidance=guidance
+    )
+    np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-5)
+
+
+def test_speeds_of_a_start_are_knots_of_first_steps_and_of_any_way_of_moving_of_those_that_move():
+    """A hundred cargo vessels at 6 knots, of which half lie still; a hundred fishing at 12, all of them under way."""
+    knots = np.repeat([6.0, 0.0, 12.0], [100, 100, 100])
+    lon, lat = move(np.full((300, 1), 5.0), np.full((300, 1), 50.0), 90.0, knots[:, None] * 1.852 / 12 * np.arange(3))
+    kind = np.repeat([70, 70, 30], 100)
+    moves = np.where(knots > 0, BEHAVIOURS.index("transit"), STILL)
+    found = StartSpeeds.of(Pieces(lon, lat, np.zeros(300), kind, moves, np.arange(300), 300.0))
+    cargo, fishing, tanker = (SHIP_GROUPS.index(name) for name in ("cargo", "fishing", "tanker"))
+    np.testing.assert_allclose(found.quantiles_kn[cargo, 0], 6.0, atol=0.01)
+    np.testing.assert_allclose(found.quantiles_kn[cargo, STILL], 0.0, atol=0.01)
+    np.testing.assert_allclose(found.fastest_kn(np.array([cargo, fishing, tanker])), [6.0, 12.0, 12.0], atol=0.01)
+    drawn = found.draw(np.array([tanker, tanker]), np.array([0, 0]), np.array([0.1, 0.9]))
+    np.testing.assert_allclose(drawn, [6.0, 12.0], atol=0.01)
 
 
 def test_each_stretch_of_a_track_has_noise_of_its_own_whatever_history_there_is(net):
