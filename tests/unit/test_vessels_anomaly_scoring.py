@@ -14,14 +14,14 @@ from geodiff.schema import GeodiffError, UsageError
 from geodiff.sphere import move
 from geodiff.tracks import OBSERVED, REJECTED, SHIP_GROUPS, TrackAnswer, TrackQuery
 from geodiff.vessels.baselines import Hermite
-from geodiff.vessels.scoring import Calibration, ask, judge
+from geodiff.vessels.scoring import Calibration, Judged, ask, judge
 from geodiff.vessels.scoring_blocks import Misses, predict_hidden, spread_km
 from geodiff.vessels.scoring_calibrate import SHARES, _part, learn
 from geodiff.vessels.scoring_embed import Cloud, KinematicEmbedder, embed_stretches, fit_cloud, stretches
-from geodiff.vessels.scoring_evidence import KINDS, report_evidence, shared_km
+from geodiff.vessels.scoring_evidence import KINDS, Evidence, report_evidence, shared_km
 from geodiff.vessels.scoring_fixes import Fixes
 from geodiff.vessels.scoring_scale import fit_scale
-from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, check_alpha, score_tracks
+from geodiff.vessels.scoring_tracks import TRACK_SCHEMA, check_alpha, reasons, score_tracks, track_table
 from geodiff.vessels.scoring_traffic import FLOOR_KM, Traffic
 from geodiff.vessels.scoring_weights import fix_views, track_views
 
@@ -533,6 +533,27 @@ def test_no_vessel_is_compared_with_what_was_fitted_to_it() -> None:
             for one, other in zip(some, every, strict=True)
         ]
         assert same == [True] * number + [False] * (len(SHARES) - number), number
+
+
+def test_fixes_are_flagged_up_to_the_stated_rate_and_for_what_is_as_rare_as_that() -> None:
+    fixes, tails = Fixes.from_table(sail(1, fixes=3)), np.full((3, len(KINDS)), np.nan)
+    tails[:, KINDS.index("speed")], tails[:, KINDS.index("approach")] = [3.0, 0.1, 1.4], [1.2, 0.2, 1.5]
+    evidence = {
+        "speed": Evidence("speed", tails[:, 1], {"sog_kn": np.full(3, 3.0), "moved_kn": np.full(3, 12.0)}),
+        "approach": Evidence(
+            "approach",
+            tails[:, 5],
+            {"closest_km": np.full(3, 1.852), "wait_s": np.array([60.0, 0, 0]), "other": -fixes.row},
+        ),
+    }
+    judged = Judged(evidence, tails, np.array([1.0, 0, 2]), np.array([0.05, 0.051, 0.01]), np.ones(1), np.full(1, 0.05))
+    speed, near = "speed: reports 3.0 kn, moves 12.0 kn", "close approach: 1.00 nmi to a vessel now"
+    # A share of 5 % is 1.3 decades.
+    assert reasons(fixes, judged, np.array([0, 2]), 0.05) == [speed, f"{near}; {speed}"]
+    told = track_table(fixes, judged, 0.05).row(0, named=True)
+    assert (told["fixes"], told["flagged"], told["anomalous"], told["reason"]) == (3, 2, True, near)
+    stricter = track_table(fixes, judged, 0.049).row(0, named=True)
+    assert (stricter["flagged"], stricter["anomalous"], stricter["reason"]) == (1, False, None)
 
 
 def test_kinds_of_evidence_are_all_given(calibration: Calibration) -> None:

@@ -15,7 +15,7 @@ from geodiff.sphere import KM_PER_NMI, course_deg, distance_km, move
 from geodiff.tasks.track_denoiser import DenoiserMotion
 from geodiff.tasks.track_fleets import track_config
 from geodiff.tasks.track_generate import Wanted, generate_tracks
-from geodiff.tasks.track_generate_stretches import LIMITS, limits_kn, possible
+from geodiff.tasks.track_generate_stretches import LIMITS, TRIES, limits_kn, possible
 from geodiff.tasks.track_generate_table import track_table
 from geodiff.tasks.track_generate_velocities import _shown
 from geodiff.tasks.track_pieces import Grid
@@ -103,6 +103,21 @@ def test_tracks_that_move_otherwise_than_asked_are_counted():
     made = pl.concat([east, turning])
     assert generated_counts(made, settings) == {"tracks generated": 2, "tracks: move otherwise than asked": 1}
     assert generated_counts(made, GenerateSettings(start=(5.0, 50.0))) == {"tracks generated": 2}
+
+
+def test_a_made_track_tells_the_knots_and_the_course_of_its_steps():
+    """Ten minutes at 6 knots to the north, then ten at 12 to the east across 180 degrees; the last fix as before it."""
+    time = 1.6e9 + 600.0 * np.arange(3)
+    north = move(179.99, 10.0, 0.0, KM_PER_NMI)
+    east = move(*north, 90.0, 2 * KM_PER_NMI)
+    lon, lat = (
+        np.array([first, *(float(each[axis]) for each in (north, east))]) for axis, first in ((0, 179.99), (1, 10))
+    )
+    made = track_table(7, time, lon, lat, 0)
+    np.testing.assert_allclose(made["sog_kn"], [6.0, 12.0, 12.0], rtol=1e-4)
+    np.testing.assert_allclose(made["cog_deg"], [0.0, 90.0, 90.0], atol=0.1)
+    assert [each.timestamp() for each in made["time"]] == time.tolist()
+    assert made["ship_type"].null_count() == 3
 
 
 def test_a_course_just_west_of_north_is_stored_below_360():
@@ -213,6 +228,23 @@ def test_nothing_is_faster_than_real_vessels_of_its_kind():
     lon, lat = possible([asked], np.array([0]), 300.0, 7200.0, draw, limits_kn([asked], speeds))
     assert drawn == [0, 1, 2, 3]
     np.testing.assert_allclose(distance_km(lon[0, 1:], lat[0, 1:], lon[0, :-1], lat[0, :-1]), 20 * KM_PER_NMI / 12)
+
+
+def test_each_stretch_is_held_to_the_limit_of_its_own_vessel():
+    """Thirty knots are drawn again and again: the first vessel may go so fast, the second not."""
+    asked = [_stretch(12.0)[0] for _ in range(2)]
+    drawn = []
+
+    def draw(rows, attempt):
+        drawn.append(rows.tolist())
+        lon, lat = _stretch(30.0)[1]
+        return np.tile(lon, (len(rows), 1)), np.tile(lat, (len(rows), 1))
+
+    lon, lat = possible(asked, np.zeros(2, np.int64), 300.0, 7200.0, draw, np.array([44.0, 22.0]))
+    assert drawn == [[0, 1]] + [[1]] * (TRIES - 1)
+    knots = distance_km(lon[:, 1:], lat[:, 1:], lon[:, :-1], lat[:, :-1]) / KM_PER_NMI * 12
+    np.testing.assert_allclose(knots[0], 30.0, rtol=1e-3)
+    assert knots[1].max() <= 22.01
 
 
 def test_a_model_that_draws_no_finite_places_is_told():
