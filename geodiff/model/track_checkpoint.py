@@ -50,6 +50,7 @@ def _config(card: Mapping[str, Any], path: Path) -> TrackConfig:
     sizes = {name: value for name, value in raw.items() if name != "payload_scale"}
     most = {"layers": MAX_LAYERS}
     wrong = [n for n, value in sizes.items() if type(value) is not int or not 1 <= value <= most.get(n, MAX_SIZE)]
-    if wrong or not good:
-        raise GeodiffError(f"the configuration beside {path} has an impossible value for {(wrong or [*known])[0]}")
+    wrong += [] if good else ["payload_scale"]
+    if wrong:
+        raise GeodiffError(f"the configuration beside {path} has an impossible value for {wrong[0]}")
     return TrackConfig(**sizes, payload_scale=(scale[0], scale[1], scale[2]))

@@ -537,7 +537,7 @@ def test_no_vessel_is_compared_with_what_was_fitted_to_it() -> None:
 
 def test_fixes_are_flagged_up_to_the_stated_rate_and_for_what_is_as_rare_as_that() -> None:
     fixes, tails = Fixes.from_table(sail(1, fixes=3)), np.full((3, len(KINDS)), np.nan)
-    tails[:, KINDS.index("speed")], tails[:, KINDS.index("approach")] = [3.0, 0.1, 1.4], [1.2, 0.2, 1.5]
+    tails[:, KINDS.index("speed")], tails[:, KINDS.index("approach")] = [3.0, 0.3, 1.4], [1.2, 0.2, 1.5]
     evidence = {
         "speed": Evidence("speed", tails[:, 1], {"sog_kn": np.full(3, 3.0), "moved_kn": np.full(3, 12.0)}),
         "approach": Evidence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -696,6 +697,12 @@ def test_checkpoint_round_trip_and_refusals(net, tmp_path):
     for layers in ("65", "100000000"):
         path.with_suffix(".json").write_text(text.replace('"layers": 2', f'"layers": {layers}'))
         with pytest.raises(GeodiffError, match="impossible value for layers"):
+            load_track_checkpoint(path)
+    card = json.loads(text)
+    for scale in ([1.6, -1.4, 1.6], [1.6, 0.0, 1.6], [1.6, 1.4], [1.6, 1.4, 200.0], 1.6):
+        card["config"]["payload_scale"] = scale
+        path.with_suffix(".json").write_text(json.dumps(card))
+        with pytest.raises(GeodiffError, match="impossible value for payload_scale"):
             load_track_checkpoint(path)
 
 
