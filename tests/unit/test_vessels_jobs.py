@@ -271,6 +271,21 @@ def test_a_vessel_lies_still_below_half_a_knot(knots, still):
     assert lies_still(Sent.of(clean_fixes(run(range(31), speed=knots)))).tolist() == [still]
 
 
+def test_what_a_vessel_reports_decides_whether_it_lies_still_and_what_it_told_last_its_type():
+    """One lies and reports that it sails, one the reverse; both tell their type late, the second another one first."""
+    types = [None] * 10 + [70] * 10, [30] * 10 + [80] * 5 + [None] * 5
+    fleet = [
+        run(range(20), vessel=219_000_001 + number, speed=speed).with_columns(
+            pl.Series("ship_type", told, pl.Int16), pl.lit(reports, pl.Float32).alias("sog_kn"),
+            track_id=pl.lit(str(number)), state=pl.lit("observed"),
+        )
+        for number, (speed, reports, told) in enumerate(zip((0.0, 9.0), (9.0, 0.1), types, strict=True))
+    ]  # fmt: skip
+    sent = Sent.of(pl.concat(fleet))
+    assert lies_still(sent).tolist() == [False, True]
+    assert sent.ship_type.tolist() == [70, 80]
+
+
 def test_fixes_from_a_gap_to_two_and_a_half_times_its_length_away_are_shown():
     sent = Sent.of(clean_fixes(run([*range(100), *range(130, 230)])))
     shown = gap_question(sent, 99, 300).time_s / 60 - START.timestamp() / 60
