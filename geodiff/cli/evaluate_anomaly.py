@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli.inputs import split_words
-from geodiff.cli.show import print_pairs, print_rows, stage_bars
+from geodiff.cli.show import print_pairs, print_rows, stage_bars, tell
 from geodiff.schema import UsageError
 
 HEADER = ("anomaly", "AUROC fix", "AUPRC", "found", "not taught", "AUROC track", "AUPRC", "found", "not taught")
@@ -54,7 +54,7 @@ def evaluate_scoring(
         chosen["kinds"] = split_words([kinds])
     settings = ScoringSettings.parse(chosen, where="options")
     scorer = load_motion_model(model)
-    table = load_cleaned(data, tell=lambda line: typer.echo(line, err=True)).table
+    table = load_cleaned(data, tell=tell).table
     with stage_bars() as bars:
         report, page = run(
             table,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli.inputs import split_words
-from geodiff.cli.show import print_pairs, print_rows, stage_bars
+from geodiff.cli.show import print_pairs, print_rows, stage_bars, tell
 from geodiff.schema import UsageError
 
 
@@ -44,7 +44,7 @@ def evaluate_generated(
     settings = GenerationSettings.parse(chosen, where="options")
     folder = out.expanduser().resolve()
     with stage_bars() as bars:
-        run = Run(shlex.join(["geodiff", *sys.argv[1:]]), bars, lambda line: typer.echo(line, err=True))
+        run = Run(shlex.join(["geodiff", *sys.argv[1:]]), bars, tell)
         report, page = evaluate_generation(data, model, folder, settings, run)
     print_rows(HEADER, headline(report))
     print_pairs("", [("report", str(page)), ("figures", str(folder / "report.json"))])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli.inputs import split_words
-from geodiff.cli.show import print_pairs, print_rows, stage_bars
+from geodiff.cli.show import print_pairs, print_rows, stage_bars, tell
 from geodiff.schema import UsageError
 
 
@@ -76,7 +76,7 @@ def evaluate_vessels(
                 history=tuple(history or ()),
                 command=shlex.join(["geodiff", *sys.argv[1:]]),
                 progress=bars,
-                tell=_tell,
+                tell=tell,
             )
         )
     print_rows(found.header, found.rows)
@@ -93,7 +93,3 @@ def _lengths(task: str, gaps: str | None, horizons: str | None) -> str | None:
     if other and other[1] is not None:
         raise UsageError(f"{other[0]} is for --task {'forecast' if task == 'impute' else 'impute'}")
     return gaps if task == "impute" else horizons
-
-
-def _tell(line: str) -> None:
-    typer.echo(line, err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from geodiff.cli.show import print_rows
+from geodiff.cli.show import print_rows, tell
 from geodiff.schema import GeodiffError, UsageError
 
 if TYPE_CHECKING:
@@ -56,16 +56,7 @@ def train(
     settings = _settings(TrainConfig, config, minutes=minutes, steps=steps)
     if Path(data).is_dir() and root is None:
         raise UsageError(f"--data names the kind of data: write --data collection --root {data}")
-    weights = start_training(
-        network,
-        data,
-        root,
-        out,
-        settings,
-        start_from=start_from,
-        resume=resume,
-        tell=lambda line: typer.echo(line, err=True),
-    )
+    weights = start_training(network, data, root, out, settings, start_from=start_from, resume=resume, tell=tell)
     typer.echo(str(weights))
 
 
@@ -91,9 +82,7 @@ def train_tracks(
     except ModuleNotFoundError as error:
         raise _needs_lightning(error) from None
     settings = _settings(TrackTrainConfig, config, minutes=minutes, steps=steps)
-    weights = start_track_training(
-        data, out, settings, start_from=start_from, resume=resume, tell=lambda line: typer.echo(line, err=True)
-    )
+    weights = start_track_training(data, out, settings, start_from=start_from, resume=resume, tell=tell)
     typer.echo(str(weights))
 
 
@@ -136,13 +125,5 @@ def publish(
     """Calibrate trained weights on held-out ground, score them, and catalogue them as a STAC item."""
     from geodiff.tasks.model_item import publish_model
 
-    item = publish_model(
-        weights,
-        data,
-        out,
-        name,
-        guide=guide,
-        wald_catalog=wald_catalog,
-        tell=lambda line: typer.echo(line, err=True),
-    )
+    item = publish_model(weights, data, out, name, guide=guide, wald_catalog=wald_catalog, tell=tell)
     typer.echo(str(item))

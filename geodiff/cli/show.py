@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -17,6 +18,11 @@ from geodiff.schema import printable
 def console() -> Console:
     """The console for results; brackets in paths are brackets."""
     return Console(soft_wrap=False, highlight=False, markup=False)
+
+
+def tell(line: str) -> None:
+    """Say on standard error what the work has come to; standard output is for results."""
+    typer.echo(line, err=True)
 
 
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
