@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from geodiff.schema import GeodiffError
-from geodiff.tasks.train_watch import Watched, diverged, holds
+from geodiff.tasks.train_watch import Watched, check_figures, clip_gradients, holds
 
 Save = Callable[[Any, Path, dict[str, Any]], None]
 """Writes a network and its card."""
@@ -35,9 +35,6 @@ UNBOUND = {
     "checkpoint_every",
 }
 """Settings that a resumed training may change: how long it runs, and how it is watched."""
-
-CLIP = 1.0
-"""Largest norm of the gradients of a step."""
 
 
 class Loop(Protocol):
@@ -133,9 +130,7 @@ class AveragedTraining(L.LightningModule):
         Raises:
             GeodiffError: it is not a number, as of a loss that is none: before a weight is touched.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), gradient_clip_val or CLIP)
-        if not torch.isfinite(norm):
-            raise diverged(self.global_step + 1, self.history)
+        clip_gradients(self.net, self.global_step + 1, self.history)
 
     def on_validation_epoch_start(self) -> None:
         self.watched = Watched()
@@ -143,8 +138,7 @@ class AveragedTraining(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Raises GeodiffError where the weights restore nothing that is a number."""
         self.figures = self.found()
-        if not all(map(math.isfinite, self.figures.values())):
-            raise diverged(self.global_step, self.history)
+        check_figures(self.figures, self.global_step, self.history)
 
     def found(self) -> dict[str, float]:
         """Figures of a validation, which is the same in all processes."""
@@ -248,7 +242,6 @@ def fit(module: AveragedTraining, out: Path, config: Loop, export: Export) -> No
         precision=config.precision,
         logger=False,
         default_root_dir=out,
-        gradient_clip_val=CLIP,
         val_check_interval=config.validate_every,
         num_sanity_val_steps=0,
         enable_progress_bar=False,

@@ -25,8 +25,8 @@ from geodiff.schema import UsageError
 from geodiff.sensor import band_mtf
 from geodiff.tasks.train import gain_db, settings_of
 from geodiff.tasks.train_data import Fed, Pair, Stream, TrainConfig, TrainData
-from geodiff.tasks.train_loop import CLIP, first_step
-from geodiff.tasks.train_watch import Watched, diverged, holds
+from geodiff.tasks.train_loop import first_step
+from geodiff.tasks.train_watch import Watched, check_figures, clip_gradients, holds
 
 WATCHED_PASSES = 10
 """Steps of the chain of a diffusion when it is watched: a sample lies below its mean, but rises with it."""
@@ -101,9 +101,7 @@ class _Loop:
             loss = self.net.loss(series, target, generator=generator, clear=clear)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
-        if not torch.isfinite(norm):
-            raise diverged(self.step + 1, self.history)
+        clip_gradients(self.net, self.step + 1, self.history)
         self.optimizer.step()
         self.step += 1
         decay = min(self.config.ema, (2 + self.step) / (11 + self.step))
@@ -130,8 +128,7 @@ class _Loop:
             known = [gain for gain in gains if gain is not None]
             watched.add("gain_db", sum(known), len(known))
         figures = watched.means()
-        if not all(map(math.isfinite, figures.values())):
-            raise diverged(self.step, self.history)
+        check_figures(figures, self.step, self.history)
         return {name: round(value, 4) for name, value in figures.items()}
 
     def export(self) -> None:

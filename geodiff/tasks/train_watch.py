@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from geodiff.model.checkpoint import digest
 from geodiff.schema import GeodiffError
+
+CLIP = 1.0
+"""Largest norm of the gradients of a step."""
 
 
 class Watched:
@@ -38,13 +45,32 @@ def holds(weights: Path, step: int) -> bool:
         return False
 
 
-def diverged(step: int, history: Sequence[Mapping[str, float]]) -> GeodiffError:
-    """What to say of a training whose losses are no numbers any more.
+def clip_gradients(net: nn.Module, step: int, history: Sequence[Mapping[str, float]]) -> None:
+    """Clip the norm of all gradients of a network to ``CLIP``.
 
     Args:
+        net: after its backward pass.
         step: at which.
-        history: of its validations, each of which wrote weights.
+        history: of the validations, each of which wrote weights.
+
+    Raises:
+        GeodiffError: the norm is not a number, as of a loss that is none: before a weight is touched.
     """
+    if not torch.isfinite(torch.nn.utils.clip_grad_norm_(net.parameters(), CLIP)):
+        raise _diverged(step, history)
+
+
+def check_figures(figures: Mapping[str, float], step: int, history: Sequence[Mapping[str, float]]) -> None:
+    """Refuse figures of a validation that are no numbers.
+
+    Raises:
+        GeodiffError: the weights restore nothing that is a number.
+    """
+    if not all(map(math.isfinite, figures.values())):
+        raise _diverged(step, history)
+
+
+def _diverged(step: int, history: Sequence[Mapping[str, float]]) -> GeodiffError:
     kept = f"the weights of step {history[-1]['step']} stay" if history else "no weights were written"
     return GeodiffError(
         f"the training diverged at step {step}: lower learning_rate, in another folder or with --no-resume; {kept}"
