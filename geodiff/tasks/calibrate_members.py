@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from geodiff.model.brightness import DARKEST
 from geodiff.model.draft import Draft
 from geodiff.model.members import REACH_PX, DeviationFilter, tap_count, tap_ranks
 from geodiff.model.resolver import DiffusionResolver
-from geodiff.tasks.calibrate_mixing import UP_TO, mixing
+from geodiff.tasks.calibrate_mixing import mixing
 from geodiff.tasks.calibrate_pairs import HeldPair
 from geodiff.tasks.calibrate_spectra import (
     BINS,
     CENTRES,
     EDGE_PX,
     LATTICE,
+    UP_TO,
     Array,
     by_radius,
     inner,
@@ -117,11 +119,7 @@ def taps_for(gain: Array, even: Array | None = None) -> DeviationFilter:
         gain: (band, BINS) by radial frequency.
         even: (band, LATTICE, LATTICE) by which it is multiplied, the same for opposite frequencies; 1 when None.
     """
-    rank, side = tap_ranks(REACH_PX), 2 * REACH_PX + 1
-    kernels = np.zeros((tap_count(REACH_PX), LATTICE, LATTICE))
-    kernels[rank.ravel(), *(axis.ravel() for axis in np.indices((side, side)))] = 1
-    basis = np.fft.fft2(np.roll(kernels, (-REACH_PX, -REACH_PX), (1, 2))).real.reshape(len(kernels), -1).T
-    frequency, rows = radius(LATTICE), []
+    basis, frequency, rows = _responses(), radius(LATTICE), []
     for index, band in enumerate(gain):
         wanted = np.interp(frequency, CENTRES, band)
         if even is not None:
@@ -132,6 +130,16 @@ def taps_for(gain: Array, even: Array | None = None) -> DeviationFilter:
         ridge = 1e-5 * np.trace(left.T @ left) * np.eye(basis.shape[1]) / basis.shape[1]
         rows.append(tuple(round(float(tap), 5) for tap in np.linalg.solve(left.T @ left + ridge, left.T @ right)))
     return DeviationFilter(tuple(rows))
+
+
+@cache
+def _responses() -> Array:
+    """(LATTICE * LATTICE, tap): how each frequency answers to each tap alone."""
+    kernels = np.zeros((tap_count(REACH_PX), LATTICE, LATTICE))
+    rank = tap_ranks(REACH_PX)
+    kernels[rank.ravel(), *(axis.ravel() for axis in np.indices(rank.shape))] = 1
+    found: Array = np.fft.fft2(np.roll(kernels, (-REACH_PX, -REACH_PX), (1, 2))).real.reshape(len(kernels), -1).T
+    return found
 
 
 def fit_scalar(
@@ -164,9 +172,9 @@ def fit_filter(
     even, mix, gain = _shape(
         replace(resolver, spread=DeviationFilter(power=power)), drafts, pairs, lowest, every=(drafts, pairs)
     )
-    spread = replace(taps_for(gain, even), power=power, mix=mix)
     best: tuple[float, DeviationFilter] | None = None
     for _ in range(ROUNDS + 1):
+        spread = replace(taps_for(gain, even), power=power, mix=mix)
         found = measure(replace(resolver, spread=spread), drafts, pairs)
         ratio = _ratio(found)
         gap = float(np.square(np.log(ratio))[:, (CENTRES > 0.25) & (CENTRES <= 0.9)].mean())
@@ -174,7 +182,6 @@ def fit_filter(
             best = (gap, spread)
         # Below the low Nyquist frequency the observation decides, and the constraint leaves no deviation to correct.
         gain = _from(lowest, gain * ratio**0.8)
-        spread = replace(taps_for(gain, even), power=power, mix=mix)
     assert best is not None
     return best[1]
 
@@ -199,12 +206,16 @@ def fit_hidden_filter(
             hides it, and two or three places do not tell it: near infrared errs with the visible bands or against them.
     """
     bare = replace(resolver, spread=DeviationFilter(), spread_hidden=None, brightness=None)
-    even, mix, gain = _shape(bare, drafts, pairs, lowest := 1 / REACH_PX, every=every)
+    lowest = 1 / REACH_PX
+    even, mix, gain = _shape(bare, drafts, pairs, lowest, every=every)
+
+    def with_gain() -> DeviationFilter:
+        return replace(taps_for(np.where(lowest > CENTRES, FADED, gain), even), mix=mix)
+
     for _ in range(HIDDEN_ROUNDS):
-        spread = replace(taps_for(np.where(lowest > CENTRES, FADED, gain), even), mix=mix)
-        found = measure(replace(bare, spread=spread), drafts, pairs)
+        found = measure(replace(bare, spread=with_gain()), drafts, pairs)
         gain = _from(lowest, gain * _ratio(found))
-    return replace(taps_for(np.where(lowest > CENTRES, FADED, gain), even), mix=mix)
+    return with_gain()
 
 
 def _shape(

@@ -12,10 +12,7 @@ import numpy as np
 from geodiff.model.draft import Draft
 from geodiff.model.resolver import DiffusionResolver
 from geodiff.tasks.calibrate_pairs import HeldPair
-from geodiff.tasks.calibrate_spectra import CENTRES, Array, cross_power, inner
-
-UP_TO = 0.8
-"""Radial frequency, in units of Nyquist, beyond which spectra are not judged."""
+from geodiff.tasks.calibrate_spectra import CENTRES, UP_TO, Array, cross_power, inner
 
 LEAST_VARIANCE = 0.02
 """Of a combination of bands of variance 1 each: below it their members are too alike to be told apart."""

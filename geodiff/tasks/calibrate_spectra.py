@@ -21,6 +21,9 @@ BINS = 24
 CENTRES = (np.arange(BINS) + 0.5) / BINS
 """Radial frequencies in units of the Nyquist frequency of the high resolution."""
 
+UP_TO = 0.8
+"""Radial frequency beyond which spectra are not judged."""
+
 LATTICE = 48
 """Frequencies to a side on which a kernel is fitted: twice as many as one of ``REACH_PX`` tells apart."""
 
