@@ -108,6 +108,9 @@ class AveragedTraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.spent_s, self.history = checkpoint["spent_s"], checkpoint["history"]
+        self.now = self.spent_s
+        if self.progress >= 1.0:  # its minutes are over: a step more each time would wear on weights that are done
+            self.trainer.should_stop = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._look_at_clock()

@@ -136,6 +136,16 @@ def _assert_as_if_never_stopped(found: Path, wanted: Path) -> None:
     assert history[0] == history[1]
 
 
+def test_a_training_whose_minutes_are_over_is_done_when_it_is_run_again(data: Path, tmp_path: Path) -> None:
+    weights = _train(data, tmp_path, steps=50, minutes=0.0)
+    before = [path.read_bytes() for path in (weights, weights.with_suffix(".json"))]
+    assert [entry["step"] for entry in load_checkpoint(weights)[1]["history"]] == [1]
+    again = _train(data, tmp_path, steps=50, minutes=0.0)
+    assert [path.read_bytes() for path in (again, again.with_suffix(".json"))] == before
+    further = _train(data, tmp_path, steps=3)
+    assert load_checkpoint(further)[1]["history"][-1]["step"] == 3
+
+
 @pytest.mark.slow
 def test_a_killed_training_goes_on(data: Path, trained: Path, tmp_path: Path) -> None:
     script = textwrap.dedent("""
